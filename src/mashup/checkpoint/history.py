@@ -1,0 +1,67 @@
+"""What a folder tells of the training behind it: task, metric, best step.
+
+Sources, best first: our own ``mashup.json``; ``trainer_state.json`` and
+``all_results.json`` as transformers' Trainer writes them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mashup.errors import InputError
+from mashup.files import read_json
+
+MANIFEST = "mashup.json"
+TRAINER_STATE = "trainer_state.json"
+RESULTS = "all_results.json"
+_STEP = re.compile(r"^checkpoint-(\d+)$")
+_WANTED = ("test_accuracy", "eval_accuracy", "test_loss", "eval_loss", "train_loss", "loss")
+
+
+def step_of(folder: Path) -> int | None:
+    """N of a folder that is called ``checkpoint-N``, else None."""
+    match = _STEP.match(folder.name)
+    return int(match[1]) if match else None
+
+
+def run_of(folder: Path) -> Path:
+    """The folder of the run that a checkpoint folder belongs to."""
+    return folder.parent if step_of(folder) is not None else folder
+
+
+def read_task(folder: Path) -> str:
+    """Name of the task that a checkpoint was trained on, "" when the folder does not say."""
+    task = _optional(folder / MANIFEST).get("task") or {}
+    return str(task.get("name", "")) if isinstance(task, Mapping) else str(task)
+
+
+def read_metric(folder: Path) -> tuple[str, float] | None:
+    """Name and value of the most telling metric that the folder holds."""
+    manifest = _optional(folder / MANIFEST).get("metrics") or {}
+    results = _optional(folder / RESULTS)
+    logged: dict[str, Any] = {}
+    for entry in _optional(folder / TRAINER_STATE).get("log_history") or []:
+        logged.update(entry)
+    for source in (manifest, results, logged):
+        for name in _WANTED:
+            if isinstance(source.get(name), int | float):
+                return name, float(source[name])
+    return None
+
+
+def read_best_step(folder: Path) -> int | None:
+    """Step of the run's best checkpoint by ``trainer_state.json``, None when it does not say."""
+    state = _optional(folder / TRAINER_STATE)
+    best = state.get("best_model_checkpoint")
+    return step_of(Path(str(best).replace("\\", "/"))) if best else state.get("best_global_step")
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    try:
+        value = read_json(path)
+    except InputError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,126 @@
+"""Reading JSON with errors that help, digests, and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mashup.errors import InputError, OutputError, Problem
+
+_PART = ".part"
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        InputError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "check the path and the permissions"
+        raise InputError(Problem("cannot read file", str(path), str(error), fix=fix)) from error
+    except json.JSONDecodeError as error:
+        raise InputError(
+            Problem("not JSON", str(path), str(error), "a JSON document", "copy the file again")
+        ) from error
+
+
+def to_json(value: Any) -> str:
+    """JSON text of ``value``: sorted keys, no NaN, one trailing newline."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, default=str) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` by way of a temporary name, so that it is never half there."""
+    part = path.with_name(path.name + _PART)
+    with disk_errors(path):
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+
+
+def user_cache() -> Path:
+    """The folder for what can be made again: ``$XDG_CACHE_HOME/mashup``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mashup"
+
+
+def digest_of(*values: Any) -> str:
+    """SHA-256 (hex) of JSON-able values: equal values, equal digest."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 (hex) of the bytes of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse to write over something.
+
+    Raises:
+        InputError: ``path`` exists and is not an empty folder.
+    """
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists():
+        raise InputError(
+            Problem(
+                "output exists already",
+                str(path),
+                "a folder with files in it" if path.is_dir() else "a file",
+                "a new name or an empty folder",
+                "choose another --output, or remove it first",
+            )
+        )
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``path`` when the block ends well, and vanishes otherwise.
+
+    Raises:
+        InputError: ``path`` exists already.
+        OutputError: the disk is full or not writable.
+    """
+    refuse_existing(path)
+    part = path.with_name(path.name + _PART)
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with disk_errors(path):
+            part.mkdir(parents=True)
+            yield part
+            if path.is_dir():
+                path.rmdir()
+            os.replace(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into an :class:`OutputError` that names ``path``."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise _output_error(path, error) from error
+    except Exception as error:
+        # safetensors reports a full disk as an error of its own, with the system's text in it.
+        if "os error" in str(error).lower() or "no space left" in str(error).lower():
+            raise _output_error(path, error) from error
+        raise
+
+
+def _output_error(path: Path, error: Exception) -> OutputError:
+    fix = "free some space or choose another folder, then run the same command again"
+    return OutputError(Problem("could not write", str(path), str(error), "room to write", fix))

@@ -1,0 +1,70 @@
+"""Which checkpoints of a library can be used with a base, which are left out, which are wrong.
+
+A checkpoint that names another base is left out and said so: mixed folders are usual. One
+that is broken, or whose base cannot be told, is a problem that the user decides about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from mashup.checkpoint import Checkpoint, same_base
+from mashup.errors import InputError, Problem
+
+_ACCEPT = "name the base in adapter_config.json, or pass --accept-base if it is this one"
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """``used`` fit the base; ``left_out`` are for another base, full, or accepted as broken."""
+
+    used: tuple[Checkpoint, ...]
+    left_out: tuple[Problem, ...]
+
+
+def fitting(
+    checkpoints: Iterable[Checkpoint], base: str, *, accept_base: bool, skip_bad: bool
+) -> Fitting:
+    """Sort checkpoints by what they say of themselves.
+
+    Args:
+        checkpoints: of a library or named one by one.
+        base: name of the base model.
+        accept_base: take checkpoints that name no base, or another one, as made for this one.
+        skip_bad: leave broken checkpoints out instead of raising.
+
+    Raises:
+        InputError: broken or unnamed checkpoints without ``skip_bad``, or none that fits.
+    """
+    used: list[Checkpoint] = []
+    left_out: list[Problem] = []
+    bad: list[Problem] = []
+    for checkpoint in checkpoints:
+        problem = checkpoint.problem or _identity(checkpoint, base, accept_base)
+        if problem is None:
+            used.append(checkpoint)
+        elif checkpoint.problem is not None or not checkpoint.base:
+            (bad if checkpoint.kind == "lora" else left_out).append(problem)
+        else:
+            left_out.append(problem)
+    if bad and not skip_bad:
+        fix = "mend or move it, or pass --skip-bad to go on without it"
+        raise InputError(*(replace(p, fix=f"{p.fix}; {fix}" if p.fix else fix) for p in bad))
+    if not used:
+        raise InputError(*left_out, *bad)
+    return Fitting(tuple(used), (*left_out, *bad))
+
+
+def _identity(checkpoint: Checkpoint, base: str, accept_base: bool) -> Problem | None:
+    where = str(checkpoint.path)
+    if checkpoint.kind == "full":
+        return Problem("full checkpoint, not used yet", where, fix="only LoRA is merged so far")
+    if accept_base:
+        return None
+    same = same_base(checkpoint.base, base)
+    if same is None:
+        return Problem("base model not named", where, "a blank name", base, _ACCEPT)
+    if same:
+        return None
+    return Problem("adapter of another base", where, checkpoint.base, base, _ACCEPT)

@@ -1,0 +1,108 @@
+"""What a library remembers: checkpoints by size and time, digests and scores by content.
+
+One SQLite file with a write-ahead log, ``.mashup/index.sqlite`` in the library's
+folder, or in the user's cache when that folder cannot be written. It holds
+nothing that cannot be made again; deleting it costs time only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mashup.files import user_cache
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS checkpoint (path TEXT PRIMARY KEY, stamp TEXT, record TEXT);
+CREATE TABLE IF NOT EXISTS digest (path TEXT PRIMARY KEY, stamp TEXT, digest TEXT);
+CREATE TABLE IF NOT EXISTS score (key TEXT PRIMARY KEY, record TEXT);
+"""
+_VERSION = 1  # raise it when the meaning of a record changes: older files are emptied
+
+
+class Index:
+    """The SQLite file behind a library. Use it as a context manager."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = _place(root)
+        self._db = _open(self.path)
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def checkpoints(self) -> dict[str, tuple[str, str]]:
+        """Path to (stamp, record) of every remembered checkpoint."""
+        rows = self._db.execute("SELECT path, stamp, record FROM checkpoint")
+        return {path: (stamp, record) for path, stamp, record in rows}
+
+    def replace_checkpoints(
+        self, changed: Mapping[str, tuple[str, str]], gone: Iterable[str]
+    ) -> None:
+        """Remember ``changed`` (path to stamp and record) and forget ``gone``."""
+        rows = [(path, stamp, record) for path, (stamp, record) in changed.items()]
+        with self._db:
+            self._db.executemany("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)", rows)
+            self._db.executemany("DELETE FROM checkpoint WHERE path = ?", [(p,) for p in gone])
+
+    def digest(self, path: Path, stamp: str) -> str | None:
+        """Content digest that was kept for ``path`` at this size and time."""
+        row = self._db.execute(
+            "SELECT digest FROM digest WHERE path = ? AND stamp = ?", (str(path), stamp)
+        ).fetchone()
+        return row[0] if row else None
+
+    def keep_digest(self, path: Path, stamp: str, digest: str) -> None:
+        with self._db:
+            row = (str(path), stamp, digest)
+            self._db.execute("INSERT OR REPLACE INTO digest VALUES (?, ?, ?)", row)
+
+    def score(self, key: str) -> str | None:
+        """The record that was kept under a score's key."""
+        row = self._db.execute("SELECT record FROM score WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def keep_score(self, key: str, record: str) -> None:
+        with self._db:
+            self._db.execute("INSERT OR REPLACE INTO score VALUES (?, ?)", (key, record))
+
+
+def _place(root: Path) -> Path:
+    beside = root / ".mashup"
+    with contextlib.suppress(OSError):
+        beside.mkdir(exist_ok=True)
+        if os.access(beside, os.W_OK):
+            return beside / "index.sqlite"
+    cache = user_cache() / "libraries"
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.sqlite"
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        return _connect(path)
+    except sqlite3.DatabaseError:  # not a database any more: it can be made again
+        path.unlink()
+        return _connect(path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=60)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            for table in ("checkpoint", "digest", "score"):
+                db.execute(f"DROP TABLE IF EXISTS {table}")
+        db.executescript(_SCHEMA)
+        db.execute(f"PRAGMA user_version={_VERSION}")
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+    return db

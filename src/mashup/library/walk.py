@@ -1,0 +1,63 @@
+"""Find the folders below a root that hold a checkpoint, with the sizes and times of their files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mashup.checkpoint import adapter, history
+from mashup.checkpoint.read import FULL_WEIGHTS, kind_of
+
+#: The files whose content a Checkpoint is made from.
+_READ = frozenset(
+    {
+        *(adapter.CONFIG, adapter.WEIGHTS, adapter.PICKLE),
+        *(history.MANIFEST, history.TRAINER_STATE, history.RESULTS),
+        *FULL_WEIGHTS,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder with a checkpoint; ``stamp`` changes when a file that matters does."""
+
+    path: Path
+    stamp: str
+
+
+def find(root: Path) -> Iterator[Found]:
+    """Every checkpoint folder at or below ``root``, hidden folders left out, links not followed."""
+    pending = [os.fspath(root)]
+    while pending:
+        folder = pending.pop()
+        files: dict[str, os.DirEntry[str]] = {}
+        for entry in _entries(folder):
+            if entry.is_dir(follow_symlinks=False):
+                if not entry.name.startswith(".") and not entry.name.endswith(".part"):
+                    pending.append(entry.path)
+            else:
+                files[entry.name] = entry
+        if kind_of(files) is not None:
+            yield Found(Path(folder), _stamp(files))
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except PermissionError:
+        return []
+
+
+def _stamp(files: dict[str, os.DirEntry[str]]) -> str:
+    parts = []
+    for name in sorted(_READ & files.keys()):
+        try:
+            status = files[name].stat()
+        except FileNotFoundError:  # a dangling link, as half-downloaded Hub caches have
+            continue
+        parts.append(f"{name}:{status.st_size}:{status.st_mtime_ns}")
+    return "|".join(parts)

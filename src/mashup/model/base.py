@@ -1,0 +1,132 @@
+"""Load a base model once, with its tokenizer and a digest of its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mashup.errors import InputError, Problem
+from mashup.model.device import parse_dtype, pick_device
+
+_SIZES = (
+    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "vocab_size", "tie_word_embeddings"),
+)
+_NO_CONTEXT = 1_000_000  # tokenizers without a limit say a huge number
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model in memory.
+
+    Attributes:
+        name: Hub id or path, as given.
+        model: a causal language model in eval mode; nothing here changes it for good.
+        tokenizer: its tokenizer.
+        revision: commit on the Hub, None for a local folder.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    revision: str | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def context(self) -> int:
+        """The longest sequence that the model takes, in tokens."""
+        config = self.model.config.get_text_config()
+        limits = (
+            getattr(config, "max_position_embeddings", None),
+            getattr(self.tokenizer, "model_max_length", None),
+        )
+        return min((int(n) for n in limits if n and n < _NO_CONTEXT), default=_NO_CONTEXT)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the names, types and bytes of all weights."""
+        return weights_digest(self.model)
+
+    @property
+    def pad_id(self) -> int:
+        """A token id to pad with; it is masked, so any id does."""
+        tokenizer = self.tokenizer
+        ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+        return next(token for token in ids if token is not None)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Sizes of the architecture: type, layers, widths, vocabulary, tying."""
+        config = self.model.config.get_text_config()
+        return {name: getattr(config, name, None) for name in _SIZES}
+
+
+def load_base(
+    name: str | Path, *, dtype: str = "auto", trust_remote_code: bool = False, device: str = "auto"
+) -> Base:
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        name: Hub id or folder.
+        dtype: ``auto`` (bfloat16 where native, else float32) or a torch type's name.
+        trust_remote_code: run code from the model's repository; never on by itself.
+        device: ``auto`` (CUDA, MPS, CPU) or a torch device.
+
+    Raises:
+        InputError: not found, needs remote code, or cannot be loaded.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = pick_device() if device == "auto" else torch.device(device)
+    options = {"trust_remote_code": trust_remote_code}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = AutoModelForCausalLM.from_pretrained(
+                str(name), dtype=parse_dtype(dtype, where), **options
+            )
+            tokenizer = AutoTokenizer.from_pretrained(str(name), **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise InputError(_cannot_load(str(name), error)) from error
+    model.to(where).eval()
+    return Base(str(name), model, tokenizer, getattr(model.config, "_commit_hash", None))
+
+
+def _cannot_load(name: str, error: Exception) -> Problem:
+    found = " ".join(str(error).split())[:300]
+    if "trust_remote_code" in found:
+        fix = "read the model's code, then pass --trust-remote-code if you trust it"
+        return Problem("base model wants to run its own code", name, found, "a known model", fix)
+    fix = "check --model: a folder with config.json and weights, or a Hub id that is reachable"
+    return Problem("cannot load base model", name, found, "a causal language model", fix)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 (hex) of the names, types, shapes and bytes of a model's parameters."""
+    named = sorted(model.named_parameters(), key=lambda pair: pair[0])
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(lambda pair: _tensor_digest(pair[1]), named)
+    whole = hashlib.sha256()
+    for (name, tensor), digest in zip(named, digests, strict=True):
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode() + digest)
+    return whole.hexdigest()
+
+
+def _tensor_digest(tensor: Tensor) -> bytes:
+    data = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy()
+    return hashlib.sha256(memoryview(data))  # type: ignore[arg-type].digest()

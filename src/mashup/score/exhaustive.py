@@ -1,0 +1,176 @@
+"""Score every checkpoint on the whole sample: base loaded once, deltas put on and taken off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mashup.checkpoint import Checkpoint, read_adapter_config, read_modules
+from mashup.delta import Delta, read_delta
+from mashup.errors import InputError, Problem
+from mashup.library import Index, Library, adapter_digest, fitting, scan
+from mashup.model import Base, Patch, load_base, module_problems
+from mashup.model.patch import OTHER_BASE
+from mashup.progress import SILENT, Progress
+from mashup.score import store
+from mashup.score.batches import Batch, make_batches
+from mashup.score.evaluate import Evaluation, evaluate
+from mashup.score.result import Criterion, Score, Scores
+from mashup.task import Task, Tokens, load_task, tokenize
+
+SAMPLES = 256  # examples; arXiv 2603.10156 scores on as many
+
+
+def score(
+    library: Library | str | Path,
+    base: Base | str,
+    task: Task | str | Path,
+    *,
+    samples: int = SAMPLES,
+    seed: int = 42,
+    criterion: Criterion = "loss",
+    max_length: int = 1024,
+    accept_base: bool = False,
+    skip_bad: bool = False,
+    progress: Progress = SILENT,
+) -> Scores:
+    """Rank the checkpoints of a library by how well each fits a task.
+
+    Args:
+        library: a scanned library or its folder.
+        base: a loaded base model or its name.
+        task: a loaded task or its dataset. Only its training rows are used.
+        samples: how many training examples to score on, drawn with ``seed``.
+        criterion: what to rank by, ``loss`` or ``accuracy``.
+        max_length: the longest example in tokens.
+        accept_base: also take adapters that name no base or another one, if they fit.
+        skip_bad: leave broken checkpoints out instead of raising.
+        progress: where to show a bar.
+
+    Raises:
+        InputError: no usable checkpoint, broken checkpoints, or unusable examples.
+    """
+    start = time.perf_counter()
+    library = library if isinstance(library, Library) else scan(library)
+    name = base if isinstance(base, str) else base.name
+    fit = fitting(library.checkpoints, name, accept_base=accept_base, skip_bad=skip_bad)
+    task = task if isinstance(task, Task) else load_task(task)
+    base = load_base(base) if isinstance(base, str) else base
+    used, others = _check_modules(base, fit.used, skip_bad)
+    tokens = sample_tokens(base, task, samples, seed, max_length)
+    with Index(library.root) as index:
+        scorer = _Scorer(base, tokens, index, progress)
+        scores = scorer.run(used, criterion, skip_bad)
+    return replace(
+        scores,
+        left_out=(*fit.left_out, *others, *scores.left_out),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def sample_tokens(
+    base: Base, task: Task, samples: int, seed: int, max_length: int
+) -> tuple[Tokens, ...]:
+    """Tokens of the sample that a task is scored on."""
+    examples = task.sample(samples, seed)
+    longest = min(max_length, base.context)
+    return tokenize(base.tokenizer, examples, max_length=longest, where=f"{task.name} (sample)")
+
+
+def batches_for(base: Base, tokens: Sequence[Tokens]) -> tuple[Batch, ...]:
+    """Length-sorted batches of ``tokens`` for ``base``."""
+    return make_batches(tokens, base.pad_id, base.model.config.get_text_config().vocab_size)
+
+
+def _check_modules(
+    base: Base, checkpoints: Sequence[Checkpoint], skip_bad: bool
+) -> tuple[tuple[Checkpoint, ...], tuple[Problem, ...]]:
+    """Those whose modules fit ``base``, and the problems of the others.
+
+    An adapter none of whose modules fits is simply for another base; one that fits in
+    part would be half loaded by other tools, so it is an error.
+    """
+    used: list[Checkpoint] = []
+    others: list[Problem] = []
+    partial: list[Problem] = []
+    for checkpoint in checkpoints:
+        modules = read_modules(checkpoint.path, read_adapter_config(checkpoint.path))
+        found = module_problems(base.model, tuple(modules.values()), str(checkpoint.path))
+        if not found:
+            used.append(checkpoint)
+        elif found[0].what == OTHER_BASE:
+            others += found
+        else:
+            partial += found
+    if partial and not skip_bad:
+        raise InputError(*partial)
+    if not used:
+        raise InputError(*others, *partial)
+    return tuple(used), (*others, *partial)
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """Everything that stays the same from checkpoint to checkpoint."""
+
+    base: Base
+    tokens: tuple[Tokens, ...]
+    index: Index
+    progress: Progress
+
+    def run(
+        self, checkpoints: Sequence[Checkpoint], criterion: Criterion, skip_bad: bool
+    ) -> Scores:
+        batches, sample = batches_for(self.base, self.tokens), store.sample_digest(self.tokens)
+        patch = Patch(self.base.model)
+        ranking: list[Score] = []
+        unchanged: list[Checkpoint] = []
+        bad: list[Problem] = []
+        steps = len(batches) * (len(checkpoints) + 1)
+        with self.progress.bar("scoring", steps) as advance:
+
+            def one(checkpoint: Checkpoint | None, delta: Delta | None, digest: str) -> Score:
+                key = store.score_key(self.base, digest, sample)
+                kept = self.index.score(key)
+                if kept:
+                    return Score(checkpoint, *_kept(kept, digest))
+                begin = time.perf_counter()
+                with patch.applied(delta or Delta({})):
+                    result = evaluate(self.base.model, batches, progress=advance)
+                seconds = time.perf_counter() - begin
+                self.index.keep_score(key, store.dump(result, seconds))
+                return Score(checkpoint, result, digest, seconds)
+
+            base = one(None, None, "")
+            for checkpoint in checkpoints:
+                try:
+                    delta = read_delta(checkpoint.path)
+                except InputError as error:
+                    bad += error.problems
+                    continue
+                if delta.is_zero:
+                    unchanged.append(checkpoint)
+                    continue
+                digest = adapter_digest(checkpoint.path, self.index)
+                ranking.append(one(checkpoint, delta, digest))
+        if bad and not skip_bad:
+            raise InputError(*bad)
+        ranking.sort(key=lambda s: (s.value(criterion), s.loss, s.digest))
+        return Scores(
+            base,
+            tuple(ranking),
+            criterion,
+            self.base.name,
+            self.base.digest,
+            sample,
+            tuple(unchanged),
+            tuple(bad),
+            full_seconds=sum(s.seconds for s in (base, *ranking)),
+        )
+
+
+def _kept(record: str, digest: str) -> tuple[Evaluation, str, float, bool]:
+    evaluation, seconds = store.load(record)
+    return evaluation, digest, seconds, True

@@ -1,0 +1,17 @@
+"""Task: the examples of one target task, in disjoint splits, and as tokens."""
+
+from mashup.task.example import Example, Message
+from mashup.task.load import Task, load_task
+from mashup.task.records import Record, known_records
+from mashup.task.tokens import Tokens, tokenize
+
+__all__ = [
+    "Example",
+    "Message",
+    "Record",
+    "Task",
+    "Tokens",
+    "known_records",
+    "load_task",
+    "tokenize",
+]
