@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from mashup.model import Base, load_base
     from mashup.score import Score, Scores, score
     from mashup.select import Selection, select
+    from mashup.settings import TrainSettings
     from mashup.task import Task, load_task
-    from mashup.train import Run, TrainSettings, train
+    from mashup.train import Run, train
 
 __version__ = "0.1.0"
 
@@ -37,7 +38,8 @@ _HOME = {
     "mashup.score": ("Score", "Scores", "score"),
     "mashup.select": ("Selection", "select"),
     "mashup.task": ("Task", "load_task"),
-    "mashup.train": ("Run", "TrainSettings", "train"),
+    "mashup.settings": ("TrainSettings",),
+    "mashup.train": ("Run", "train"),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 

@@ -27,7 +27,7 @@ def read_json(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         fix = "check the path and the permissions"
         raise InputError(Problem("cannot read file", str(path), str(error), fix=fix)) from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise InputError(
             Problem("not JSON", str(path), str(error), "a JSON document", "copy the file again")
         ) from error
@@ -41,9 +41,13 @@ def to_json(value: Any) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` by way of a temporary name, so that it is never half there."""
     part = path.with_name(path.name + _PART)
-    with disk_errors(path):
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+    try:
+        with disk_errors(path):
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def user_cache() -> Path:

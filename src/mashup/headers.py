@@ -39,46 +39,61 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         InputError: not safetensors, truncated, a git-lfs pointer, or a tensor of size zero.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            start = stream.read(8)
-            if (start + stream.read(16)).startswith(_LFS):
-                raise _pointer(path)
-            length = int.from_bytes(start, "little")
-            if len(start) < 8 or length > min(size - 8, _MAX_HEADER):
-                raise _truncated(path, f"{size:,} bytes", f"a header of {length:,} bytes and data")
-            stream.seek(8)
-            entries = json.loads(stream.read(length))
+        text, data = _read(path)
+        entries = json.loads(text)
+        entries.pop("__metadata__", None)
+        return _check(path, data, entries)
+    except InputError:
+        raise
     except OSError as error:
-        raise InputError(Problem("cannot read file", str(path), str(error))) from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise _truncated(path, "a header that is not JSON", "safetensors") from error
-    return _check(path, size - 8 - length, entries)
+        fix = "check the path and the permissions"
+        raise InputError(Problem("cannot read file", str(path), str(error), fix=fix)) from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _damaged(path, "a header that cannot be read", "safetensors") from error
+
+
+def _read(path: Path) -> tuple[bytes, int]:
+    """The header's JSON and how many bytes of data come after it."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = stream.read(24)
+        if start.startswith(_LFS):
+            raise _pointer(path)
+        length = int.from_bytes(start[:8], "little")
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
+            raise _truncated(path, f"{size:,} bytes", f"a header of {length:,} bytes and data")
+        stream.seek(8)
+        return stream.read(length), size - 8 - length
 
 
 def _check(path: Path, data: int, entries: dict[str, dict]) -> dict[str, TensorInfo]:
-    entries.pop("__metadata__", None)
     end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-    if end > data:
-        raise _truncated(path, f"{data:,} bytes of weights", f"{end:,} bytes")
-    tensors = {}
-    for name, entry in entries.items():
-        info = TensorInfo(entry["dtype"], tuple(entry["shape"]))
-        begin, stop = entry["data_offsets"]
-        if math.prod(info.shape) == 0:
-            raise _empty(path, name, info)
-        width = _BYTES.get(info.dtype)
-        if width and stop - begin != math.prod(info.shape) * width:
-            raise _truncated(path, f"{name}: {stop - begin:,} bytes", f"a {info.shape} tensor")
-        tensors[name] = info
-    return tensors
+    if end != data:
+        error = _truncated if end > data else _damaged
+        raise error(path, f"{data:,} bytes of weights", f"{end:,} bytes")
+    return {name: _info(path, name, entry) for name, entry in entries.items()}
+
+
+def _info(path: Path, name: str, entry: dict) -> TensorInfo:
+    info = TensorInfo(entry["dtype"], tuple(entry["shape"]))
+    begin, end = entry["data_offsets"]
+    count = math.prod(info.shape)
+    if count == 0:
+        raise _empty(path, name, info)
+    width = _BYTES.get(info.dtype)
+    if width and end - begin != count * width:
+        raise _damaged(path, f"{name}: {end - begin:,} bytes", f"a {info.shape} tensor")
+    return info
 
 
 def _truncated(path: Path, found: str, expected: str) -> InputError:
     fix = "copy or download the file again"
     return InputError(Problem("truncated safetensors", str(path), found, expected, fix))
+
+
+def _damaged(path: Path, found: str, expected: str) -> InputError:
+    fix = "copy or download the file again"
+    return InputError(Problem("damaged safetensors", str(path), found, expected, fix))
 
 
 def _pointer(path: Path) -> InputError:

@@ -1,6 +1,7 @@
 """Checkpoint: one past training result, read from headers and JSON, never from pickle."""
 
-from mashup.checkpoint.adapter import AdapterConfig, LoraModule, read_adapter_config, read_modules
+from mashup.checkpoint.adapter import LoraModule, read_modules
+from mashup.checkpoint.config import AdapterConfig, read_adapter_config
 from mashup.checkpoint.identity import canonical_name, same_base
 from mashup.checkpoint.read import Checkpoint, read_checkpoint
 

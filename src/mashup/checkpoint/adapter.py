@@ -1,52 +1,25 @@
-"""What a PEFT LoRA folder says of itself: settings, modules, shapes and scales.
+"""The weights of a PEFT LoRA folder, from the header alone: modules, shapes and scales.
 
-File names, key names and pattern rules are those of PEFT
+File and key names are those of PEFT
 (https://huggingface.co/docs/peft/developer_guides/checkpoint): weights in
 ``adapter_model.safetensors`` under ``base_model.model.<module>.lora_A.weight``.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from mashup.checkpoint.refusals import refusal
+from mashup.checkpoint.config import CONFIG, AdapterConfig
 from mashup.errors import InputError, Problem
-from mashup.files import read_json
 from mashup.headers import TensorInfo, read_header
 
-CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PICKLE = "adapter_model.bin"
 _KEY = re.compile(
     r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.[^.]+)?\.weight$"
 )
-
-
-@dataclass(frozen=True)
-class AdapterConfig:
-    """The settings of a LoRA adapter that decide what its weights mean."""
-
-    base: str
-    revision: str | None
-    rank: int
-    alpha: float
-    rslora: bool = False
-    fan_in_fan_out: bool = False
-    rank_pattern: Mapping[str, int] = field(default_factory=dict)
-    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
-
-    def scale(self, module: str, rank: int) -> float:
-        """``s`` in ``W + s·B·A``: alpha/r, or alpha/sqrt(r) for rsLoRA (arXiv 2312.03732)."""
-        alpha = _match(self.alpha_pattern, module, self.alpha)
-        return alpha / (math.sqrt(rank) if self.rslora else rank)
-
-    def rank_of(self, module: str) -> int:
-        """The rank that the settings give ``module``."""
-        return int(_match(self.rank_pattern, module, self.rank))
 
 
 @dataclass(frozen=True)
@@ -58,37 +31,6 @@ class LoraModule:
     d_in: int
     d_out: int
     scale: float
-
-
-def _match(patterns: Mapping[str, float], module: str, default: float) -> float:
-    """First pattern that matches the end of the module's name, as PEFT matches it."""
-    for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return default
-
-
-def read_adapter_config(folder: Path) -> AdapterConfig:
-    """Read ``adapter_config.json``.
-
-    Raises:
-        InputError: missing, not JSON, or an adapter that is not plain additive LoRA.
-    """
-    path = folder / CONFIG
-    config = read_json(path)
-    refused = refusal(config)
-    if refused:
-        raise InputError(Problem("not a plain LoRA", str(path), refused[0], "LoRA", refused[1]))
-    return AdapterConfig(
-        base=(config.get("base_model_name_or_path") or "").strip(),
-        revision=config.get("revision"),
-        rank=int(config["r"]),
-        alpha=float(config["lora_alpha"]),
-        rslora=bool(config.get("use_rslora")),
-        fan_in_fan_out=bool(config.get("fan_in_fan_out")),
-        rank_pattern=config.get("rank_pattern") or {},
-        alpha_pattern=config.get("alpha_pattern") or {},
-    )
 
 
 def adapter_weights(folder: Path) -> Path:
@@ -106,7 +48,8 @@ def adapter_weights(folder: Path) -> Path:
         raise InputError(
             Problem("pickle refused", where, "a .bin file, which can run code", WEIGHTS, fix)
         )
-    raise InputError(Problem("no adapter weights", str(folder), f"no {WEIGHTS}", WEIGHTS))
+    fix = "copy the weights beside adapter_config.json, or leave this folder out"
+    raise InputError(Problem("no adapter weights", str(folder), f"no {WEIGHTS}", WEIGHTS, fix))
 
 
 def read_modules(folder: Path, config: AdapterConfig) -> dict[str, LoraModule]:
@@ -124,7 +67,8 @@ def read_modules(folder: Path, config: AdapterConfig) -> dict[str, LoraModule]:
             raise InputError(Problem("not a LoRA tensor", str(path), key, "lora_A, lora_B", fix))
         pairs.setdefault(match["module"], {})[match["side"]] = info
     if not pairs:
-        raise InputError(Problem("no LoRA tensors", str(path), "an empty file", "lora_A, lora_B"))
+        fix = "save it again, or leave it out"
+        raise InputError(Problem("no LoRA tensors", str(path), "no tensor", "lora_A, lora_B", fix))
     return {name: _module(path, name, pair, config) for name, pair in sorted(pairs.items())}
 
 
@@ -138,8 +82,11 @@ def _module(
         )
     a, b = pair["A"].shape, pair["B"].shape
     if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
-        found = f"{name}: A {list(a)}, B {list(b)}"
-        raise InputError(Problem("shapes disagree", str(path), found, "A (r, in), B (out, r)"))
+        found, fix = (
+            f"{name}: A {list(a)}, B {list(b)}",
+            "leave it out; only linear layers are read",
+        )
+        raise InputError(Problem("shapes disagree", str(path), found, "A (r, in), B (out, r)", fix))
     if a[0] != config.rank_of(name):
         expected = f"rank {config.rank_of(name)} as {CONFIG} says"
         fix = "use the adapter_config.json that was saved with these weights"

@@ -17,6 +17,7 @@ from mashup.files import read_json
 MANIFEST = "mashup.json"
 TRAINER_STATE = "trainer_state.json"
 RESULTS = "all_results.json"
+_HUGE = 1e300
 _STEP = re.compile(r"^checkpoint-(\d+)$")
 _WANTED = ("test_accuracy", "eval_accuracy", "test_loss", "eval_loss", "train_loss", "loss")
 
@@ -35,28 +36,37 @@ def run_of(folder: Path) -> Path:
 def read_task(folder: Path) -> str:
     """Name of the task that a checkpoint was trained on, "" when the folder does not say."""
     task = _optional(folder / MANIFEST).get("task") or {}
-    return str(task.get("name", "")) if isinstance(task, Mapping) else str(task)
+    return str(task.get("name") or "") if isinstance(task, Mapping) else str(task)
 
 
 def read_metric(folder: Path) -> tuple[str, float] | None:
     """Name and value of the most telling metric that the folder holds."""
-    manifest = _optional(folder / MANIFEST).get("metrics") or {}
-    results = _optional(folder / RESULTS)
+    manifest = _optional(folder / MANIFEST).get("metrics")
+    log = _optional(folder / TRAINER_STATE).get("log_history")
     logged: dict[str, Any] = {}
-    for entry in _optional(folder / TRAINER_STATE).get("log_history") or []:
-        logged.update(entry)
-    for source in (manifest, results, logged):
+    for entry in log if isinstance(log, list) else []:
+        logged |= entry if isinstance(entry, dict) else {}
+    for source in (manifest, _optional(folder / RESULTS), logged):
+        values = source if isinstance(source, dict) else {}
         for name in _WANTED:
-            if isinstance(source.get(name), int | float):
-                return name, float(source[name])
+            if _is_finite(values.get(name)):
+                return name, float(values[name])
     return None
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether it is a number that JSON can carry; a diverged run logs NaN."""
+    return isinstance(value, int | float) and abs(value) < _HUGE
 
 
 def read_best_step(folder: Path) -> int | None:
     """Step of the run's best checkpoint by ``trainer_state.json``, None when it does not say."""
     state = _optional(folder / TRAINER_STATE)
     best = state.get("best_model_checkpoint")
-    return step_of(Path(str(best).replace("\\", "/"))) if best else state.get("best_global_step")
+    if best:
+        return step_of(Path(str(best).replace("\\", "/")))
+    step = state.get("best_global_step")
+    return step if isinstance(step, int) else None
 
 
 def _optional(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-_HUB_CACHE = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+?)/snapshots/")
+_HUB_CACHE = re.compile(r"models--(?:[^/]+?--)?(?P<name>[^/]+)/snapshots/")
 
 
 def canonical_name(name: str) -> str:

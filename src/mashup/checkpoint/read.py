@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from mashup.checkpoint import adapter, history
-from mashup.checkpoint.adapter import AdapterConfig, LoraModule
+from mashup.checkpoint.adapter import LoraModule
+from mashup.checkpoint.config import CONFIG, AdapterConfig, read_adapter_config
 from mashup.errors import InputError, Problem
 
 Kind = Literal["lora", "full"]
@@ -49,8 +50,8 @@ class Checkpoint:
     @property
     def name(self) -> str:
         """Folder name; ``run/checkpoint-N`` for a step of a run."""
-        step = history.step_of(self.path)
-        return self.path.name if step is None else f"{self.path.parent.name}/{self.path.name}"
+        path = self.path.absolute()  # "." has no name of its own
+        return path.name if self.step is None else f"{path.parent.name}/{path.name}"
 
     @property
     def run(self) -> Path:
@@ -79,7 +80,7 @@ class Checkpoint:
 def kind_of(names: Iterable[str]) -> Kind | None:
     """What a folder with files of these names holds, None when it is no checkpoint."""
     found = set(names)
-    if found & {adapter.CONFIG, adapter.WEIGHTS, adapter.PICKLE}:
+    if found & {CONFIG, adapter.WEIGHTS, adapter.PICKLE}:
         return "lora"
     return "full" if "config.json" in found and found & set(FULL_WEIGHTS) else None
 
@@ -96,8 +97,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise InputError(Problem("no such folder", str(folder), fix="check the path"))
     kind = kind_of(path.name for path in folder.iterdir())
     if kind is None:
-        expected = f"{adapter.CONFIG} and {adapter.WEIGHTS}"
-        raise InputError(Problem("no checkpoint here", str(folder), expected=expected))
+        names = f"{CONFIG} and {adapter.WEIGHTS}"
+        fix = "give the folder that holds these two files"
+        raise InputError(Problem("no checkpoint here", str(folder), "neither", names, fix))
     if kind == "full":
         return Checkpoint(folder, "full", bytes=_full_bytes(folder), **_history(folder))
     return _read_lora(folder)
@@ -120,15 +122,11 @@ def _read_lora(folder: Path) -> Checkpoint:
     weights = folder / adapter.WEIGHTS
     about["bytes"] = weights.stat().st_size if weights.exists() else 0
     try:
-        config = adapter.read_adapter_config(folder)
+        config = read_adapter_config(folder)
         about |= {"base": config.base, "rank": config.rank}
         modules = adapter.read_modules(folder, config)
     except InputError as error:
         return Checkpoint(folder, "lora", problem=error.problems[0], **about)
-    except (KeyError, TypeError, ValueError) as error:
-        where = str(folder / adapter.CONFIG)
-        problem = Problem("bad adapter settings", where, repr(error), "PEFT's LoRA settings")
-        return Checkpoint(folder, "lora", problem=problem, **about)
     return Checkpoint(folder, "lora", **about | _summary(modules, config))
 
 

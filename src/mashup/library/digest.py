@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mashup.checkpoint.adapter import CONFIG, adapter_weights
+from mashup.checkpoint.adapter import adapter_weights
+from mashup.checkpoint.config import CONFIG
 from mashup.files import digest_file, digest_of, read_json
 from mashup.library.index import Index
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from mashup.files import user_cache
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS checkpoint (path TEXT PRIMARY KEY, stamp TEXT, record TEXT);
-CREATE TABLE IF NOT EXISTS digest (path TEXT PRIMARY KEY, stamp TEXT, digest TEXT);
-CREATE TABLE IF NOT EXISTS score (key TEXT PRIMARY KEY, record TEXT);
-"""
+_TABLES = {
+    "checkpoint": "path TEXT PRIMARY KEY, stamp TEXT, record TEXT",
+    "digest": "path TEXT PRIMARY KEY, stamp TEXT, digest TEXT",
+    "score": "key TEXT PRIMARY KEY, record TEXT",
+}
 _VERSION = 1  # raise it when the meaning of a record changes: older files are emptied
 
 
@@ -75,10 +75,11 @@ class Index:
 
 def _place(root: Path) -> Path:
     beside = root / ".mashup"
+    index = beside / "index.sqlite"
     with contextlib.suppress(OSError):
         beside.mkdir(exist_ok=True)
-        if os.access(beside, os.W_OK):
-            return beside / "index.sqlite"
+        if all(os.access(path, os.W_OK) for path in (beside, index) if path.exists()):
+            return index
     cache = user_cache() / "libraries"
     cache.mkdir(parents=True, exist_ok=True)
     return cache / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.sqlite"
@@ -87,22 +88,40 @@ def _place(root: Path) -> Path:
 def _open(path: Path) -> sqlite3.Connection:
     try:
         return _connect(path)
+    except sqlite3.OperationalError:  # locked, full, ...: its content is fine
+        raise
     except sqlite3.DatabaseError:  # not a database any more: it can be made again
-        path.unlink()
+        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+            path.with_name(name).unlink(missing_ok=True)
         return _connect(path)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=60)
     try:
-        db.execute("PRAGMA journal_mode=WAL")
+        with contextlib.suppress(sqlite3.OperationalError):  # another process is doing it
+            db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
-        if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            for table in ("checkpoint", "digest", "score"):
-                db.execute(f"DROP TABLE IF EXISTS {table}")
-        db.executescript(_SCHEMA)
-        db.execute(f"PRAGMA user_version={_VERSION}")
+        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError(f"damaged: {path}")
+        if _version(db) != _VERSION:
+            _make_tables(db)
     except sqlite3.DatabaseError:
         db.close()
         raise
     return db
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return db.execute("PRAGMA user_version").fetchone()[0]
+
+
+def _make_tables(db: sqlite3.Connection) -> None:
+    """In one transaction, so that nobody sees half of it; another process may have been faster."""
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        if _version(db) != _VERSION:
+            for table, columns in _TABLES.items():
+                db.execute(f"DROP TABLE IF EXISTS {table}")
+                db.execute(f"CREATE TABLE {table} ({columns})")
+            db.execute(f"PRAGMA user_version={_VERSION}")

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mashup.checkpoint import adapter, history
+from mashup.checkpoint.config import CONFIG
 from mashup.checkpoint.read import FULL_WEIGHTS, kind_of
 
 #: The files whose content a Checkpoint is made from.
 _READ = frozenset(
     {
-        *(adapter.CONFIG, adapter.WEIGHTS, adapter.PICKLE),
+        *(CONFIG, adapter.WEIGHTS, adapter.PICKLE),
         *(history.MANIFEST, history.TRAINER_STATE, history.RESULTS),
         *FULL_WEIGHTS,
     }
@@ -48,7 +49,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)
-    except PermissionError:
+    except OSError:  # not ours to read, or deleted by a trainer in the meantime
         return []
 
 

@@ -129,4 +129,4 @@ def weights_digest(model: nn.Module) -> str:
 
 def _tensor_digest(tensor: Tensor) -> bytes:
     data = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy()
-    return hashlib.sha256(memoryview(data))  # type: ignore[arg-type].digest()
+    return hashlib.sha256(data.data).digest()

@@ -9,8 +9,9 @@ from pathlib import Path
 from mashup.errors import InputError, Problem
 from mashup.files import digest_of
 from mashup.task.example import Example, RowError, from_row
+from mashup.task.formats import SUFFIXES, Row
 from mashup.task.records import Record, known_records, record_for
-from mashup.task.rows import Row, read_rows
+from mashup.task.rows import read_rows
 from mashup.task.split import Splits, SplitSizes, shuffled, split
 
 _SHOWN = 10  # problems of one dataset that are listed before "and N more"
@@ -94,13 +95,17 @@ def _record(name: str | None, row: Row, where: str) -> Record | None:
             if known_record.name == name:
                 return known_record
         known = ", ".join(record.name for record in known_records())
-        raise InputError(Problem("unknown task record", name, expected=known))
+        raise InputError(
+            Problem("unknown task record", "--record", name, known, "see mashup tasks")
+        )
     if "messages" in row or ("prompt" in row and "completion" in row):
         return None
     found = record_for(set(row))
     if found is None:
+        columns = f"columns {', '.join(map(str, row))}"
         expected = "messages; prompt and completion; or a benchmark's (see mashup tasks)"
-        raise InputError(Problem("missing column", where, f"columns {', '.join(row)}", expected))
+        fix = "rename the columns"
+        raise InputError(Problem("missing column", where, columns, expected, fix))
     return found
 
 
@@ -127,6 +132,7 @@ def _shortened(problems: list[Problem]) -> list[Problem]:
 
 def _name_of(source: str) -> str:
     """File stem; the folder's name for ``train.jsonl``; the last part of a Hub id."""
-    path = Path(source.partition(":")[0] if ":" in source else source)
-    stem = path.parent.name if path.stem == "train" and path.parent.name else path.stem
-    return stem if path.suffix else path.name
+    path = Path(source if Path(source).exists() else source.partition(":")[0]).absolute()
+    if path.suffix not in SUFFIXES:
+        return path.name
+    return path.parent.name if path.stem == "train" else path.stem

@@ -6,17 +6,19 @@ One YAML file each in ``mashup/tasks``. Expressions are Jinja2 over the row's co
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from jinja2 import StrictUndefined, UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
 
 from mashup.task.example import Example, RowError
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,11 @@ class Record:
         missing = [column for column in self.columns if column not in row]
         if missing:
             raise RowError(f"no column {missing[0]!r}")
-        labels = [str(label) for label in _value(self.labels, row)]
-        options = [str(option).strip() for option in _value(self.options, row)]
-        answer = str(_value(self.answer, row))
-        if answer not in labels or len(labels) != len(options):
+        labels, options = _texts(self.labels, row), _texts(self.options, row)
+        if not labels or len(labels) != len(options):
+            raise RowError(f"{len(options)} options for {len(labels)} labels")
+        answer = _value(self.answer, row, str)
+        if answer not in labels:
             raise RowError(f"answer {answer!r} is none of {', '.join(labels)}")
         kind = "number" if labels[0].isdigit() else "letter"
         lines = [self.instruction, "", _text(self.question, row), ""]
@@ -97,11 +100,16 @@ def _template(source: str) -> Any:
     return _environment().from_string(source)
 
 
-def _value(source: str, row: Mapping[str, Any]) -> Any:
+def _value(source: str, row: Mapping[str, Any], make: Callable[[Any], _Made]) -> _Made:
+    """What ``make`` makes of an expression's value: only its use shows that it is undefined."""
     try:
-        return _expression(source)(**row)
+        return make(_expression(source)(**row))
     except (UndefinedError, TypeError, KeyError, IndexError) as error:
         raise RowError(f"cannot read {source!r}: {error}") from error
+
+
+def _texts(source: str, row: Mapping[str, Any]) -> list[str]:
+    return _value(source, row, lambda values: [str(value).strip() for value in values])
 
 
 def _text(source: str, row: Mapping[str, Any]) -> str:

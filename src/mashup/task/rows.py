@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mashup.errors import InputError, Problem
+from mashup.task.formats import SUFFIXES, Row, read_file, unreadable
 
-Row = Mapping[str, Any]
-_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _TRAIN = ("train",)
 _DEV = ("dev", "valid", "validation")
 _TEST = ("test",)
@@ -42,92 +38,50 @@ def read_rows(source: str, *, test: str | None = None) -> Rows:
         rows = _folder(path)
     elif path.exists():
         rows = Rows(read_file(path))
-    elif path.suffix in _SUFFIXES or source.startswith((".", "/", "~")):
+    elif path.suffix in SUFFIXES or source.startswith((".", "/", "~")):
         raise InputError(Problem("no such dataset", source, fix="check the path"))
     else:
         rows = _hub(source)
     if test is not None:
-        rows = Rows(rows.train, rows.dev, read_file(Path(test)))
+        rows = Rows(rows.train, rows.dev, _some(read_file(Path(test)), test, "test rows"))
     elif rows.dev and not rows.test:
         rows = Rows(rows.train, [], rows.dev)
-    if not rows.train:
-        raise InputError(Problem("dataset has no rows", source, "0 rows", "training rows"))
+    _some(rows.train, source, "training rows")
     return rows
 
 
-def read_file(path: Path) -> list[Row]:
-    """Rows of one file.
-
-    Raises:
-        InputError: missing, unreadable, or of a kind that is not known.
-    """
-    readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
-    reader = readers.get(path.suffix)
-    if reader is None:
-        expected = f"one of {', '.join(_SUFFIXES)}"
-        raise InputError(Problem("unknown kind of dataset", str(path), path.suffix, expected))
-    try:
-        return reader(path)
-    except InputError:
-        raise
-    except (OSError, ValueError, csv.Error) as error:
-        problem = Problem("cannot read dataset", str(path), str(error), f"{path.suffix[1:]} rows")
-        raise InputError(problem) from error
-
-
-def _jsonl(path: Path) -> list[Row]:
-    rows: list[Row] = []
-    problems: list[Problem] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            row = str(error)
-        if isinstance(row, dict):
-            rows.append(row)
-        else:
-            where = f"{path}, line {number}"
-            problems.append(Problem("not a JSON object", where, str(row)[:80], "one object a line"))
-    if problems:
-        raise InputError(*problems[:10])
+def _some(rows: list[Row], where: str, expected: str) -> list[Row]:
+    if not rows:
+        fix = "give a dataset with rows"
+        raise InputError(Problem("dataset has no rows", where, "0 rows", expected, fix))
     return rows
-
-
-def _json(path: Path) -> list[Row]:
-    value = json.loads(path.read_text(encoding="utf-8-sig"))
-    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise ValueError("the file is not a list of objects")
-    return value
-
-
-def _csv(path: Path) -> list[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def _parquet(path: Path) -> list[Row]:
-    from pyarrow import parquet
-
-    return parquet.read_table(path).to_pylist()
 
 
 def _folder(path: Path) -> Rows:
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        import datasets
-
-        return _splits(datasets.load_from_disk(str(path)))
+        return _saved(path)
     train = _named(path, _TRAIN)
     if train is None:
         expected = "train.jsonl, or a folder saved by datasets"
-        raise InputError(Problem("no dataset in the folder", str(path), expected=expected))
+        fix = "give the file itself, or call it train"
+        raise InputError(
+            Problem("no dataset in the folder", str(path), "no train file", expected, fix)
+        )
     dev, test = _named(path, _DEV), _named(path, _TEST)
     return Rows(read_file(train), read_file(dev) if dev else [], read_file(test) if test else [])
 
 
+def _saved(path: Path) -> Rows:
+    import datasets
+
+    try:
+        return _splits(datasets.load_from_disk(str(path)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise unreadable(path, error, "a folder saved by datasets") from error
+
+
 def _named(folder: Path, stems: tuple[str, ...]) -> Path | None:
-    paths = (folder / f"{stem}{suffix}" for stem in stems for suffix in _SUFFIXES)
+    paths = (folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
     return next((path for path in paths if path.exists()), None)
 
 

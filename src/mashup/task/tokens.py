@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from mashup.errors import InputError, Problem
 from mashup.task.example import Example, Message
 
@@ -32,7 +34,11 @@ class Tokens:
 
 
 class TokenError(ValueError):
-    """An example that cannot be turned into prompt and answer tokens."""
+    """An example that cannot be turned into prompt and answer tokens: what is wrong, and a fix."""
+
+    def __init__(self, found: str, fix: str) -> None:
+        super().__init__(found)
+        self.fix = fix
 
 
 def tokenize(
@@ -55,15 +61,12 @@ def tokenize(
         try:
             tokens = render(tokenizer, example.messages)
             if len(tokens.ids) > max_length:
-                raise TokenError(f"{len(tokens.ids)} tokens, longer than {max_length}")
+                fix = "shorten the row or raise --max-length (at most the model's context)"
+                raise TokenError(f"{len(tokens.ids)} tokens, longer than {max_length}", fix)
             made.append(tokens)
         except TokenError as error:
-            fix = "shorten the row or raise --max-length (at most the model's context)"
-            if "prefix" in str(error):
-                fix = "move white space from the end of the prompt to the answer's start"
-            problems.append(
-                Problem("cannot use row", f"{where}, row {number}", str(error), fix=fix)
-            )
+            row = f"{where}, row {number}"
+            problems.append(Problem("cannot use row", row, str(error), fix=error.fix))
     if problems:
         raise InputError(*problems[:_SHOWN])
     return tuple(made)
@@ -75,7 +78,7 @@ def _chat(tokenizer: Any, messages: Sequence[Message]) -> Tokens:
     ids = _encode(tokenizer, whole)
     answer = [False] * len(ids)
     for index, turn in enumerate(turns):
-        if turn["role"] == "assistant":
+        if turn["role"] == "assistant" and index > 0:  # an opening turn answers nothing
             start = _prefix(tokenizer, ids, whole, _apply(tokenizer, turns[:index], prompt=True))
             until = _apply(tokenizer, turns[: index + 1], prompt=False).rstrip()
             stop = _prefix(tokenizer, ids, whole, until)
@@ -84,7 +87,11 @@ def _chat(tokenizer: Any, messages: Sequence[Message]) -> Tokens:
 
 
 def _apply(tokenizer: Any, turns: list[dict[str, str]], *, prompt: bool) -> str:
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
+    try:
+        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
+    except TemplateError as error:  # "roles must alternate", "no system role", ...
+        fix = "change the row's roles to what the template takes"
+        raise TokenError(f"the chat template says: {error}", fix) from error
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
@@ -94,20 +101,30 @@ def _encode(tokenizer: Any, text: str) -> list[int]:
 def _prefix(tokenizer: Any, ids: list[int], whole: str, part: str) -> int:
     """How many of ``ids`` make ``part``, which must be a prefix in text and in tokens."""
     head = _encode(tokenizer, part)
-    if not whole.startswith(part) or ids[: len(head)] != head:
-        raise TokenError("the prompt is not a token prefix of prompt and answer")
+    if not whole.startswith(part):
+        raise _no_prefix()
+    return _head_length(head, ids)
+
+
+def _head_length(head: list[int], ids: list[int]) -> int:
+    if ids[: len(head)] != head:
+        raise _no_prefix()
     return len(head)
+
+
+def _no_prefix() -> TokenError:
+    fix = "move white space from the end of the prompt to the answer's start"
+    return TokenError("the prompt is not a token prefix of prompt and answer", fix)
 
 
 def _plain(tokenizer: Any, messages: Sequence[Message]) -> Tokens:
     prompt, completion = plain_text(messages)
     head = _open_ended(tokenizer, tokenizer(prompt)["input_ids"])
     ids = _open_ended(tokenizer, tokenizer(prompt + completion)["input_ids"])
-    if ids[: len(head)] != head:
-        raise TokenError("the prompt is not a token prefix of prompt and answer")
+    start = _head_length(head, ids)
     if tokenizer.eos_token_id is not None:
         ids.append(tokenizer.eos_token_id)
-    return Tokens(tuple(ids), (False,) * len(head) + (True,) * (len(ids) - len(head)))
+    return Tokens(tuple(ids), (False,) * start + (True,) * (len(ids) - start))
 
 
 def _open_ended(tokenizer: Any, ids: list[int]) -> list[int]:

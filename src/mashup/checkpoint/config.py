@@ -1,0 +1,102 @@
+"""The settings of a PEFT LoRA folder that decide what its weights mean.
+
+Key names and pattern rules are those of PEFT
+(https://huggingface.co/docs/peft/developer_guides/checkpoint).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mashup.checkpoint.refusals import refusal
+from mashup.errors import InputError, Problem
+from mashup.files import read_json
+
+CONFIG = "adapter_config.json"
+_Number = TypeVar("_Number", int, float)
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The settings of a LoRA adapter that decide what its weights mean."""
+
+    base: str
+    revision: str | None
+    rank: int
+    alpha: float
+    rslora: bool = False
+    fan_in_fan_out: bool = False
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+
+    def scale(self, module: str, rank: int) -> float:
+        """``s`` in ``W + s·B·A``: alpha/r, or alpha/sqrt(r) for rsLoRA (arXiv 2312.03732)."""
+        alpha = _match(self.alpha_pattern, module, self.alpha)
+        return alpha / (math.sqrt(rank) if self.rslora else rank)
+
+    def rank_of(self, module: str) -> int:
+        """The rank that the settings give ``module``."""
+        return _match(self.rank_pattern, module, self.rank)
+
+
+def _match(patterns: Mapping[str, _Number], module: str, default: _Number) -> _Number:
+    """First pattern that matches the end of the module's name, as PEFT matches it."""
+    for pattern, value in patterns.items():
+        if _pattern(pattern).match(module):
+            return value
+    return default
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(rf"(.*\.)?({text})$")
+
+
+def read_adapter_config(folder: Path) -> AdapterConfig:
+    """Read ``adapter_config.json``.
+
+    Raises:
+        InputError: missing, not JSON, or an adapter that is not plain additive LoRA.
+    """
+    path = folder / CONFIG
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise _bad_settings(path, f"a {type(config).__name__}")
+    refused = refusal(config)
+    if refused:
+        raise InputError(Problem("not a plain LoRA", str(path), refused[0], "LoRA", refused[1]))
+    try:
+        return _settings(config)
+    except KeyError as error:
+        raise _bad_settings(path, f"no {error.args[0]!r}") from error
+    except (AttributeError, OverflowError, TypeError, ValueError, re.error) as error:
+        raise _bad_settings(path, str(error)) from error
+
+
+def _settings(config: dict[str, Any]) -> AdapterConfig:
+    return AdapterConfig(
+        base=(config.get("base_model_name_or_path") or "").strip(),
+        revision=config.get("revision"),
+        rank=int(config["r"]),
+        alpha=float(config["lora_alpha"]),
+        rslora=bool(config.get("use_rslora")),
+        fan_in_fan_out=bool(config.get("fan_in_fan_out")),
+        rank_pattern=_patterns(config.get("rank_pattern"), int),
+        alpha_pattern=_patterns(config.get("alpha_pattern"), float),
+    )
+
+
+def _patterns(patterns: Any, number: type[_Number]) -> dict[str, _Number]:
+    """Patterns that compile, with numbers as values; anything else raises."""
+    given = (patterns or {}).items()
+    return {pattern: number(value) for pattern, value in given if _pattern(pattern)}
+
+
+def _bad_settings(path: Path, found: str) -> InputError:
+    fix = "use the adapter_config.json that PEFT saved with these weights"
+    expected = "PEFT's LoRA settings, with r and lora_alpha"
+    return InputError(Problem("bad adapter settings", str(path), found, expected, fix))

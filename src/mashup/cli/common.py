@@ -1,0 +1,67 @@
+"""Options that several verbs share, and what they become."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from mashup.cli.options import Options
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class ModelOptions(Options):
+    model: str = Field(description="base model: a folder or a Hub id")
+    dtype: Dtype = Field("auto", description="precision of the base; auto is bfloat16 where native")
+    device: str = Field("auto", description="auto, cpu, cuda or mps")
+    trust_remote_code: bool = Field(False, description="run code that comes with the model")
+
+    def load_base(self) -> Any:
+        from mashup.model import load_base
+
+        return load_base(
+            self.model,
+            dtype=self.dtype,
+            device=self.device,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+
+class DataOptions(Options):
+    dataset: str = Field(description="JSONL, JSON, CSV, Parquet, a folder, or a Hub id")
+    test_dataset: str | None = Field(None, description="file with the test rows")
+    task_record: str | None = Field(None, description="benchmark record (see mashup tasks)")
+    train_rows: int | None = Field(None, ge=1, description="training rows to use")
+    dev_rows: int | None = Field(None, ge=1, description="rows held out for dev")
+    test_rows: int | None = Field(None, ge=1, description="rows held out for test")
+    split_seed: int = Field(42, description="seed of the splits and of the sample")
+
+    def load_task(self) -> Any:
+        from mashup.task import load_task
+
+        return load_task(
+            self.dataset,
+            test=self.test_dataset,
+            record=self.task_record,
+            train_rows=self.train_rows,
+            dev_rows=self.dev_rows,
+            test_rows=self.test_rows,
+            seed=self.split_seed,
+        )
+
+
+class ScoreOptions(Options):
+    samples: int = Field(256, ge=2, description="training examples to score on")
+    criterion: Literal["loss", "accuracy"] = Field("loss", description="what to rank by")
+    all_checkpoints: bool = Field(False, description="every checkpoint-N, not one a run")
+    accept_base: bool = Field(False, description="take adapters that name no base or another")
+    skip_bad: bool = Field(False, description="leave broken checkpoints out and go on")
+
+
+class MergeOptions(Options):
+    method: Literal["linear", "factor_average"] = Field("linear", description="merge method")
+    rank: str = Field("sum", description="sum (exact), max, a number, or energy=X")
+    factors: Literal["rotated", "initialised", "balanced"] = Field(
+        "rotated", description="how the merged delta is factored"
+    )

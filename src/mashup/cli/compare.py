@@ -1,0 +1,76 @@
+"""``mashup compare``: a warm start against scratch and controls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from pydantic import Field
+
+from mashup.cli import show
+from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
+from mashup.cli.options import JsonOption, add_command, positional
+from mashup.cli.train import settings_of
+from mashup.errors import Problem, UsageError
+from mashup.settings import ARMS, TrainSettings
+
+
+class Options(ModelOptions, DataOptions, ScoreOptions, MergeOptions, TrainSettings, JsonOption):
+    library: str = positional("folder with checkpoints")
+    output: str = Field(description="folder to make")
+    k: int = Field(2, ge=1, description="how many checkpoints at most")
+    arms: str = Field(",".join(ARMS), description="which arms, with commas")
+    seeds: tuple[int, ...] = Field((42,), description="seeds of the training runs")
+    learning_rates: tuple[float, ...] = Field((), description="grid, best by dev loss for each arm")
+    budgets: tuple[float, ...] = Field((1.0,), description="ladder, e.g. 0.25 0.5 0.75 1")
+    evaluations: int = Field(8, ge=1, description="points of the curve after step 0")
+
+
+def register(app: typer.Typer) -> None:
+    add_command(app, "compare", Options, run)
+
+
+def run(options: Options) -> None:
+    """Train from scratch, from a merge, and controls; write records, table, curves and a page."""
+    from mashup.compare import compare
+    from mashup.library import scan
+    from mashup.progress import Bars
+
+    done = compare(
+        scan(options.library, all_checkpoints=options.all_checkpoints),
+        options.load_base(),
+        options.load_task(),
+        output=options.output,
+        k=options.k,
+        criterion=options.criterion,
+        samples=options.samples,
+        arms=_arms(options.arms),
+        seeds=options.seeds,
+        learning_rates=options.learning_rates,
+        budgets=options.budgets,
+        settings=settings_of(options),
+        merge_options={n: getattr(options, n) for n in MergeOptions.model_fields},
+        accept_base=options.accept_base,
+        skip_bad=options.skip_bad,
+        progress=Bars(),
+    )
+    if options.json_:
+        from dataclasses import asdict
+
+        show.print_json([asdict(record) for record in done.records])
+    else:
+        print_comparison(done)
+
+
+def print_comparison(done: Any) -> None:
+    print(done.table.read_text())
+    print(f"page: {done.page}")
+
+
+def _arms(text: str) -> tuple[Any, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in ARMS]
+    if unknown:
+        found, expected = ", ".join(unknown), ", ".join(ARMS)
+        raise UsageError(Problem("unknown arm", "--arms", found, expected))
+    return names

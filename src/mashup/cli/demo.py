@@ -1,0 +1,29 @@
+"""``mashup demo``: the whole flow on a real model and real text from PyPI."""
+
+from __future__ import annotations
+
+import typer
+from pydantic import Field
+
+from mashup.cli.options import Options, add_command
+
+
+class DemoOptions(Options):
+    output: str = Field("demo", description="folder to make")
+    quick: bool = Field(False, description="smaller, at most three minutes on two cores")
+    model: str | None = Field(None, description="another base model: a folder or a Hub id")
+
+
+def register(app: typer.Typer) -> None:
+    add_command(app, "demo", DemoOptions, run)
+
+
+def run(options: DemoOptions) -> None:
+    """Build a library of checkpoints, choose from it for a new task, train, and compare."""
+    from mashup.cli.compare import print_comparison
+    from mashup.demo.run import run_demo
+    from mashup.progress import Bars
+
+    print_comparison(
+        run_demo(options.output, quick=options.quick, model=options.model, progress=Bars())
+    )

@@ -1,0 +1,64 @@
+"""``mashup init``: scan, score, select and merge in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from pydantic import Field
+
+from mashup.cli import show
+from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
+from mashup.cli.merge import print_init
+from mashup.cli.options import JsonOption, add_command, positional
+from mashup.cli.score import make_scores, print_scores, to_json
+from mashup.errors import GateError, Problem
+
+
+class Options(ModelOptions, DataOptions, ScoreOptions, MergeOptions, JsonOption):
+    library: str = positional("folder with checkpoints")
+    output: str = Field(description="folder to make")
+    k: int = Field(2, ge=1, description="how many checkpoints at most")
+    strict: bool = Field(False, description="exit with code 4 when no checkpoint helps")
+
+
+def register(app: typer.Typer) -> None:
+    add_command(app, "init", Options, run)
+
+
+def run(options: Options) -> None:
+    """Find the checkpoints that fit a task best and merge them into a start for it."""
+    from mashup.files import refuse_existing
+    from mashup.select import select
+    from mashup.start import Sample, make_init
+
+    output = Path(options.output)
+    refuse_existing(output)
+    base, task = options.load_base(), options.load_task()
+    scores = make_scores(options, task, base)
+    selection = select(scores, k=options.k)
+    init = None
+    if not selection.is_empty:
+        sample = Sample(options.samples, options.split_seed)
+        merging = {"method": options.method, "rank": options.rank, "factors": options.factors}
+        init = make_init(
+            selection, base, task, sample, output, accept_base=options.accept_base, **merging
+        )
+    if options.json_:
+        manifest = init.manifest if init else None
+        show.print_json(to_json(scores) | {"init": manifest, "sentence": selection.sentence})
+    else:
+        print_scores(scores, [str(s.checkpoint.path) for s in selection.chosen if s.checkpoint])
+        print(selection.sentence)
+        if init:
+            print_init(init)
+            print(_measured(init.manifest["sample"]))
+    if options.strict and init is None:
+        raise GateError(Problem("quality gate", options.library, selection.sentence))
+
+
+def _measured(sample: dict) -> str:
+    return (
+        f"as written it scores loss {sample['loss']:.4f} on the sample, "
+        f"{sample['difference']:+.4f} ± {sample['standard_error']:.4f} against the base"
+    )

@@ -1,0 +1,86 @@
+"""``mashup score``: how well each checkpoint fits a task."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import typer
+
+from mashup.cli import show
+from mashup.cli.common import DataOptions, ModelOptions, ScoreOptions
+from mashup.cli.options import JsonOption, add_command, positional
+
+
+class Options(ModelOptions, DataOptions, ScoreOptions, JsonOption):
+    library: str = positional("folder with checkpoints")
+
+
+def register(app: typer.Typer) -> None:
+    add_command(app, "score", Options, run)
+
+
+def run(options: Options) -> None:
+    """Rank checkpoints by the loss of a sample of a task's training rows."""
+    from mashup.select import select
+
+    scores = make_scores(options)
+    if options.json_:
+        show.print_json(to_json(scores))
+        return
+    print_scores(scores, ())
+    print(select(scores).sentence)
+
+
+def make_scores(options: Any, task: Any = None, base: Any = None) -> Any:
+    """Scan and score with the options of a command."""
+    from mashup.library import scan
+    from mashup.progress import Bars
+    from mashup.score import score
+
+    library = scan(options.library, all_checkpoints=options.all_checkpoints)
+    return score(
+        library,
+        base or options.load_base(),
+        task or options.load_task(),
+        samples=options.samples,
+        seed=options.split_seed,
+        criterion=options.criterion,
+        max_length=getattr(options, "max_length", 1024),
+        accept_base=options.accept_base,
+        skip_bad=options.skip_bad,
+        progress=Bars(),
+    )
+
+
+def print_scores(scores: Any, chosen: Collection[str]) -> None:
+    """The ranking as a table, with what was left out below it."""
+    columns = ("", "checkpoint", "loss", "accuracy", "against base", "± s.e.", "seconds")
+    rows = []
+    for row in scores.rows():
+        mark = "*" if row["path"] in chosen else ""
+        seconds = "cached" if row["cached"] else f"{row['seconds']:.1f}"
+        difference = "" if row["name"] == "base" else f"{row['difference']:+.4f}"
+        error = "" if row["name"] == "base" else f"{row['standard_error']:.4f}"
+        figures = (f"{row['loss']:.4f}", f"{row['accuracy']:.1%}", difference, error, seconds)
+        rows.append((mark, row["name"], *figures))
+    show.table(columns, rows, numbers=columns[2:])
+    print(f"{scores.examples} examples of the training rows, {scores.seconds:.1f} s")
+    for checkpoint in scores.unchanged:
+        print(f"left out, changes nothing (B = 0): {checkpoint.name}")
+    for problem in scores.left_out:
+        print(f"left out, {problem.what}: {problem.where} ({problem.found})")
+
+
+def to_json(scores: Any) -> dict[str, Any]:
+    return {
+        "criterion": scores.criterion,
+        "base": scores.base_name,
+        "base_digest": scores.base_digest,
+        "sample_digest": scores.sample_digest,
+        "examples": scores.examples,
+        "ranking": scores.rows(),
+        "unchanged": [str(checkpoint.path) for checkpoint in scores.unchanged],
+        "left_out": [problem.to_json() for problem in scores.left_out],
+        "seconds": scores.seconds,
+    }

@@ -1,0 +1,72 @@
+"""``mashup train``: one run, from scratch or from an init."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from pydantic import Field
+
+from mashup.cli import show
+from mashup.cli.common import DataOptions, ModelOptions
+from mashup.cli.options import JsonOption, Options, add_command
+from mashup.settings import TrainSettings
+
+
+class TrainOptions(ModelOptions, DataOptions, TrainSettings, JsonOption):
+    output: str = Field(description="folder of the run")
+    init: str | None = Field(None, description="adapter folder to start from")
+    report_to: str = Field("none", description="tracker, as transformers names it")
+
+
+def register(app: typer.Typer) -> None:
+    add_command(app, "train", TrainOptions, run)
+
+
+def settings_of(options: Options) -> TrainSettings:
+    """The training settings among a command's options."""
+    return TrainSettings(**{name: getattr(options, name) for name in TrainSettings.model_fields})
+
+
+def run(options: TrainOptions) -> None:
+    """Train a LoRA on a task; the same command again continues a run that was stopped."""
+    from mashup.progress import Bars
+    from mashup.train import train
+
+    progress = Bars()
+    base, task = options.load_base(), options.load_task()
+    start = f"weights of {options.init}; optimizer, schedule and data order are fresh"
+    progress.say(f"start: {start if options.init else 'from scratch'}")
+    done = train(
+        base,
+        task,
+        output=options.output,
+        init=options.init,
+        settings=settings_of(options),
+        report_to=options.report_to,
+        progress=progress,
+    )
+    if options.json_:
+        show.print_json(done.record)
+    else:
+        _print(done)
+
+
+def _print(done: Any) -> None:
+    columns = ("step", "seconds", "tokens", "dev loss", "dev acc.", "test loss", "test acc.")
+    rows = [
+        (
+            *(str(p.step), f"{p.seconds:.1f}", f"{p.tokens:,}"),
+            *(f"{p.dev_loss:.4f}", f"{p.dev_accuracy:.1%}"),
+            *(f"{p.test_loss:.4f}", f"{p.test_accuracy:.1%}"),
+        )
+        for p in done.curve
+    ]
+    show.table(columns, rows, numbers=columns)
+    check = done.record["start_check"]
+    if check:
+        print(
+            f"start check: dev loss {check['step_0_loss']:.4f} at step 0, "
+            f"{check['scored_loss']:.4f} as scoring measures it"
+        )
+    print(f"written: {done.path}")

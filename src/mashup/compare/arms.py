@@ -1,0 +1,59 @@
+"""The arms of a comparison: which checkpoints each starts from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mashup.score import Score, Scores
+from mashup.select import Selection
+from mashup.settings import ArmName
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to start.
+
+    Attributes:
+        name: what tables call it.
+        parents: the checkpoints that are merged; none for scratch.
+        pays_for_scoring: whether choosing the parents needed the ranking.
+        trained: False for the merged init as it is.
+        note: what a reader must know about it.
+    """
+
+    name: ArmName
+    parents: tuple[Score, ...] = ()
+    pays_for_scoring: bool = False
+    trained: bool = True
+    note: str = ""
+
+    def selection(self, scores: Scores) -> Selection:
+        return Selection(self.parents, scores)
+
+
+def make_arms(names: Sequence[ArmName], selection: Selection, seed: int) -> tuple[Arm, ...]:
+    """The asked arms, in their usual order; scratch is always there.
+
+    Mashup with an empty selection is scratch, and says so: abstaining is its result.
+    """
+    ranking = selection.scores.ranking
+    empty = "nothing beat the base: same as scratch" if selection.is_empty else ""
+    untrained = "the base itself" if selection.is_empty else ""
+    mashup = Arm("mashup", selection.chosen, pays_for_scoring=True, note=empty)
+    made: dict[str, Arm] = {
+        "scratch": Arm("scratch"),
+        "mashup": mashup,
+        "best-single": Arm("best-single", ranking[:1], pays_for_scoring=True),
+        "random-two": Arm("random-two", random_two(ranking, seed)),
+        "merged-untrained": replace(mashup, name="merged-untrained", trained=False, note=untrained),
+    }
+    wanted = {"scratch", *names}
+    return tuple(arm for name, arm in made.items() if name in wanted)
+
+
+def random_two(ranking: Sequence[Score], seed: int) -> tuple[Score, ...]:
+    """Two checkpoints (or all of fewer) drawn without looking at their scores."""
+    by_digest = sorted(ranking, key=lambda score: score.digest)
+    return tuple(random.Random(seed).sample(by_digest, min(2, len(by_digest))))

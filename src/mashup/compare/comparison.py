@@ -1,0 +1,239 @@
+"""Run a comparison: score once, then every arm with every seed and learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mashup.compare.arms import Arm, make_arms
+from mashup.compare.leakage import leaking
+from mashup.compare.records import Record, write_records
+from mashup.compare.results import ArmResult, make_records
+from mashup.errors import InputError, Problem
+from mashup.files import digest_of, read_json, refuse_existing, to_json, write_text
+from mashup.library import Library, scan
+from mashup.merge import Init
+from mashup.model import Base, load_base
+from mashup.progress import SILENT, Progress
+from mashup.score import Scores, score
+from mashup.score.result import Criterion
+from mashup.select import Selection, select
+from mashup.settings import ARMS, ArmName, TrainSettings
+from mashup.start import Sample, make_init
+from mashup.task import Task, load_task
+from mashup.train import Run, train
+
+_ABOUT = "comparison.json"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison, on disk with its pages.
+
+    Attributes:
+        path: folder with ``records.jsonl``, ``scores.json``, ``runs/``, tables and pages.
+        selection: what was chosen, and the scores behind it.
+        results: one an arm and seed.
+        records: all measured values.
+    """
+
+    path: Path
+    selection: Selection
+    results: tuple[ArmResult, ...]
+    records: tuple[Record, ...]
+
+    @property
+    def page(self) -> Path:
+        return self.path / "index.html"
+
+    @property
+    def table(self) -> Path:
+        return self.path / "table.md"
+
+
+def compare(
+    library: Library | str | Path,
+    base: Base | str,
+    task: Task | str | Path,
+    *,
+    output: str | Path,
+    k: int = 2,
+    criterion: Criterion = "loss",
+    samples: int = 256,
+    arms: Sequence[ArmName] = ARMS,
+    seeds: Sequence[int] = (42,),
+    learning_rates: Sequence[float] = (),
+    budgets: Sequence[float] = (1.0,),
+    settings: TrainSettings | None = None,
+    merge_options: dict[str, Any] | None = None,
+    accept_base: bool = False,
+    skip_bad: bool = False,
+    progress: Progress = SILENT,
+) -> Comparison:
+    """Compare a warm start with scratch and with controls, and write records and pages.
+
+    The same call again continues one that was killed.
+
+    Args:
+        library, base, task: as for :func:`mashup.score`.
+        output: the folder to make.
+        k, criterion, samples: how parents are chosen.
+        arms: which arms; scratch is always run.
+        seeds: of the training runs; each arm runs with each.
+        learning_rates: a grid; each arm takes its own best by dev loss and is charged for
+            the search. By default the one of ``settings``.
+        budgets: shares of the full number of steps that scratch and mashup are run with as
+            well, each with its own schedule (the ladder); 1.0 is always run.
+        settings: of training.
+        merge_options: ``method``, ``rank``, ``factors`` of :func:`mashup.merge`.
+        accept_base, skip_bad: as for :func:`mashup.score`.
+        progress: where to show bars.
+
+    Raises:
+        InputError: as the steps do; or every checkpoint was trained on the held-out rows.
+    """
+    from mashup.report import write_report
+
+    output, settings = Path(output), settings or TrainSettings()
+    task = task if isinstance(task, Task) else load_task(task)
+    library = library if isinstance(library, Library) else scan(library)
+    if not (output / _ABOUT).exists():
+        refuse_existing(output)
+    clean, leaks = _without_leaks(library, task)
+    base = load_base(base) if isinstance(base, str) else base
+    sample = Sample(samples, max_length=settings.max_length)
+    scores = score(
+        clean, base, task, samples=samples, criterion=criterion, max_length=sample.max_length,
+        accept_base=accept_base, skip_bad=skip_bad, progress=progress,
+    )  # fmt: skip
+    scores = replace(scores, left_out=(*scores.left_out, *leaks))
+    selection = select(scores, k=k)
+    progress.say(selection.sentence)
+    about = _about(base, task, scores, selection, settings, seeds, learning_rates, budgets)
+    _begin(output, about)
+    write_text(output / "scores.json", to_json(scores.rows()))
+    rates = tuple(learning_rates) or (settings.learning_rate,)
+    bench = _Bench(output, base, task, sample, settings, rates, merge_options or {}, progress)
+    results = []
+    for seed in seeds:
+        for arm in make_arms(arms, selection, seed):
+            results += bench.run(arm, scores, seed, budgets)
+    records = make_records(output.name, task.name, results)
+    write_records(output / "records.jsonl", records)
+    comparison = Comparison(output, selection, tuple(results), records)
+    write_report(comparison)
+    return comparison
+
+
+def _without_leaks(library: Library, task: Task) -> tuple[Library, tuple[Problem, ...]]:
+    leaks = leaking(library.usable, task)
+    kept = tuple(c for c in library.checkpoints if str(c.path) not in leaks)
+    if leaks and not any(c.usable for c in kept):
+        raise InputError(*leaks.values())
+    return replace(library, checkpoints=kept), tuple(leaks.values())
+
+
+def _about(
+    base: Base,
+    task: Task,
+    scores: Scores,
+    selection: Selection,
+    settings: TrainSettings,
+    seeds: Sequence[int],
+    rates: Sequence[float],
+    budgets: Sequence[float],
+) -> dict[str, Any]:
+    return {
+        "base": {"name": base.name, "digest": base.digest, "dtype": str(base.dtype)},
+        "task": {"name": task.name, "digest": task.digest},
+        "splits": {"train": len(task.train), "dev": len(task.dev), "test": len(task.test)},
+        "sample": {"digest": scores.sample_digest, "examples": scores.examples},
+        "sentence": selection.sentence,
+        "left_out": [problem.to_json() for problem in scores.left_out],
+        "unchanged": [checkpoint.name for checkpoint in scores.unchanged],
+        "criterion": scores.criterion,
+        "chosen": [score.digest for score in selection.chosen],
+        "settings": settings.model_dump(),
+        "seeds": list(seeds),
+        "learning_rates": list(rates),
+        "budgets": list(budgets),
+    }
+
+
+def _begin(output: Path, about: dict[str, Any]) -> None:
+    """Note what the folder is for; refuse one that is for something else."""
+    path = output / _ABOUT
+    if path.exists() and digest_of(read_json(path)) != digest_of(about):
+        fix = "choose another --output, or give the settings of that comparison"
+        found = "a comparison with other settings, data, checkpoints or seeds"
+        raise InputError(Problem("output exists already", str(output), found, "this one", fix))
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(path, to_json(about))
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What all runs of a comparison share."""
+
+    output: Path
+    base: Base
+    task: Task
+    sample: Sample
+    settings: TrainSettings
+    rates: tuple[float, ...]
+    merge_options: dict[str, Any]
+    progress: Progress
+
+    def run(self, arm: Arm, scores: Scores, seed: int, budgets: Sequence[float]) -> list[ArmResult]:
+        """The results of one arm and seed, one a budget."""
+        init = self._init(arm, scores, seed)
+        overhead = self._overhead(arm, scores, init)
+        ladder = {1.0, *budgets} if arm.name in ("scratch", "mashup") else {1.0}
+        results = []
+        for budget in sorted(ladder, reverse=True):
+            runs = [self._train(arm, init, seed, rate, budget) for rate in self.rates]
+            best = min(runs, key=lambda run: run.last.dev_loss)
+            search = sum(run.record["train_seconds"] for run in runs if run is not best)
+            results.append(ArmResult(arm, seed, budget, best, overhead | {"search": search}))
+        return results
+
+    def _init(self, arm: Arm, scores: Scores, seed: int) -> Init | None:
+        """Merged once for each set of parents."""
+        if not arm.parents:
+            return None
+        key = digest_of([s.digest for s in arm.parents], self.merge_options)[:8]
+        path = self.output / "inits" / f"{'+'.join(_short(s.name) for s in arm.parents)}-{key}"
+        if (path / "mashup.json").exists() and "sample" in Init.open(path).manifest:
+            return Init.open(path)
+        selection = arm.selection(scores)
+        return make_init(
+            selection, self.base, self.task, self.sample, path, seed=42, **self.merge_options
+        )
+
+    def _overhead(self, arm: Arm, scores: Scores, init: Init | None) -> dict[str, float]:
+        """Seconds before the first step; scoring as if nothing had been cached."""
+        scoring = scores.full_seconds if arm.pays_for_scoring else 0.0
+        merging = init.manifest["merge_seconds"] if init else 0.0
+        return {"score": scoring, "merge": merging}
+
+    def _train(self, arm: Arm, init: Init | None, seed: int, rate: float, budget: float) -> Run:
+        from mashup.train.trainer import steps_of
+
+        values: dict[str, Any] = {"seed": seed, "learning_rate": rate}
+        if budget != 1.0:
+            full = steps_of(len(self.task.train), self.settings)
+            values["max_steps"] = max(1, round(budget * full))
+        settings = self.settings.model_copy(update=values)
+        start = init.path.name if init else "scratch"
+        name = f"{start}-seed{seed}-lr{rate:g}" + (f"-budget{budget:g}" if budget != 1 else "")
+        self.progress.say(f"{arm.name}: {name}")
+        return train(
+            self.base, self.task, output=self.output / "runs" / name, init=init,
+            settings=settings, progress=self.progress,
+        )  # fmt: skip
+
+
+def _short(name: str) -> str:
+    return name.replace("/", "-")[:40]

@@ -1,0 +1,81 @@
+"""Steps and seconds to parity, by a fair rule and by the paper's.
+
+The fair rule treats both arms alike: each arm's first evaluation at which its dev loss is at
+or below the *scratch arm's final* dev loss. Scratch has such a step too, often before its
+end, so two identical curves save nothing.
+
+The paper's rule (arXiv 2603.10156, as we read it) compares the first evaluation at which the
+arm's test accuracy is at or above scratch's final one with the *whole* of scratch's budget.
+Curves are noisy, so identical arms seem to save much; it is reported under its own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mashup.train.curve import Point
+
+
+@dataclass(frozen=True)
+class Parity:
+    """When an arm reaches scratch's final quality; None is never.
+
+    Attributes:
+        steps, seconds: of the arm, with what it costs before its first step.
+        scratch_steps, scratch_seconds: what it is compared with.
+    """
+
+    steps: int | None
+    seconds: float | None
+    scratch_steps: int
+    scratch_seconds: float
+
+    @property
+    def steps_saved(self) -> float | None:
+        """Share of scratch's steps that are saved; negative when more are needed."""
+        return None if self.steps is None else 1 - self.steps / max(self.scratch_steps, 1)
+
+    @property
+    def seconds_saved(self) -> float | None:
+        """Share of scratch's seconds that are saved, all overhead charged."""
+        if self.seconds is None or not self.scratch_seconds:
+            return None
+        return 1 - self.seconds / self.scratch_seconds
+
+
+def fair_parity(
+    arm: Sequence[Point],
+    scratch: Sequence[Point],
+    overhead: float = 0.0,
+    scratch_overhead: float = 0.0,
+) -> Parity:
+    """First crossing of scratch's final dev loss, by the same rule for both.
+
+    Args:
+        arm, scratch: curves from step 0 to the end.
+        overhead, scratch_overhead: seconds that each cost before its first step.
+    """
+    level = scratch[-1].dev_loss
+    mine = next((point for point in arm if point.dev_loss <= level), None)
+    theirs = next(point for point in scratch if point.dev_loss <= level)
+    return _parity(mine, overhead, theirs, scratch_overhead)
+
+
+def paper_parity(
+    arm: Sequence[Point],
+    scratch: Sequence[Point],
+    overhead: float = 0.0,
+    scratch_overhead: float = 0.0,
+) -> Parity:
+    """First crossing of scratch's final test accuracy, against scratch's whole budget."""
+    level = scratch[-1].test_accuracy
+    mine = next((point for point in arm if point.test_accuracy >= level), None)
+    return _parity(mine, overhead, scratch[-1], scratch_overhead)
+
+
+def _parity(mine: Point | None, overhead: float, theirs: Point, before: float) -> Parity:
+    whole = theirs.seconds + before
+    if mine is None:
+        return Parity(None, None, theirs.step, whole)
+    return Parity(mine.step, mine.seconds + overhead, theirs.step, whole)

@@ -1,0 +1,48 @@
+"""Record: one row of results. Everything that a report shows is derived from records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mashup.files import write_text
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measured value.
+
+    Attributes:
+        experiment, task, arm: what was run.
+        seed: of the run.
+        budget: share of the full number of steps, 1.0 for a full run.
+        step, seconds, tokens: where on the run's curve; seconds of training alone.
+        metric: what was measured (``test_accuracy``, ``score_seconds``, ...).
+        value: in the metric's own unit: nats per answer token, shares, seconds, steps.
+        low, high: ends of the 95 % interval, None where there is none.
+    """
+
+    experiment: str
+    task: str
+    arm: str
+    seed: int
+    budget: float
+    step: int
+    seconds: float
+    tokens: int
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """One JSON object a line, whole or not at all."""
+    write_text(path, "".join(json.dumps(asdict(record)) + "\n" for record in records))
+
+
+def read_records(path: Path) -> tuple[Record, ...]:
+    """The records of a ``records.jsonl``."""
+    return tuple(Record(**json.loads(line)) for line in path.read_text().splitlines())

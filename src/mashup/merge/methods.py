@@ -1,0 +1,98 @@
+"""Merge methods: parents and weights in, one delta out.
+
+``linear`` is the exact weighted mean of the deltas (task arithmetic, arXiv 2212.04089, with
+weights that sum to one by default). ``factor_average`` averages A and B apart, as the code
+released with arXiv 2603.10156 does; it is not the mean of the deltas, and is here to
+reproduce it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mashup.delta import Delta, Factors
+from mashup.errors import InputError, Problem
+from mashup.merge.algebra import FactorStyle, factorise, generator_for, weighted_sum
+from mashup.merge.rank import choose_rank, kept_energy
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merged delta of one scale, with how well it holds what it should.
+
+    Attributes:
+        delta: float64 factors.
+        rank: of every module that is large enough for it.
+        kept_energy: share of the exact mean's squared norm that ``rank`` keeps.
+        relative_error: ``‖written - exact mean‖ / ‖exact mean‖`` over all modules.
+    """
+
+    delta: Delta
+    rank: int
+    kept_energy: float
+    relative_error: float
+
+
+def linear(
+    parents: Sequence[Delta],
+    weights: Sequence[float],
+    *,
+    rank: str | int,
+    style: FactorStyle,
+    seed: int,
+) -> Merged:
+    """``Σ w_i Δ_i``; a module that a parent lacks counts as a zero delta."""
+    weighted = {name: _parents_of(name, parents, weights) for name in module_names(parents)}
+    spectra = {name: weighted_sum(pairs) for name, pairs in weighted.items()}
+    wanted = choose_rank(rank, parents, spectra)
+    scale = max(factors.scale for delta in parents for factors in delta.modules.values())
+    modules = {}
+    for name, spectrum in spectra.items():
+        size = min(wanted, spectrum.U.shape[0], spectrum.Vt.shape[1])
+        modules[name] = factorise(spectrum, size, scale, style, generator_for(seed, name))
+    kept = kept_energy(spectra, wanted)
+    fan = parents[0].fan_in_fan_out
+    return Merged(Delta(modules, fan), wanted, kept, max(0.0, 1 - kept) ** 0.5)
+
+
+def factor_average(parents: Sequence[Delta], weights: Sequence[float]) -> Merged:
+    """``(Σ w_i B_i) (Σ w_i A_i)``, module by module.
+
+    Raises:
+        InputError: the parents differ in modules, ranks or scales.
+    """
+    shapes = [{n: (f.rank, f.scale) for n, f in delta.modules.items()} for delta in parents]
+    if any(shape != shapes[0] for shape in shapes):
+        found, fix = "parents that differ in modules, ranks or scales", "use --method linear"
+        expected = "the same of all three"
+        raise InputError(Problem("cannot average factors", "parents", found, expected, fix))
+    modules, error, total = {}, 0.0, 0.0
+    for name in module_names(parents):
+        pairs = _parents_of(name, parents, weights)
+        A = sum(w * f.A.double() for w, f in pairs)
+        B = sum(w * f.B.double() for w, f in pairs)
+        modules[name] = Factors(A, B, pairs[0][1].scale)  # type: ignore[arg-type]
+        error += _squared_distance(modules[name], pairs)
+        total += float(weighted_sum(pairs).energy.sum())
+    rank = max(factors.rank for factors in modules.values())
+    relative = (error / total) ** 0.5 if total else 0.0
+    return Merged(Delta(modules, parents[0].fan_in_fan_out), rank, 1.0, relative)
+
+
+def module_names(parents: Sequence[Delta]) -> list[str]:
+    """Every module that any parent adapts, sorted."""
+    return sorted({name for delta in parents for name in delta.modules})
+
+
+def _parents_of(
+    name: str, parents: Sequence[Delta], weights: Sequence[float]
+) -> list[tuple[float, Factors]]:
+    both = zip(weights, parents, strict=True)
+    return [(weight, delta.modules[name]) for weight, delta in both if name in delta.modules]
+
+
+def _squared_distance(factors: Factors, pairs: list[tuple[float, Factors]]) -> float:
+    """``‖factors - Σ w·s·B·A‖²``."""
+    difference = weighted_sum([(1.0, factors), *((-weight, f) for weight, f in pairs)])
+    return float(difference.energy.sum())

@@ -1,0 +1,48 @@
+"""Settings that need no torch: of a training run, and which arms a comparison has."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ArmName = Literal["scratch", "mashup", "best-single", "random-two", "merged-untrained"]
+ARMS: tuple[ArmName, ...] = get_args(ArmName)
+
+
+class TrainSettings(BaseModel):
+    """What decides a run beside the base, the task and the init.
+
+    An init brings its own rank, alpha and modules; ``lora_*`` then say nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(5e-4, gt=0, description="peak learning rate")
+    epochs: float = Field(1.0, gt=0, description="passes over the training rows")
+    max_steps: int | None = Field(None, ge=1, description="optimizer steps, instead of epochs")
+    batch_size: int = Field(16, ge=1, description="examples a step")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="examples a forward pass; gradients are accumulated to batch_size"
+    )
+    lora_r: int = Field(8, ge=1, description="rank of the adapter")
+    lora_alpha: float = Field(16, gt=0, description="alpha of the adapter")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before A")
+    lora_target_modules: str = Field("all-linear", description="PEFT's target_modules")
+    scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="schedule")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
+    evaluations: int = Field(4, ge=1, description="points of the curve after step 0")
+    max_length: int = Field(1024, ge=8, description="longest example in tokens")
+    save_steps: int = Field(50, ge=1, description="optimizer steps between resume points")
+    seed: int = Field(42, ge=0, description="of order and initialisation")
+
+    @property
+    def accumulation(self) -> int:
+        """Forward passes a step."""
+        return -(-self.batch_size // self.micro_size)
+
+    @property
+    def micro_size(self) -> int:
+        return min(self.micro_batch_size or self.batch_size, self.batch_size)

@@ -1,0 +1,70 @@
+"""Scan, score, select and merge in one: the start of a training run, measured as written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mashup.delta import read_delta
+from mashup.merge import Init, merge
+from mashup.model import Base, Patch
+from mashup.score import Score, Scores, evaluate
+from mashup.score.exhaustive import batches_for, sample_tokens
+from mashup.select import Selection
+from mashup.task import Task
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which examples were scored on: how many, drawn how, how long at most."""
+
+    samples: int = 256
+    seed: int = 42
+    max_length: int = 1024
+
+
+def make_init(
+    selection: Selection, base: Base, task: Task, sample: Sample, output: Path, **options: Any
+) -> Init:
+    """Merge a selection and note in its manifest what the written folder scores on the sample.
+
+    Args:
+        selection: not empty.
+        base: the loaded base.
+        task: the task that the selection was scored on.
+        sample: the same sample as the selection's.
+        output: the folder to make.
+        options: of :func:`mashup.merge`.
+
+    Raises:
+        InputError: as :func:`mashup.merge`.
+    """
+    init = merge(selection, output=output, base=base, **options)
+    merged = measure(init.path, base, task, sample)
+    return init.noting(
+        task={"name": task.name, "digest": task.digest}, sample=_note(selection.scores, merged)
+    )
+
+
+def measure(folder: Path, base: Base, task: Task, sample: Sample) -> Score:
+    """The score of an adapter folder on a task's sample, outside any cache."""
+    tokens = sample_tokens(base, task, sample.samples, sample.seed, sample.max_length)
+    with Patch(base.model).applied(read_delta(folder)):
+        return Score(None, evaluate(base.model, batches_for(base, tokens)))
+
+
+def _note(scores: Scores, merged: Score) -> dict[str, Any]:
+    difference, error = merged.against(scores.base)
+    return {
+        "digest": scores.sample_digest,
+        "examples": scores.examples,
+        "base_digest": scores.base_digest,
+        "base_loss": scores.base.loss,
+        "base_accuracy": scores.base.accuracy,
+        "loss": merged.loss,
+        "accuracy": merged.accuracy,
+        "difference": difference,
+        "standard_error": error,
+        "score_seconds": scores.full_seconds,
+    }

@@ -1,0 +1,109 @@
+"""The curve of a run: dev and test loss and accuracy over steps, seconds and tokens."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from mashup.files import write_text
+from mashup.score.batches import Batch
+from mashup.score.evaluate import Evaluation, evaluate
+
+_CLOCK = "clock.txt"  # training seconds, beside a resume point
+
+
+@dataclass(frozen=True)
+class Point:
+    """One evaluation.
+
+    Attributes:
+        step: optimizer steps so far.
+        seconds: spent on training steps so far, evaluations not counted.
+        tokens: input tokens trained on so far.
+        dev_loss, test_loss: nats per answer token. dev_accuracy, test_accuracy: exact answers.
+    """
+
+    step: int
+    seconds: float
+    tokens: int
+    dev_loss: float
+    dev_accuracy: float
+    test_loss: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class Held:
+    """The batches that a run is evaluated on, never trained on."""
+
+    dev: Sequence[Batch]
+    test: Sequence[Batch]
+
+
+def read_curve(path: Path) -> tuple[Point, ...]:
+    """The points of a ``curve.jsonl``; a last line that was cut off by a kill is dropped."""
+    points = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            points.append(Point(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError):
+            break
+    return tuple(points)
+
+
+class CurveCallback(TrainerCallback):
+    """Evaluates at given steps and appends to ``curve.jsonl``; counts seconds and tokens.
+
+    The seconds are kept beside the Trainer's resume points, so that a resumed run goes on
+    counting. ``seconds`` are those of training steps; evaluations are not in them.
+    """
+
+    def __init__(self, path: Path, held: Held, steps: Sequence[int]) -> None:
+        self.trainer: Any = None
+        self.seconds = 0.0
+        self._path, self._held = path, held
+        self._steps = frozenset(steps[:-1])  # the end is evaluated by finish()
+        self._begin = 0.0
+
+    def start(self, model: Any) -> None:
+        """Step 0 of a new run."""
+        self._path.unlink(missing_ok=True)
+        self._add(model, 0, 0)
+
+    def finish(self, model: Any, step: int, tokens: int) -> Evaluation:
+        """The end of training; gives the test evaluation with its per-example values."""
+        return self._add(model, step, tokens)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """On resuming, forget what came after the step that training goes on from."""
+        if state.global_step:
+            clock = Path(args.output_dir) / f"checkpoint-{state.global_step}" / _CLOCK
+            self.seconds = float(clock.read_text())
+            points = [point for point in read_curve(self._path) if point.step <= state.global_step]
+            write_text(self._path, "".join(json.dumps(asdict(point)) + "\n" for point in points))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._begin = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seconds += time.perf_counter() - self._begin
+        if state.global_step in self._steps:
+            self._add(kwargs["model"], state.global_step, int(state.num_input_tokens_seen))
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (folder / _CLOCK).write_text(str(self.seconds))
+
+    def _add(self, model: Any, step: int, tokens: int) -> Evaluation:
+        dev, test = evaluate(model, self._held.dev), evaluate(model, self._held.test)
+        point = Point(step, self.seconds, tokens, dev.loss, dev.accuracy, test.loss, test.accuracy)
+        with self._path.open("a") as stream:
+            stream.write(json.dumps(asdict(point)) + "\n")
+        self.trainer.log({k: v for k, v in asdict(point).items() if "_" in k})
+        return test

@@ -1,0 +1,147 @@
+"""Run: one training from scratch or from an init, resumable, reused when nothing changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mashup.errors import InputError, Problem
+from mashup.files import digest_of, read_json, refuse_existing, to_json, write_text
+from mashup.library import adapter_digest
+from mashup.merge import Init
+from mashup.model import Base, load_base
+from mashup.progress import SILENT, Progress
+from mashup.settings import TrainSettings
+from mashup.task import Task, load_task
+from mashup.train.curve import Point, read_curve
+from mashup.train.loop import fit
+
+RUN, CURVE, TEST = "run.json", "curve.jsonl", "test.json"
+_CODE = 1  # raise it when the same settings would train differently
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run, on disk.
+
+    Attributes:
+        path: a PEFT adapter folder that ``scan`` finds, with ``run.json`` and ``curve.jsonl``.
+        record: what ``run.json`` holds: settings, digests, seconds, metrics.
+        curve: evaluations from step 0 to the end.
+    """
+
+    path: Path
+    record: dict[str, Any]
+    curve: tuple[Point, ...]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """A run that was finished before.
+
+        Raises:
+            InputError: not a finished run.
+        """
+        record = read_json(Path(path) / RUN)
+        if record.get("status") != "finished":
+            fix = "give the same training command again to finish it"
+            raise InputError(Problem("run is not finished", str(path), fix=fix))
+        return cls(Path(path), record, read_curve(Path(path) / CURVE))
+
+    @property
+    def last(self) -> Point:
+        return self.curve[-1]
+
+
+def train(
+    base: Base | str,
+    task: Task | str | Path,
+    *,
+    output: str | Path,
+    init: Init | str | Path | None = None,
+    settings: TrainSettings | None = None,
+    callbacks: Sequence[Any] = (),
+    report_to: str = "none",
+    progress: Progress = SILENT,
+) -> Run:
+    """Train a LoRA on a task, from scratch or from an init.
+
+    The same call again continues a run that was killed and returns one that is finished.
+
+    Args:
+        base: a loaded base or its name.
+        task: a loaded task or its dataset.
+        output: the folder of the run.
+        init: an adapter folder to start from: weights only, everything else is fresh.
+        settings: see :class:`TrainSettings`.
+        callbacks: transformers' TrainerCallbacks.
+        report_to: trackers as transformers names them (``wandb``, ``tensorboard``, ...).
+        progress: where to show a bar.
+
+    Raises:
+        InputError: bad input, an output of something else, or a start that does not compute
+            what the init says.
+    """
+    settings, output = settings or TrainSettings(), Path(output)
+    task = task if isinstance(task, Task) else load_task(task)
+    base = load_base(base) if isinstance(base, str) else base
+    source = init.path if isinstance(init, Init) else Path(init) if init else None
+    config = _config(base, task, source, settings)
+    digest = digest_of(config)
+    if (output / RUN).exists():
+        known = read_json(output / RUN)
+        _refuse_other(output, known, config)
+        if known["status"] == "finished":
+            return Run.open(output)
+    else:
+        refuse_existing(output)
+    start = time.perf_counter()
+
+    def begin() -> None:
+        output.mkdir(parents=True, exist_ok=True)
+        running = {"status": "running", "digest": digest, "config": config}
+        write_text(output / RUN, to_json(running))
+
+    facts = fit(
+        base, task, source, settings, output, begin,
+        callbacks=callbacks, report_to=report_to, progress=progress,
+    )  # fmt: skip
+    record = {"status": "finished", "digest": digest, "config": config, **facts}
+    record["total_seconds"] = time.perf_counter() - start
+    write_text(output / RUN, to_json(record))
+    return Run.open(output)
+
+
+def _config(base: Base, task: Task, init: Path | None, settings: TrainSettings) -> dict[str, Any]:
+    return {
+        "code": _CODE,
+        "base": {"name": base.name, "digest": base.digest, "dtype": str(base.dtype)},
+        "task": {"name": task.name, "digest": task.digest},
+        "init": {"path": str(init), "digest": adapter_digest(init)} if init else None,
+        "settings": settings.model_dump(),
+    }
+
+
+def _refuse_other(output: Path, known: dict[str, Any], config: dict[str, Any]) -> None:
+    """A folder of a run is reused only by the same run; names and paths may differ."""
+    old, new = _flat(known["config"]), _flat(config)
+    different = [
+        f"{key}: {old.get(key)} there, {new.get(key)} now"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not key.endswith((".name", ".path"))
+    ]
+    if different:
+        fix = "choose another --output, or give the settings of that run"
+        found = "a run with other settings (" + "; ".join(different) + ")"
+        raise InputError(Problem("output exists already", str(output), found, "this run", fix))
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{prefix}.{key}" if prefix else key)
+    return flat

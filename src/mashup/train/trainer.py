@@ -1,0 +1,97 @@
+"""A ``transformers.Trainer`` whose loss runs the head only where an answer is predicted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import Trainer, TrainingArguments
+
+from mashup.model import head_only_at
+from mashup.score.batches import pad, predicting
+from mashup.settings import TrainSettings
+from mashup.task import Tokens
+
+
+class AnswerTrainer(Trainer):
+    """Trains on answer tokens: their losses are summed and divided once a step.
+
+    The divisor is the number of answer tokens of the whole step over all micro-batches and
+    processes, so gradient accumulation gives the numbers of one large batch. Everything else
+    is transformers': accelerate, callbacks, trackers, resuming.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(compute_loss_func=answer_loss, **kwargs)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        with head_only_at(model, predicting(inputs["labels"] != -100)):
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+def answer_loss(output: Any, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+    """Cross-entropy over the answer tokens of a micro-batch, divided by those of the step."""
+    logits = output.logits[0].float()
+    targets = labels[labels != -100].to(logits.device)
+    total = F.cross_entropy(logits, targets, reduction="sum")
+    return total / (len(targets) if num_items_in_batch is None else num_items_in_batch)
+
+
+class Collator:
+    """Tokens of some examples to the Trainer's inputs, padded on the right."""
+
+    def __init__(self, pad_id: int) -> None:
+        self._pad_id = pad_id
+
+    def __call__(self, tokens: Sequence[Tokens]) -> dict[str, Tensor]:
+        ids, mask, answer = pad(tokens, self._pad_id)
+        labels = torch.where(answer, ids, torch.full_like(ids, -100))
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def steps_of(examples: int, settings: TrainSettings) -> int:
+    """Optimizer steps of a run; the last step of an epoch may have fewer examples."""
+    if settings.max_steps is not None:
+        return settings.max_steps
+    per_epoch = math.ceil(examples / settings.batch_size)
+    return max(1, math.ceil(per_epoch * settings.epochs))
+
+
+def arguments(
+    settings: TrainSettings, output: Path, steps: int, device: torch.device, report_to: str
+) -> TrainingArguments:
+    """The Trainer's arguments for ``settings``; resume points go to ``output``."""
+    made = TrainingArguments(
+        output_dir=str(output),
+        max_steps=steps,
+        per_device_train_batch_size=settings.micro_size,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.scheduler
+        if settings.scheduler != "constant"
+        else "constant_with_warmup",
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch",
+        seed=settings.seed,
+        data_seed=settings.seed,
+        save_strategy="steps",
+        save_steps=settings.save_steps,
+        save_total_limit=1,
+        logging_strategy="steps",
+        logging_steps=max(1, steps // 10),
+        include_num_input_tokens_seen="non_padding",
+        remove_unused_columns=False,
+        dataloader_pin_memory=device.type == "cuda",
+        disable_tqdm=True,
+        report_to=report_to,
+        use_cpu=device.type == "cpu",
+    )
+    made._n_gpu = min(made.n_gpu, 1)  # one process, one device; more go through accelerate
+    return made

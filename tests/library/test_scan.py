@@ -1,0 +1,140 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import assert_problem, refused, write_adapter, write_full, write_json
+from mashup.library import scan
+
+
+def names(root: Path, **options: bool) -> list[str]:
+    return [checkpoint.name for checkpoint in scan(root, **options).checkpoints]
+
+
+def harm_unseen(path: Path) -> None:
+    """Destroy a file's content but keep its size and time: who reads it again, stumbles."""
+    status = path.stat()
+    path.write_bytes(bytes(status.st_size))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    root = tmp_path / "library"
+    write_adapter(root / "a")
+    write_adapter(root / "deep" / "b")
+    return root
+
+
+def test_adapters_are_found_in_nested_folders(library):
+    found = scan(library)
+    assert [c.path for c in found.checkpoints] == [library / "a", library / "deep" / "b"]
+    assert found.usable == found.checkpoints
+    assert found.problems == ()
+
+
+def test_one_checkpoint_of_a_run_is_kept_and_all_are_on_demand(library):
+    for step in (10, 20, 30):
+        write_adapter(library / "run" / f"checkpoint-{step}")
+    assert names(library) == ["a", "b", "run/checkpoint-30"]
+    state = {"best_model_checkpoint": "elsewhere/run/checkpoint-20"}
+    write_json(library / "run" / "checkpoint-30" / "trainer_state.json", state)
+    assert names(library) == ["a", "b", "run/checkpoint-20"]
+    assert [c.step for c in scan(library).siblings] == [10, 30]
+    steps = ["run/checkpoint-10", "run/checkpoint-20", "run/checkpoint-30"]
+    assert names(library, all_checkpoints=True) == ["a", "b", *steps]
+
+
+def test_a_broken_sibling_stays_visible(library):
+    for step in (10, 20):
+        write_adapter(library / "run" / f"checkpoint-{step}")
+    (library / "run" / "checkpoint-20" / "adapter_model.safetensors").write_bytes(b"")
+    found = scan(library)
+    assert names(library) == ["a", "b", "run/checkpoint-10", "run/checkpoint-20"]
+    assert [c.name for c in found.usable] == ["a", "b", "run/checkpoint-10"]
+    assert_problem(*found.problems, "truncated safetensors", where="checkpoint-20")
+
+
+def test_whole_models_are_listed_but_not_usable(library):
+    write_full(library / "full")
+    found = scan(library)
+    assert {c.name: c.state for c in found.checkpoints}["full"] == "full, not used yet"
+    assert [c.name for c in found.usable] == ["a", "b"]
+
+
+def test_a_second_scan_reads_nothing_again(library):
+    first = scan(library)
+    harm_unseen(library / "a" / "adapter_model.safetensors")
+    harm_unseen(library / "deep" / "b" / "adapter_config.json")
+    assert scan(library) == first
+
+
+def test_a_library_that_was_moved_is_still_remembered(library, tmp_path):
+    scan(library)
+    harm_unseen(library / "a" / "adapter_model.safetensors")
+    moved = library.rename(tmp_path / "moved")
+    assert [c.path for c in scan(moved).usable] == [moved / "a", moved / "deep" / "b"]
+
+
+def test_a_changed_file_is_read_again(library):
+    scan(library)
+    write_adapter(library / "a", rank=6)
+    assert [c.rank for c in scan(library).checkpoints] == [6, 4]
+
+
+def test_a_broken_adapter_is_seen_to_be_mended_and_a_mended_one_to_break(library):
+    weights = library / "a" / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    for content, usable in ((whole[:-1], ["b"]), (whole, ["a", "b"]), (b"", ["b"])):
+        weights.write_bytes(content)
+        assert [c.name for c in scan(library).usable] == usable
+
+
+def test_new_ones_appear_and_deleted_ones_disappear(library):
+    scan(library)
+    shutil.rmtree(library / "a")
+    write_adapter(library / "c")
+    assert names(library) == ["c", "b"]
+
+
+def test_a_library_that_cannot_be_written_is_remembered_in_the_cache(
+    library, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (library / ".mashup").touch()  # a file where the folder should be: nobody can write there
+    first = scan(library)
+    assert len(list((tmp_path / "cache" / "mashup").rglob("*.sqlite"))) == 1
+    harm_unseen(library / "a" / "adapter_model.safetensors")
+    assert scan(library) == first
+
+
+def test_the_current_folder_can_be_scanned(library, monkeypatch):
+    monkeypatch.chdir(library / "a")
+    assert names(Path(".")) == ["a"]
+    assert (library / "a" / ".mashup" / "index.sqlite").exists()
+
+
+def test_a_folder_without_checkpoints_is_refused_and_left_clean(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with refused("no checkpoint in the folder", where=str(tmp_path)):
+        scan(tmp_path)
+    assert not (tmp_path / ".mashup").exists()
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    with refused("no such folder", where="none"):
+        scan(tmp_path / "none")
+
+
+def test_scanning_imports_neither_torch_nor_transformers(library):
+    code = (
+        "import sys, mashup\n"
+        "assert len(mashup.scan(sys.argv[1]).usable) == 2\n"
+        "sys.exit(' '.join({'torch', 'transformers', 'peft', 'numpy'} & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", code, str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
