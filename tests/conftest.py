@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from helpers import make_tokenizer, write_tiny_model
 
-settings.register_profile("mashup", deadline=None, database=None)
+settings.register_profile("mashup", deadline=None, database=None, max_examples=50)
 settings.load_profile("mashup")
 
 

@@ -34,26 +34,32 @@ def test_all_settings_that_change_what_weights_mean_are_read(tmp_path):
         {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 3, "v_proj": 5}},
         {"rank_pattern": {r"layers\.1\..*": 3}, "alpha_pattern": {"0.mlp.up_proj": 1}},
         {"use_rslora": True, "rank_pattern": {"up_proj": 9}, "alpha_pattern": {"up_proj": 6}},
-        {"alpha_pattern": {"proj": 1, "model.layers.0.self_attn.q_proj": 7, ".*q_proj": 2}},
+        {"alpha_pattern": {"up_proj": 1, "model.layers.0.self_attn.q_proj": 7, ".*q_proj": 2}},
     ],
 )
-def test_scales_and_ranks_are_those_that_peft_computes(tiny_base, tmp_path, settings):
-    from peft import LoraConfig, get_peft_model
+def test_scales_and_ranks_are_those_that_peft_loads(tiny_base, tmp_path, settings):
+    from peft import LoraConfig, PeftModel, get_peft_model
     from peft.tuners.lora import LoraLayer
     from transformers import AutoModelForCausalLM
 
     targets = ["q_proj", "v_proj", "up_proj"]
     lora = LoraConfig(r=4, lora_alpha=10, target_modules=targets, **settings)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_base), lora)
-    model.save_pretrained(tmp_path)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_base), lora).save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), tmp_path)
 
     layers = {
         name.removeprefix("base_model.model."): (layer.r["default"], layer.scaling["default"])
-        for name, layer in model.named_modules()
+        for name, layer in loaded.named_modules()
         if isinstance(layer, LoraLayer)
     }
     read = read_modules(tmp_path, read_adapter_config(tmp_path))
     assert {name: (module.rank, module.scale) for name, module in read.items()} == layers
+
+
+def test_a_pattern_matches_whole_parts_of_a_name():
+    config = AdapterConfig("", None, 4, 8, rank_pattern={"proj": 1}, alpha_pattern={"proj": 1})
+    assert (config.rank_of("mlp.up_proj"), config.scale("mlp.up_proj", 4)) == (4, 2.0)
+    assert (config.rank_of("mlp.proj"), config.scale("mlp.proj", 1)) == (1, 1.0)
 
 
 @pytest.mark.parametrize(

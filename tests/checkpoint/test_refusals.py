@@ -3,6 +3,7 @@ from dataclasses import fields
 import pytest
 
 from mashup.checkpoint.refusals import refusal
+from mashup.files import read_json
 
 
 @pytest.mark.parametrize(
@@ -41,10 +42,11 @@ def test_initialisations_that_leave_the_base_alone_are_fine(init):
     assert refusal({"peft_type": "LORA", "init_lora_weights": init}) is None
 
 
-def test_what_peft_writes_for_a_plain_lora_is_fine():
+def test_what_peft_writes_for_a_plain_lora_is_fine(tmp_path):
     from peft import LoraConfig
 
-    assert refusal(LoraConfig(r=4, use_rslora=True, target_modules="all-linear").to_dict()) is None
+    LoraConfig(r=4, use_rslora=True, target_modules="all-linear").save_pretrained(tmp_path)
+    assert refusal(read_json(tmp_path / "adapter_config.json")) is None
 
 
 def test_every_variant_that_the_installed_peft_knows_is_refused():

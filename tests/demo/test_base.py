@@ -114,6 +114,15 @@ def test_offline_says_what_to_do(tmp_path: Path) -> None:
     assert str(tmp_path / "cache" / SENTENCES_SDIST.filename) in problem.fix
 
 
+def test_a_failure_of_pip_is_told_in_one_line() -> None:
+    retry = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError'"
+    error = "ERROR: No matching distribution found"
+    assert fetch_module._reason(f"{retry}\n{error}\n") == "no connection to the package index"
+    assert fetch_module._reason(f"Looking\n{error}\nERROR: more") == error
+    assert fetch_module._reason("Killed\n") == "Killed"
+    assert fetch_module._reason("") == "pip failed without a word"
+
+
 def test_missing_pip_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch_module.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(InputError, match="pip is missing") as caught:

@@ -39,7 +39,7 @@ _CONVERT = (
 
 def refusal(config: dict[str, Any]) -> tuple[str, str] | None:
     """Name and fix of the first thing in an ``adapter_config.json`` that is not plain LoRA."""
-    kind = str(config.get("peft_type", "")).upper()
+    kind = str(config.get("peft_type") or "").upper()
     if kind != "LORA":
         return (f"PEFT type {kind or '(none)'}", "only LoRA adapters can be merged as deltas")
     for field, (name, fix) in _FIELDS.items():

@@ -15,7 +15,9 @@ from mashup.cli.options import JsonOption, add_command, positional
 class Options(MergeOptions, JsonOption):
     checkpoints: tuple[str, ...] = positional("checkpoint folders")
     output: str = Field(description="folder to make")
-    weights: tuple[float, ...] | None = Field(None, description="one a checkpoint (default: 1/k each)")
+    weights: tuple[float, ...] | None = Field(
+        None, description="one a checkpoint (default: 1/k each)"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="of the written tensors"
     )

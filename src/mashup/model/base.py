@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from mashup.errors import InputError, Problem
 from mashup.model.device import parse_dtype, pick_device
+from mashup.model.quiet import quiet_transformers
 
 _SIZES = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
@@ -95,8 +95,7 @@ def load_base(
     where = pick_device() if device == "auto" else torch.device(device)
     options = {"trust_remote_code": trust_remote_code}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(
                 str(name), dtype=parse_dtype(dtype, where), **options
             )
@@ -108,8 +107,9 @@ def load_base(
 
 
 def _cannot_load(name: str, error: Exception) -> Problem:
-    found = " ".join(str(error).split())[:300]
-    if "trust_remote_code" in found:
+    whole = " ".join(str(error).split())
+    found = whole[:300]
+    if "trust_remote_code" in whole:
         fix = "read the model's code, then pass --trust-remote-code if you trust it"
         return Problem("base model wants to run its own code", name, found, "a known model", fix)
     fix = "check --model: a folder with config.json and weights, or a Hub id that is reachable"

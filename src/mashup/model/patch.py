@@ -56,7 +56,8 @@ class Patch:
     def _module(self, name: str) -> Any:
         module = _find(self._model, name)
         if module is None:
-            raise InputError(Problem("no such module in the base", name))
+            fix = "give the base that this adapter was trained on"
+            raise InputError(Problem("no such module in the base", name, fix=fix))
         return module
 
     def _keep(self, name: str, weight: nn.Parameter) -> Tensor:

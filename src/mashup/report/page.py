@@ -1,0 +1,178 @@
+"""The report as one HTML page that needs nothing beside itself."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from mashup.report import numbers
+from mashup.report.facts import make_facts
+from mashup.report.figures import panel_figure, ranking_figure, render
+from mashup.report.ladder import ladder_sentences
+from mashup.report.markdown import capital
+from mashup.report.panels import PANELS, Panel
+from mashup.report.ranking import Ranking
+from mashup.report.style import DARK, LIGHT, marker
+from mashup.report.summary import Summary
+from mashup.report.tables import (
+    arms_table,
+    costs_table,
+    ladder_table,
+    left_out_table,
+    ranking_table,
+)
+from mashup.report.verdict import Verdict, make_verdict
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as data URIs, for light and dark pages, and the same in words."""
+
+    light: str
+    dark: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of the legend: colours for light and dark, mark, whether it has a line."""
+
+    name: str
+    light: str
+    dark: str
+    mark: str
+    line: bool
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One large number."""
+
+    label: str
+    value: str
+    detail: str = ""
+    tone: str = ""
+
+
+def page(summary: Summary) -> str:
+    """The whole of ``index.html``."""
+    verdict = make_verdict(summary)
+    text: str = _environment().get_template("template.html.j2").render(
+        summary=summary,
+        verdict=verdict,
+        tiles=_tiles(summary, verdict),
+        keys=_keys(summary),
+        panels=[_panel(panel, summary) for panel in PANELS],
+        ranking_picture=_ranking(summary.ranking),
+        tables=_tables(summary),
+        ladder_sentences=ladder_sentences(summary),
+        facts=make_facts(summary),
+    )  # fmt: skip
+    return text
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("mashup.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["capital"] = capital
+    environment.filters["tight"] = _tight
+    return environment
+
+
+def _tight(text: str) -> str:
+    """``text`` with spaces before units that no line breaks at."""
+    for unit in ("%", "points", "seconds", "steps", "s)"):
+        text = text.replace(f" {unit}", f"\u00a0{unit}")
+    return text
+
+
+def _tables(summary: Summary) -> dict[str, Any]:
+    ranking = summary.ranking
+    base = (ranking.base,) if ranking.base else ()
+    return {
+        "arms": arms_table(summary),
+        "costs": costs_table(summary),
+        "ranking": ranking_table(ranking, (*ranking.first, *base)),
+        "rest": ranking_table(ranking, ranking.rest),
+        "ladder": ladder_table(summary),
+        "left_out": left_out_table(summary),
+    }
+
+
+def _tiles(summary: Summary, verdict: Verdict) -> list[Tile]:
+    arm = summary.subject
+    if arm is None or arm.accuracy_gain is None or verdict.tone == "none":
+        return []
+    gain, fair = arm.accuracy_gain, arm.fair
+    steps, seconds = (numbers.reached(fair, unit) for unit in ("steps", "seconds"))
+    return [
+        Tile("Test accuracy", numbers.percent(arm.accuracy), _versus(summary)),
+        Tile(
+            "Gain, points", numbers.points(gain.value), f"{numbers.interval(gain)} {verdict.tone}",
+            verdict.tone,
+        ),
+        Tile("Steps to parity", steps, numbers.saving(fair, "steps")),
+        Tile("Seconds to parity", seconds, numbers.saving(fair, "seconds")),
+    ]  # fmt: skip
+
+
+def _versus(summary: Summary) -> str:
+    return f"scratch {numbers.percent(summary.scratch.accuracy)}"
+
+
+def _panel(panel: Panel, summary: Summary) -> Picture:
+    ends = [f"{arm.name} ends at {_end(panel, arm.runs)}" for arm in summary.arms if arm.trained]
+    figures = [panel_figure(panel, summary, theme) for theme in (LIGHT, DARK)]
+    return _picture(figures, f"{panel.alt} {capital(', '.join(ends))}.")
+
+
+def _end(panel: Panel, runs: Any) -> str:
+    value = sum(panel.value(run.last) for run in runs) / len(runs)
+    return numbers.loss(value) if panel.is_loss else numbers.percent(value / 100)
+
+
+def _ranking(ranking: Ranking) -> Picture:
+    figures = [ranking_figure(ranking, theme) for theme in (LIGHT, DARK)]
+    chosen = [row.name for row in ranking.rows if row.chosen]
+    alt = (
+        f"{ranking.criterion_word} of each checkpoint against the base with two standard errors. "
+        f"Chosen: {numbers.listed(chosen) or 'none'}. The table below has the numbers."
+    )
+    return _picture(figures, alt)
+
+
+def _picture(figures: list[Figure], alt: str) -> Picture:
+    light, dark = (base64.b64encode(render(figure, "svg")).decode() for figure in figures)
+    return Picture(f"data:image/svg+xml;base64,{light}", f"data:image/svg+xml;base64,{dark}", alt)
+
+
+_MARKS = {
+    "s": '<rect x="9" y="3" width="8" height="8"/>',
+    "o": '<circle cx="13" cy="7" r="4.2"/>',
+    "D": '<path d="M13 1.6 18.4 7 13 12.4 7.6 7z"/>',
+    "^": '<path d="M13 2 18 11H8z"/>',
+    "*": '<path d="M13 0l1.8 4.7 5 .2-3.9 3.1 1.3 4.9L13 10.1l-4.2 2.8 1.3-4.9-3.9-3.1 5-.2z"/>',
+}
+
+
+def _keys(summary: Summary) -> list[Key]:
+    return [
+        Key(
+            arm.name,
+            LIGHT.colour(arm.name, place),
+            DARK.colour(arm.name, place),
+            Markup(_MARKS.get(marker(arm.name, place), _MARKS["o"])),  # our own constant
+            arm.trained,
+        )
+        for place, arm in enumerate(summary.arms)
+    ]

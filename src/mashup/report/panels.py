@@ -1,0 +1,144 @@
+"""The curves of the arms: loss and accuracy over steps, accuracy over seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+from mashup.report.material import Measured
+from mashup.report.style import Theme, marker
+from mashup.report.summary import MASHUP, SCRATCH, ArmRow, Summary
+from mashup.train.curve import Point
+
+_WIDE = 4.0  # largest loss by smallest from which a logarithmic scale is better
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One diagram.
+
+    Attributes:
+        title, x_label: words at the axes.
+        value: of a point.
+        over_seconds: over seconds with overhead charged instead of over steps.
+    """
+
+    title: str
+    x_label: str
+    value: Callable[[Point], float]
+    over_seconds: bool = False
+    is_loss: bool = False
+    is_dev: bool = False
+
+    @property
+    def alt(self) -> str:
+        """The diagram in words, for those who cannot see it."""
+        return f"{self.title} of each arm over {self.x_label}."
+
+    def line(self, run: Measured) -> tuple[list[float], list[float]]:
+        before = run.overhead
+        x = [before + p.seconds if self.over_seconds else float(p.step) for p in run.points]
+        return x, [self.value(point) for point in run.points]
+
+
+def _accuracy(point: Point) -> float:
+    return 100 * point.test_accuracy
+
+
+PANELS = (
+    Panel("Test accuracy, %", "steps", _accuracy),
+    Panel("Test accuracy, %", "seconds, overhead charged", _accuracy, over_seconds=True),
+    Panel("Dev loss", "steps", lambda point: point.dev_loss, is_loss=True, is_dev=True),
+    Panel("Test loss", "steps", lambda point: point.test_loss, is_loss=True),
+)
+
+
+def draw_panel(axes: Any, panel: Panel, summary: Summary, theme: Theme) -> None:
+    """Draw every arm: thin lines for seeds and a thick one for their mean when several."""
+    _frame(axes, panel, theme)
+    if panel.is_dev:
+        level = fmean(run.last.dev_loss for run in summary.scratch.runs)
+        axes.axhline(level, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    for place, arm in enumerate(summary.arms):
+        _draw_arm(axes, panel, arm, place, theme)
+    axes.set_xlim(left=0 if panel.over_seconds else None)
+    if panel.is_loss:
+        _scale(axes)
+
+
+def _draw_arm(axes: Any, panel: Panel, arm: ArmRow, place: int, theme: Theme) -> None:
+    colour, front = theme.colour(arm.name, place), _order(arm)
+    lines = [panel.line(run) for run in arm.runs]
+    several = len(lines) > 1
+    for x, y in lines if several and arm.trained else ():
+        axes.plot(x, y, color=colour, linewidth=0.9, alpha=0.45, zorder=front)
+    x, y = _mean(lines)
+    if panel.over_seconds and arm.trained and x[0] > 0:
+        axes.plot([0, x[0]], [y[0], y[0]], ":", color=colour, linewidth=1.4, zorder=front)
+    axes.plot(x, y, color=colour, zorder=front + 0.5, clip_on=False, **_mark(arm, place))
+
+
+def _mark(arm: ArmRow, place: int) -> dict[str, Any]:
+    size = 4.5 if arm.trained else 11
+    width = 2.4 if arm.name == MASHUP else 1.8
+    shape = marker(arm.name, place)
+    return {"marker": shape, "markersize": size, "linewidth": width, "markeredgewidth": 0}
+
+
+def _order(arm: ArmRow) -> int:
+    """Untrained marks in front, then mashup; scratch behind."""
+    return 5 if not arm.trained else {SCRATCH: 2, MASHUP: 4}.get(arm.name, 3)
+
+
+def _mean(lines: Sequence[tuple[list[float], list[float]]]) -> tuple[list[float], list[float]]:
+    """Mean over seeds of the points that all have."""
+    xs = zip(*(x for x, _ in lines), strict=False)
+    ys = zip(*(y for _, y in lines), strict=False)
+    return [fmean(values) for values in xs], [fmean(values) for values in ys]
+
+
+def arm_handles(summary: Summary, theme: Theme) -> list[Line2D]:
+    """Entries of a legend."""
+    return [
+        Line2D(
+            [], [], color=theme.colour(arm.name, place), label=arm.name,
+            linestyle="-" if arm.trained else "", **_mark(arm, place),
+        )
+        for place, arm in enumerate(summary.arms)
+    ]  # fmt: skip
+
+
+def _frame(axes: Any, panel: Panel, theme: Theme) -> None:
+    quiet(axes, theme)
+    axes.grid(axis="y", color=theme.grid, linewidth=0.8)
+    axes.set_title(panel.title, loc="left", fontsize=11, color=theme.ink, fontweight="semibold")
+    axes.set_xlabel(panel.x_label, fontsize=10.5, color=theme.muted)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def quiet(axes: Any, theme: Theme) -> None:
+    """No box, no ticks, muted labels."""
+    axes.set_facecolor(theme.paper)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    axes.spines["bottom"].set(visible=True, color=theme.muted, linewidth=0.8)
+    axes.tick_params(length=0, labelsize=10.5, labelcolor=theme.muted, pad=5)
+
+
+def _scale(axes: Any) -> None:
+    """Logarithmic when a bad start would flatten the rest."""
+    values = [y for line in axes.get_lines() for y in line.get_ydata() if y > 0]
+    if not values or max(values) / min(values) < _WIDE:
+        return
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(which="minor", length=0)
+    axes.set_title(f"{axes.get_title(loc='left')}, log scale", loc="left")

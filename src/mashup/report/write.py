@@ -1,0 +1,54 @@
+"""Write everything that a reader of a comparison sees, from the files of its folder alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mashup.files import disk_errors, write_text
+from mashup.report.figures import curves_figure, ranking_figure, render
+from mashup.report.markdown import markdown
+from mashup.report.material import read_material
+from mashup.report.page import page
+from mashup.report.style import LIGHT
+from mashup.report.summary import summarise
+
+if TYPE_CHECKING:
+    from mashup.compare import Comparison
+
+
+def write_report(comparison: Comparison) -> None:
+    """Write table, pictures and page of a finished comparison into its folder."""
+    rebuild(comparison.path)
+
+
+def rebuild(folder: Path) -> None:
+    """Write table, pictures and page again.
+
+    Needs ``records.jsonl``, ``scores.json`` and ``comparison.json`` in ``folder`` and makes
+    ``table.md``, ``index.html``, ``curves.png``, ``curves.svg`` and ``scores.png``; the same
+    files give the same bytes.
+
+    Raises:
+        InputError: a file is missing or not what it should be.
+        OutputError: the disk is full or not writable.
+    """
+    summary = summarise(read_material(folder))
+    curves = curves_figure(summary, LIGHT)
+    _write_bytes(folder / "curves.svg", render(curves, "svg"))
+    _write_bytes(folder / "curves.png", render(curves, "png"))
+    _write_bytes(folder / "scores.png", render(ranking_figure(summary.ranking, LIGHT), "png"))
+    write_text(folder / "table.md", markdown(summary))
+    write_text(folder / "index.html", page(summary))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    """By way of a temporary name, so that the file is never half there."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with disk_errors(path):
+            part.write_bytes(content)
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

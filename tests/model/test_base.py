@@ -1,0 +1,60 @@
+"""Loading a base: what is kept, what is refused."""
+
+import json
+
+import pytest
+import torch
+
+from helpers import refused, write_tiny_model
+from mashup.model import load_base
+from mashup.model.device import cpu_has_bfloat16, pick_dtype
+
+
+def test_a_base_knows_its_dtype_context_and_digest(tiny_base):
+    base = load_base(tiny_base, dtype="float32")
+    assert base.dtype == torch.float32
+    assert base.context == 512
+    assert base.digest == load_base(tiny_base, dtype="float32").digest
+    assert base.digest != load_base(tiny_base, dtype="bfloat16").digest
+    assert base.fingerprint["hidden_size"] == 32
+
+
+def test_two_models_of_one_shape_have_different_digests(tiny_base, tmp_path, tokenizer):
+    other = write_tiny_model(tmp_path / "other", tokenizer, seed=1)
+    assert load_base(tiny_base).digest != load_base(other).digest
+
+
+def test_one_changed_weight_changes_the_digest(tiny_base):
+    from mashup.model.base import weights_digest
+
+    base = load_base(tiny_base)
+    before = base.digest
+    with torch.no_grad():
+        base.model.model.layers[1].mlp.up_proj.weight[3, 5] += 1
+    assert weights_digest(base.model) != before
+
+
+def test_a_missing_base_is_refused(tmp_path):
+    with refused("cannot load base model", where="nothing"):
+        load_base(tmp_path / "nothing")
+
+
+def test_remote_code_is_never_on_by_itself(tmp_path, tiny_base):
+    (tmp_path / "m").mkdir()
+    for path in tiny_base.iterdir():
+        (tmp_path / "m" / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    config |= {"auto_map": {"AutoModelForCausalLM": "evil.Evil", "AutoConfig": "evil.EvilConfig"}}
+    config["model_type"] = "evil"
+    (tmp_path / "m/config.json").write_text(json.dumps(config))
+    marker = tmp_path / "ran"
+    (tmp_path / "m/evil.py").write_text(f"open({str(marker)!r}, 'w').write('x')\n")
+    with refused("base model wants to run its own code"):
+        load_base(tmp_path / "m")
+    assert not marker.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about the CPU")
+def test_the_cpu_computes_in_bfloat16_only_where_it_does_so_natively():
+    native = pick_dtype(torch.device("cpu")) == torch.bfloat16
+    assert native == cpu_has_bfloat16()

@@ -1,0 +1,114 @@
+"""Putting a delta on the base computes what PEFT computes, and taking it off leaves no trace."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config
+
+from helpers import refused, write_adapter
+from lora import peft_logits, save_lora, some_ids
+from mashup.checkpoint import read_adapter_config, read_modules
+from mashup.delta import Delta, Factors, read_delta
+from mashup.model import Patch, load_base, module_problems
+
+_SHAPES = {
+    "alpha is not the rank": {},
+    "rsLoRA": {"use_rslora": True},
+    "rank pattern": {"rank_pattern": {"q_proj": 2}},
+    "alpha pattern": {"alpha_pattern": {"layers.1.self_attn.v_proj": 3}},
+    "all linear layers": {"target_modules": "all-linear"},
+}
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base):
+    return load_base(tiny_base, dtype="float32")
+
+
+@pytest.mark.parametrize("config", _SHAPES.values(), ids=_SHAPES.keys())
+def test_a_patched_base_computes_what_peft_computes(base, tiny_base, tmp_path, config):
+    folder = save_lora(tiny_base, tmp_path / "lora", **config)
+    ids = some_ids()
+    with torch.no_grad(), Patch(base.model).applied(read_delta(folder)):
+        patched = base.model(ids).logits
+    expected = peft_logits(tiny_base, folder, ids)
+    torch.testing.assert_close(patched, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(patched, base.model(ids).logits, atol=1e-2)
+
+
+def test_weights_stored_transposed_are_patched_the_right_way_round(tmp_path):
+    torch.manual_seed(0)
+    config = GPT2Config(n_embd=32, n_layer=1, n_head=4, vocab_size=64, n_positions=32)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "gpt2")
+    with pytest.warns(UserWarning, match="fan_in_fan_out"):
+        folder = save_lora(tmp_path / "gpt2", tmp_path / "lora", target_modules=["c_attn"])
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "gpt2").eval()
+    ids = some_ids(64)
+    modules = read_modules(folder, read_adapter_config(folder))
+    assert module_problems(model, tuple(modules.values()), "x") == []
+    with torch.no_grad(), Patch(model).applied(read_delta(folder)):
+        patched = model(ids).logits
+    torch.testing.assert_close(
+        patched, peft_logits(tmp_path / "gpt2", folder, ids), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_base_is_bit_identical_after_many_patches_and_a_failure(tiny_base, tmp_path, dtype):
+    base = load_base(tiny_base, dtype=dtype)
+    before = base.digest
+    patch = Patch(base.model)
+    for seed in range(3):
+        with patch.applied(read_delta(save_lora(tiny_base, tmp_path / str(seed), seed=seed))):
+            assert load_digest(base) != before
+    with pytest.raises(KeyboardInterrupt), patch.applied(read_delta(tmp_path / "0")):
+        raise KeyboardInterrupt
+    assert load_digest(base) == before
+
+
+def load_digest(base):
+    from mashup.model.base import weights_digest
+
+    return weights_digest(base.model)
+
+
+def test_a_delta_with_an_unknown_module_changes_nothing_and_says_which(base):
+    known = "model.layers.0.self_attn.q_proj"
+    some = Factors(torch.ones(1, 32), torch.ones(32, 1), 1.0)
+    before = load_digest(base)
+    with (
+        refused("no such module in the base", where="nowhere"),
+        Patch(base.model).applied(Delta({known: some, "nowhere": some})),
+    ):
+        pass
+    assert load_digest(base) == before
+
+
+@pytest.mark.parametrize(
+    ("modules", "what"),
+    [
+        ({"model.layers.0.self_attn.q_proj": (16, 16)}, "adapter of another base"),
+        ({"model.layers.7.self_attn.q_proj": (32, 32)}, "adapter of another base"),
+        (
+            {
+                "model.layers.0.self_attn.q_proj": (32, 32),
+                "model.layers.0.self_attn.x_proj": (32, 32),
+            },
+            "adapter fits only in part",
+        ),
+    ],
+)
+def test_modules_that_do_not_fit_are_told(base, tmp_path, modules, what):
+    folder = write_adapter(tmp_path / "a", modules=modules)
+    shapes = read_modules(folder, read_adapter_config(folder))
+    (problem,) = module_problems(base.model, tuple(shapes.values()), str(folder))
+    assert problem.what == what
+    assert problem.where == str(folder)
+
+
+def test_a_tied_head_is_not_patched(tmp_path):
+    config = GPT2Config(n_embd=32, n_layer=1, n_head=4, vocab_size=64)
+    model = AutoModelForCausalLM.from_config(config)
+    folder = write_adapter(tmp_path / "a", modules={"lm_head": (32, 64)})
+    shapes = read_modules(folder, read_adapter_config(folder))
+    (problem,) = module_problems(model, tuple(shapes.values()), str(folder))
+    assert "tied" in problem.found

@@ -1,0 +1,71 @@
+import pytest
+
+from mashup.task import Example, Message
+from mashup.task.example import RowError, from_row
+
+ASKED = Example((Message("user", "Is it?"), Message("assistant", "yes")))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Is it?", "completion": "yes"},
+        {
+            "prompt": [{"role": "user", "content": "Is it?"}],
+            "completion": [{"role": "assistant", "content": "yes"}],
+        },
+        {"prompt": "Is it?", "completion": [{"role": "assistant", "content": "yes"}]},
+        {
+            "messages": [
+                {"role": "user", "content": "Is it?", "name": "Ann"},
+                {"role": "assistant", "content": "yes"},
+            ],
+            "source": "elsewhere",
+        },
+    ],
+)
+def test_every_format_gives_the_same_example(row):
+    assert from_row(row) == ASKED == Example.of("Is it?", "yes")
+
+
+def test_conversations_keep_all_their_turns():
+    turns = [("system", "Be short."), ("user", "Hi"), ("assistant", "Hi"), ("user", "Is it?")]
+    prompt = [{"role": role, "content": text} for role, text in turns]
+    row = {"prompt": prompt, "completion": [{"role": "assistant", "content": "yes"}]}
+    assert from_row(row).messages == (*turns, ("assistant", "yes"))
+
+
+def messages(*turns):
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"completion": "yes"}, "no column 'prompt'"),
+        ({"prompt": "Is it?"}, "no column 'completion'"),
+        ({"prompt": "Is it?", "completion": " \n"}, "empty completion"),
+        ({"prompt": " ", "completion": "yes"}, "empty prompt"),
+        ({"prompt": "Is it?", "completion": None}, "messages are NoneType"),
+        ({"prompt": "Is it?", "completion": 1}, "messages are int"),
+        ({"messages": "Is it?"}, "messages are str"),
+        ({"messages": []}, "not a list of role and content"),
+        ({"messages": ["Is it?"]}, "a message without role and content"),
+        ({"messages": [{"role": "user"}]}, "a message without role and content"),
+        (messages(("user", "Is it?")), "empty completion"),
+        (messages(("assistant", "yes")), "empty prompt"),
+        (messages(("human", "Is it?"), ("assistant", "yes")), "unknown role 'human'; expected"),
+        (messages(("user", None), ("assistant", "yes")), "a user turn is NoneType, not text"),
+    ],
+)
+def test_a_row_that_is_no_example_says_why(row, fault):
+    with pytest.raises(RowError, match=fault):
+        from_row(row)
+
+
+def test_rows_are_duplicates_when_all_before_the_answer_is_the_same_but_for_white_space():
+    key = ASKED.prompt_key
+    assert Example.of(" Is\n it? ", "no").prompt_key == key
+    assert Example.of("Is it", "yes").prompt_key != key
+    longer = Example((Message("system", ""), *ASKED.messages))
+    assert longer.prompt_key != key
