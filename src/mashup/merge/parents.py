@@ -118,5 +118,6 @@ def _shape_problems(checkpoints: Sequence[Checkpoint], deltas: Sequence[Delta]) 
                 f"{seen[wrong[0]]} as in the others",
             )
             where = str(checkpoint.path)
-            problems.append(Problem("adapters of different bases", where, found, expected))
+            fix = "merge adapters that were trained on one base"
+            problems.append(Problem("adapters of different bases", where, found, expected, fix))
     return problems

@@ -42,7 +42,7 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "Sample", _sample(about, summary)
     yield "Choice", about.get("sentence", "")
     yield "Merge", _pairs(about.get("merge", {}))
-    yield "Seeds", f"{numbers.listed(summary.seeds)}. {seed_note(summary)}"
+    yield "Seeds", f"{numbers.listed(summary.seeds)}. {seed_note(summary).removesuffix('.')}"
     yield "Learning rates", _rates(summary)
     yield "Training", _training(about.get("settings", {}))
     yield "Evaluations", _evaluations(summary)

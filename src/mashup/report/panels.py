@@ -116,7 +116,7 @@ def arm_handles(summary: Summary, theme: Theme) -> list[Line2D]:
 def _frame(axes: Any, panel: Panel, theme: Theme) -> None:
     quiet(axes, theme)
     axes.grid(axis="y", color=theme.grid, linewidth=0.8)
-    axes.set_title(panel.title, loc="left", fontsize=11, color=theme.ink, fontweight="semibold")
+    axes.set_title(panel.title, loc="left", fontsize=11, color=theme.ink, fontweight="bold")
     axes.set_xlabel(panel.x_label, fontsize=10.5, color=theme.muted)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
