@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,11 @@ from typing import Any
 from mashup.errors import InputError, OutputError, Problem
 
 _PART = ".part"
+_REFUSALS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
+    *(errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR),
+}
+_FULL_DISK = ("os error", "no space left", "iostream error", "inline_container.cc")
 
 
 def read_json(path: Path) -> Any:
@@ -116,13 +122,17 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OutputError:
         raise
-    except OSError as error:
-        raise _output_error(path, error) from error
     except Exception as error:
-        # safetensors reports a full disk as an error of its own, with the system's text in it.
-        if "os error" in str(error).lower() or "no space left" in str(error).lower():
+        if _is_refusal(error):
             raise _output_error(path, error) from error
         raise
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the disk said no; safetensors and torch say so in errors of their own."""
+    if isinstance(error, OSError):
+        return error.errno in _REFUSALS
+    return any(sign in str(error).lower() for sign in _FULL_DISK)
 
 
 def _output_error(path: Path, error: Exception) -> OutputError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ArmName = Literal["scratch", "mashup", "best-single", "random-two", "merged-untrained"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
@@ -38,11 +38,18 @@ class TrainSettings(BaseModel):
     save_steps: int = Field(50, ge=1, description="optimizer steps between resume points")
     seed: int = Field(42, ge=0, description="of order and initialisation")
 
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> TrainSettings:
+        if self.batch_size % self.micro_size:
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of {self.micro_size}")
+        return self
+
     @property
     def accumulation(self) -> int:
         """Forward passes a step."""
-        return -(-self.batch_size // self.micro_size)
+        return self.batch_size // self.micro_size
 
     @property
     def micro_size(self) -> int:
+        """Examples a forward pass."""
         return min(self.micro_batch_size or self.batch_size, self.batch_size)

@@ -128,6 +128,8 @@ def _canonical(key: str, known: Iterable[str]) -> str:
 
 
 def _problem(fault: Any, where: str, known: Iterable[str]) -> Problem:
+    if not fault["loc"]:
+        return Problem("bad settings", where, fix=fault["msg"])
     name = str(fault["loc"][0])
     flag = f"--{name.replace('_', '-')}"
     if fault["type"] == "extra_forbidden":

@@ -39,7 +39,7 @@ def panel_figure(panel: Panel, summary: Summary, theme: Theme) -> Figure:
 
 def ranking_figure(ranking: Ranking, theme: Theme) -> Figure:
     """The checkpoints on the sample, against the base."""
-    figure = _figure(6.4, ranking_height(ranking), theme)
+    figure = _figure(5.4, ranking_height(ranking), theme)
     draw_ranking(figure.subplots(), ranking, theme)
     return figure
 

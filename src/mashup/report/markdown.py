@@ -52,10 +52,9 @@ def _parts(summary: Summary) -> Iterator[str]:
 
 def _ranking(ranking: Ranking) -> Iterator[str]:
     yield "## Checkpoints on the sample"
-    base = (ranking.base,) if ranking.base else ()
-    yield render_table(ranking_table(ranking, (*ranking.first, *base)))
-    if ranking.rest:
-        yield f"And {len(ranking.rest)} more, in `scores.json`."
+    yield render_table(ranking_table(ranking, (*ranking.open, ranking.base)))
+    if ranking.folded:
+        yield f"And {len(ranking.folded)} more, in `scores.json`."
     yield f"Differences in {ranking.unit}, ± one paired standard error; less is better."
     yield "![Difference of each checkpoint to the base](scores.png)"
 
@@ -83,10 +82,8 @@ def _line(cells: Sequence[str], widths: Sequence[int], words: int) -> str:
 
 
 def _text(cell: Cell) -> str:
-    text = f"{cell.text} {cell.detail}".strip()
-    if cell.detail.endswith(("more", "fewer", "same")):
-        text = f"{cell.text} ({cell.detail})"
-    return escape(text)
+    detail = f"({cell.detail})" if cell.detail and cell.detail[0] != "[" else cell.detail
+    return escape(f"{cell.text} {detail}".strip())
 
 
 def capital(text: str) -> str:

@@ -57,7 +57,7 @@ def against(value: float, scratch: float) -> str:
 
 
 def reached(reach: Reach | None, unit: str) -> str:
-    """``12 / 24`` (the arm's, scratch's), ``never``, or in how many seeds never.
+    """``12 / 24`` (the arm's, scratch's), or ``never`` when some seed never gets there.
 
     Args:
         reach: by one of the rules of parity.
@@ -66,16 +66,22 @@ def reached(reach: Reach | None, unit: str) -> str:
     if reach is None:
         return NONE
     if reach.never:
-        seeds = f" in {reach.never} of {reach.seeds} seeds"
-        return "never" + (seeds if reach.seeds > 1 else "")
+        return "never"
     mine, theirs = amounts(reach, unit)
     show = count if unit == "steps" else seconds
     return f"{show(mine)} / {show(theirs)}"
 
 
 def saving(reach: Reach | None, unit: str) -> str:
-    """In words what :func:`reached` says; empty when there is nothing to compare."""
-    return "" if reach is None or reach.never else against(*amounts(reach, unit))
+    """What :func:`reached` says as a share, or in how many of several seeds it was never."""
+    if reach is None:
+        return ""
+    return never_in(reach) if reach.never else against(*amounts(reach, unit))
+
+
+def never_in(reach: Reach) -> str:
+    """``in 2 of 3 seeds``; empty for one seed."""
+    return f"in {reach.never} of {reach.seeds} seeds" if reach.seeds > 1 else ""
 
 
 def amounts(reach: Reach, unit: str) -> tuple[float, float]:

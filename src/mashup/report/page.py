@@ -98,12 +98,11 @@ def _tight(text: str) -> str:
 
 def _tables(summary: Summary) -> dict[str, Any]:
     ranking = summary.ranking
-    base = (ranking.base,) if ranking.base else ()
     return {
         "arms": arms_table(summary),
         "costs": costs_table(summary),
-        "ranking": ranking_table(ranking, (*ranking.first, *base)),
-        "rest": ranking_table(ranking, ranking.rest),
+        "ranking": ranking_table(ranking, (*ranking.open, ranking.base)),
+        "folded": ranking_table(ranking, ranking.folded),
         "ladder": ladder_table(summary),
         "left_out": left_out_table(summary),
     }
@@ -121,13 +120,17 @@ def _tiles(summary: Summary, verdict: Verdict) -> list[Tile]:
             "Gain, points", numbers.points(gain.value), f"{numbers.interval(gain)} {verdict.tone}",
             verdict.tone,
         ),
-        Tile("Steps to parity", steps, numbers.saving(fair, "steps")),
-        Tile("Seconds to parity", seconds, numbers.saving(fair, "seconds")),
+        Tile("Steps to parity", steps, _than_scratch(numbers.saving(fair, "steps"))),
+        Tile("Seconds to parity", seconds, _than_scratch(numbers.saving(fair, "seconds"))),
     ]  # fmt: skip
 
 
 def _versus(summary: Summary) -> str:
     return f"scratch {numbers.percent(summary.scratch.accuracy)}"
+
+
+def _than_scratch(saving: str) -> str:
+    return f"{saving} than scratch" if saving.endswith(("more", "fewer")) else saving
 
 
 def _panel(panel: Panel, summary: Summary) -> Picture:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MOST = 30  # rows of a picture or an open table
+PICTURE, TABLE = 30, 10  # rows that are seen at once
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,26 @@ class Ranking:
     """All checkpoints, best first, and the base that they are compared with.
 
     Attributes:
-        base: None when the file had no row for it.
         criterion: ``loss`` or ``accuracy``: what ranking and differences are of.
     """
 
     rows: tuple[RankRow, ...]
-    base: RankRow | None
+    base: RankRow
     criterion: str
 
     @property
-    def first(self) -> tuple[RankRow, ...]:
+    def pictured(self) -> tuple[RankRow, ...]:
         """Those that a picture has room for."""
-        return self.rows[:MOST]
+        return self.rows[:PICTURE]
 
     @property
-    def rest(self) -> tuple[RankRow, ...]:
-        return self.rows[MOST:]
+    def open(self) -> tuple[RankRow, ...]:
+        """Those that a table shows at once."""
+        return self.rows[:TABLE]
+
+    @property
+    def folded(self) -> tuple[RankRow, ...]:
+        return self.rows[TABLE:]
 
     @property
     def criterion_word(self) -> str:
@@ -59,12 +63,11 @@ class Ranking:
 
 
 def make_ranking(scores: Sequence[dict[str, Any]], about: dict[str, Any]) -> Ranking:
-    """The rows of ``scores.json``; the base's is the one with the base's digest."""
-    base_digest = about.get("base", {}).get("digest", "")
+    """The rows of ``scores.json``, best first; the last one is the base's."""
     chosen = set(about.get("chosen", ()))
-    base = next((_row(s, False) for s in scores if s["digest"] == base_digest), None)
-    rows = [_row(s, s["digest"] in chosen) for s in scores if s["digest"] != base_digest]
-    return Ranking(tuple(rows), base, about.get("criterion", "loss"))
+    *ranked, base = scores
+    rows = tuple(_row(score, score["digest"] in chosen) for score in ranked)
+    return Ranking(rows, _row(base, False), about.get("criterion", "loss"))
 
 
 def _row(score: dict[str, Any], chosen: bool) -> RankRow:

@@ -12,12 +12,12 @@ from mashup.report.panels import quiet
 from mashup.report.ranking import Ranking
 from mashup.report.style import Theme
 
-_LONGEST = 32  # characters of a name
+_LONGEST = 24  # characters of a name
 
 
 def ranking_height(ranking: Ranking) -> float:
     """Inches that the rows need."""
-    return 1.3 + 0.3 * max(len(ranking.first), 2)
+    return 1.2 + 0.27 * max(len(ranking.pictured), 2)
 
 
 def draw_ranking(axes: Any, ranking: Ranking, theme: Theme) -> None:
@@ -25,7 +25,7 @@ def draw_ranking(axes: Any, ranking: Ranking, theme: Theme) -> None:
     quiet(axes, theme)
     axes.grid(axis="x", color=theme.grid, linewidth=0.8)
     axes.axvline(0, color=theme.ink, linewidth=1.2, zorder=1)
-    rows = ranking.first
+    rows = ranking.pictured
     for place, row in enumerate(rows):
         colour = theme.colour("mashup") if row.chosen else theme.muted
         axes.errorbar(
@@ -37,24 +37,35 @@ def draw_ranking(axes: Any, ranking: Ranking, theme: Theme) -> None:
 
 
 def _label(axes: Any, ranking: Ranking, theme: Theme) -> None:
-    rows = ranking.first
+    rows = ranking.pictured
     axes.set_yticks(range(len(rows)), [drawable(short(row.name)) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.8)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set(parse_math=False, color=theme.ink if row.chosen else theme.muted)
         label.set_fontweight("bold" if row.chosen else "normal")
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set_xlabel(
-        f"{ranking.criterion_word} against the base ({ranking.unit}), ± 2 standard errors",
-        fontsize=10,
-        color=theme.muted,
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    words = {"fontsize": 9.5, "x": 0.02, "ha": "left"}
+    axes.figure.supxlabel(_axis(ranking), color=theme.muted, **words)
+    axes.figure.suptitle(_title(ranking), color=theme.ink, **words)
+
+
+def _axis(ranking: Ranking) -> str:
+    return f"{ranking.criterion_word} minus base, {ranking.unit}, ± 2 standard errors"
+
+
+def _title(ranking: Ranking) -> str:
+    if not ranking.rows:
+        return "No checkpoint was scored"
+    title = "left of the line: better than the base; bold: chosen"
+    return (
+        f"{_how_many(ranking)}; {title}"
+        if len(ranking.rows) > len(ranking.pictured)
+        else title.capitalize()
     )
-    title = "Better than the base to the left of the line; chosen in bold"
-    if not rows:
-        title = "No checkpoint was scored"
-    if ranking.rest:
-        title = f"The best {len(rows)} of {len(ranking.rows)}; {title[0].lower()}{title[1:]}"
-    axes.set_title(title, loc="left", fontsize=10.5, color=theme.ink, x=0)
+
+
+def _how_many(ranking: Ranking) -> str:
+    return f"Best {len(ranking.pictured)} of {len(ranking.rows)}"
 
 
 def short(name: str) -> str:

@@ -66,7 +66,7 @@ def _gain(arm: ArmRow) -> Cell:
 def _paper(arm: ArmRow) -> Cell:
     steps = numbers.reached(arm.paper, "steps")
     if arm.paper is None or arm.paper.never:
-        return Cell(steps)
+        return Cell(steps, numbers.saving(arm.paper, "steps"))
     return Cell(f"{steps} steps", f"{numbers.reached(arm.paper, 'seconds')} s")
 
 
@@ -85,18 +85,18 @@ def costs_table(summary: Summary) -> Table:
 
 
 def ranking_table(ranking: Ranking, rows: Iterable[RankRow]) -> Table:
-    """Checkpoints on the sample, best first; the base, when known, at the end of the first."""
+    """``rows`` of the checkpoints on the sample, or of the base."""
     columns = ("Checkpoint", "Loss", "Accuracy", f"{ranking.criterion_word} − base", "Chosen")
-    return Table(columns, tuple(_rank(row) for row in rows))
+    return Table(columns, tuple(_rank(row, row is ranking.base) for row in rows))
 
 
-def _rank(row: RankRow) -> tuple[Cell, ...]:
+def _rank(row: RankRow, is_base: bool) -> tuple[Cell, ...]:
     tone = "chosen" if row.chosen else ""
     return (
         Cell(row.name, tone=tone),
         Cell(numbers.loss(row.loss)),
         Cell(numbers.percent(row.accuracy)),
-        Cell(numbers.NONE if row.name == "base" and not row.error else numbers.difference(row)),
+        Cell(numbers.NONE if is_base else numbers.difference(row)),
         Cell("yes" if row.chosen else ""),
     )
 

@@ -35,8 +35,8 @@ def make_verdict(summary: Summary) -> Verdict:
     """The verdict on mashup (or on the first other arm) against scratch."""
     arm = summary.subject
     if arm is None:
-        return Verdict("none", f"only scratch was run on {summary.task}")
-    if arm.name == MASHUP and not any(row.chosen for row in summary.ranking.rows):
+        return Verdict("none", f"only scratch was trained on {summary.task}")
+    if arm.name == MASHUP and summary.about.get("chosen") == []:
         return _abstained(arm, summary)
     if arm.accuracy_gain is None:
         return Verdict("none", f"{arm.name} was not compared with scratch on {summary.task}")

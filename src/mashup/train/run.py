@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mashup.errors import InputError, Problem
-from mashup.files import digest_of, read_json, refuse_existing, to_json, write_text
+from mashup.files import digest_of, disk_errors, read_json, refuse_existing, to_json, write_text
 from mashup.library import adapter_digest
 from mashup.merge import Init
 from mashup.model import Base, load_base
@@ -104,10 +104,11 @@ def train(
         running = {"status": "running", "digest": digest, "config": config}
         write_text(output / RUN, to_json(running))
 
-    facts = fit(
-        base, task, source, settings, output, begin,
-        callbacks=callbacks, report_to=report_to, progress=progress,
-    )  # fmt: skip
+    with disk_errors(output):
+        facts = fit(
+            base, task, source, settings, output, begin,
+            callbacks=callbacks, report_to=report_to, progress=progress,
+        )  # fmt: skip
     record = {"status": "finished", "digest": digest, "config": config, **facts}
     record["total_seconds"] = time.perf_counter() - start
     write_text(output / RUN, to_json(record))

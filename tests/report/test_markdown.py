@@ -1,0 +1,98 @@
+"""The Markdown table: order, numbers, escapes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mashup.report.markdown import markdown, render_table
+from mashup.report.material import read_material
+from mashup.report.summary import summarise
+from mashup.report.tables import Cell, Table
+
+
+def table_of(folder):
+    return markdown(summarise(read_material(folder)))
+
+
+def row_of(text, name):
+    line = next(line for line in text.splitlines() if line.startswith(f"| {name} "))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_one_row_an_arm_with_its_numbers(make_folder):
+    text = table_of(make_folder())
+    assert row_of(text, "scratch")[:7] == (
+        ["scratch", "base", "66.0 %", "0.950", "–", "60", "24 / 24 (the same)"]
+    )
+    assert row_of(text, "mashup")[:5] == (
+        ["mashup", "tweet_emotion + subjectivity", "74.0 %", "0.730", "+8.0 [+3.0, +14.0] better"]
+    )
+    assert row_of(text, "merged-untrained")[4:] == ["–", "6.8", "never", "never", "never"]
+
+
+def test_parts_come_in_order(make_folder):
+    text = table_of(make_folder(budgets=(0.5, 1.0)))
+    heads = ["Mashup is better", "Paper's rule (flattering)", "## Costs", "## Curves"]
+    heads += ["## Checkpoints on", "## Budget ladder", "## How this was measured"]
+    places = [text.index(head) for head in heads]
+    assert places == sorted(places)
+
+
+def test_ladder_says_which_budget_is_enough(make_folder):
+    text = table_of(make_folder(budgets=(0.5, 0.75, 1.0)))
+    assert "mashup reaches the dev loss of scratch's full run with 50 % of the steps" in text
+    assert "scratch reaches" not in text
+
+
+def test_no_ladder_without_budgets(make_folder):
+    assert "ladder" not in table_of(make_folder())
+
+
+def test_costs_are_split(make_folder, plans):
+    searched = replace(plans["mashup"], search=120.0)
+    text = table_of(make_folder(mashup=searched)).split("## Costs")[1]
+    assert row_of(text, "mashup") == ["mashup", "6.0", "0.8", "120", "60", "187"]
+
+
+def test_arms_and_notes_of_the_comparison_are_shown(make_folder):
+    arms = [
+        {"arm": "random-two", "seed": 1, "parents": ["trec", "sst2"]},
+        {"arm": "random-two", "seed": 2, "parents": ["sst2", "trec"]},
+        {"arm": "mashup", "seed": 1, "parents": [], "note": "same as scratch"},
+    ]
+    text = table_of(make_folder(seeds=(1, 2), about={"arms": arms}))
+    assert row_of(text, "random-two")[1] == "trec + sst2; sst2 + trec"
+    assert row_of(text, "mashup")[1] == "base (same as scratch)"
+
+
+def test_left_out_and_unchanged_are_listed(make_folder):
+    problem = {"what": "truncated", "where": "lib/a|b", "found": "x\ny", "fix": "copy again"}
+    text = table_of(make_folder(about={"left_out": [problem], "unchanged": ["zero"]}))
+    assert "lib/a\\|b" in text
+    assert "x y" in text
+    assert "zero: loaded, but changed nothing" in text
+
+
+def test_learning_rates_of_a_grid(make_folder):
+    text = table_of(make_folder(about={"learning_rates": [1e-4, 5e-4]}))
+    assert "best by dev loss of 0.0001 and 0.0005, for each arm" in text
+
+
+def test_long_rankings_are_cut_with_a_note(make_folder):
+    library = [(f"run-{place}", -0.9 + 0.01 * place, 0.01) for place in range(45)]
+    text = table_of(make_folder(library=library))
+    assert "| run-9 " in text
+    assert "| run-10 " not in text
+    assert "And 35 more, in `scores.json`." in text
+
+
+def test_empty_library(make_folder, plans):
+    same = plans["scratch"]
+    text = table_of(make_folder(library=(), chosen=0, mashup=same, best_single=same))
+    assert text.startswith("**Nothing beat the base on tickets; start from the base")
+    assert row_of(text, "best-single")[1] == "base"
+
+
+def test_nothing_in_a_name_ends_a_cell():
+    text = render_table(Table(("a", "b"), ((Cell("x|<i>"), Cell("1")),)))
+    assert text.splitlines()[2] == "| x\\|&lt;i> | 1 |"

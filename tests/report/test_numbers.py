@@ -1,0 +1,51 @@
+"""Digits, signs and shares."""
+
+from __future__ import annotations
+
+import pytest
+
+from mashup.report import numbers
+from mashup.report.summary import Reach
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.84, "0.8"), (9.94, "9.9"), (9.96, "10"), (60.4, "60"), (1234.0, "1,234")],
+)
+def test_seconds(value, text):
+    assert numbers.seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.048, "+4.8"), (-0.048, "−4.8"), (0.0001, "0.0"), (-0.0001, "0.0")]
+)
+def test_points_have_a_sign_unless_zero(value, text):
+    assert numbers.points(value) == text
+
+
+@pytest.mark.parametrize(
+    ("mine", "scratch", "text"),
+    [
+        (12, 24, "50 % fewer"),
+        (95, 60, "58 % more"),
+        (24, 24, "the same"),
+        (0, 0, "the same"),
+        (3, 0, "–"),
+    ],
+)
+def test_against(mine, scratch, text):
+    assert numbers.against(mine, scratch) == text
+
+
+def test_never_and_not_measured():
+    never = Reach(2, 3, None, None, 24, 60)
+    assert numbers.reached(never, "steps") == "never"
+    assert numbers.saving(never, "steps") == "in 2 of 3 seeds"
+    assert numbers.reached(None, "steps") == "–"
+    assert numbers.reached(Reach(0, 3, 12 + 1 / 3, 31, 24, 60), "steps") == "12.3 / 24"
+
+
+def test_listed():
+    assert numbers.listed([]) == ""
+    assert numbers.listed(["a"]) == "a"
+    assert numbers.listed(["a", "b", "c"]) == "a, b and c"

@@ -1,0 +1,266 @@
+"""Training runs on a real tiny model: numbers, resuming, reuse, and the start from an init."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.testing import assert_close
+from transformers import TrainerCallback
+
+from helpers import full_disk, prompt_rows, refused, write_adapter, write_jsonl
+from lora import save_lora
+from mashup import Run, TrainSettings, load_base, load_task, merge, scan, train
+from mashup.errors import OutputError
+
+SMALL = TrainSettings(
+    max_steps=6, batch_size=8, learning_rate=1e-2, evaluations=3, save_steps=2, lora_r=4
+)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base):
+    return load_base(tiny_base, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return write_jsonl(tmp_path_factory.mktemp("data") / "even.jsonl", prompt_rows(90))
+
+
+@pytest.fixture(scope="module")
+def task(rows):
+    return load_task(rows)
+
+
+@pytest.fixture(scope="module")
+def done(base, task, tmp_path_factory):
+    return train(base, task, output=tmp_path_factory.mktemp("runs") / "run", settings=SMALL)
+
+
+def weights(run):
+    return load_file(run.path / "adapter_model.safetensors")
+
+
+def test_a_run_learns_and_tells_its_curve(done):
+    assert [point.step for point in done.curve] == [0, 2, 4, 6]
+    assert done.last.dev_loss < done.curve[0].dev_loss - 0.2
+    seconds = [point.seconds for point in done.curve]
+    assert seconds == sorted(seconds)
+    assert seconds[0] == 0
+    assert done.record["metrics"]["test_loss"] == done.last.test_loss
+    assert done.last.tokens > 6 * 8 * 10
+
+
+def test_the_last_point_is_what_the_saved_adapter_scores(done, base, task):
+    from mashup.start import Sample, measure
+
+    sampled = measure(done.path, base, task, Sample())
+    from mashup.delta import read_delta
+    from mashup.model import Patch
+    from mashup.score import evaluate
+    from mashup.score.exhaustive import batches_for
+    from mashup.task import tokenize
+
+    tokens = tokenize(base.tokenizer, task.test, max_length=512)
+    with Patch(base.model).applied(read_delta(done.path)):
+        found = evaluate(base.model, batches_for(base, tokens))
+    assert found.loss == pytest.approx(done.last.test_loss, rel=1e-4)
+    assert sampled.loss < done.curve[0].dev_loss
+    kept = json.loads((done.path / "test.json").read_text())
+    assert kept["losses"] == pytest.approx(found.losses.tolist(), rel=1e-3, abs=1e-5)
+
+
+def test_scan_finds_the_run_with_its_task_and_metric(done, task):
+    (found,) = scan(done.path.parent).checkpoints
+    assert found.usable
+    assert found.task == "even"
+    assert found.metric == ("test_accuracy", done.last.test_accuracy)
+    about = json.loads((done.path / "mashup.json").read_text())
+    assert about["task"]["digest"] == task.digest
+    prompts = (done.path / "train_prompts.txt").read_text().split()
+    assert len(prompts) == len(task.train)
+
+
+def test_plain_peft_loads_the_run(done, tiny_base):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), done.path)
+    assert not (done.path / ".resume").exists()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_other_ones(done, base, task, tmp_path):
+    again = train(base, task, output=tmp_path / "again", settings=SMALL)
+    other = train(base, task, output=tmp_path / "o", settings=SMALL.model_copy(update={"seed": 1}))
+    for name, tensor in weights(done).items():
+        assert torch.equal(tensor, weights(again)[name])
+    assert any(not torch.equal(t, weights(other)[n]) for n, t in weights(done).items())
+
+
+@pytest.mark.parametrize("micro", [1, 4])
+def test_gradient_accumulation_gives_the_numbers_of_one_large_batch(
+    done, base, rows, tmp_path, micro
+):
+    settings = SMALL.model_copy(update={"micro_batch_size": micro})
+    parts = train(base, load_task(rows), output=tmp_path / "r", settings=settings)
+    for mine, whole in zip(parts.curve, done.curve, strict=True):
+        assert mine.dev_loss == pytest.approx(whole.dev_loss, rel=1e-3)
+
+
+def test_answers_of_different_length_weigh_by_their_tokens(base, tmp_path):
+    """A mean of micro-batch means would differ: answers here have 1 to 30 tokens."""
+    rows = [{"prompt": f"{n}?", "completion": "x" * (1 + 29 * (n % 2))} for n in range(60)]
+    task = load_task(write_jsonl(tmp_path / "d.jsonl", rows))
+    curves = []
+    for micro in (None, 1):
+        settings = SMALL.model_copy(update={"micro_batch_size": micro})
+        run = train(base, task, output=tmp_path / str(micro), settings=settings)
+        curves.append([point.dev_loss for point in run.curve])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+
+
+def test_a_finished_run_is_reused(done, base, task):
+    before = (done.path / "adapter_model.safetensors").stat().st_mtime_ns
+    again = train(base, task, output=done.path, settings=SMALL)
+    assert again.record == done.record
+    assert (done.path / "adapter_model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_another_run_is_refused_and_the_difference_named(done, base, task):
+    other = SMALL.model_copy(update={"learning_rate": 0.5})
+    with refused("output exists already", found="settings.learning_rate: 0.01 there, 0.5 now"):
+        train(base, task, output=done.path, settings=other)
+
+
+def test_a_folder_with_other_files_is_refused(base, task, tmp_path):
+    (tmp_path / "mine").write_text("x")
+    with refused("output exists already"):
+        train(base, task, output=tmp_path, settings=SMALL)
+
+
+class StopAt(TrainerCallback):
+    """The crash of a run after some step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_a_stopped_run_goes_on_to_the_same_end(done, base, task, tmp_path, step):
+    output = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(base, task, output=output, settings=SMALL, callbacks=[StopAt(step)])
+    assert json.loads((output / "run.json").read_text())["status"] == "running"
+    resumed = train(base, task, output=output, settings=SMALL)
+    for name, tensor in weights(done).items():
+        assert_close(weights(resumed)[name], tensor, rtol=1e-5, atol=1e-7)
+    assert [p.step for p in resumed.curve] == [p.step for p in done.curve]
+    assert [p.tokens for p in resumed.curve] == [p.tokens for p in done.curve]
+    for mine, whole in zip(resumed.curve, done.curve, strict=True):
+        assert mine.dev_loss == pytest.approx(whole.dev_loss, rel=1e-4)
+    seconds = [p.seconds for p in resumed.curve]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] > 0
+
+
+@pytest.mark.slow
+def test_a_run_killed_by_the_system_goes_on(done, tiny_base, rows, tmp_path):
+    output = tmp_path / "run"
+    code = (
+        "import mashup, sys; "
+        "mashup.train(mashup.load_base(sys.argv[1], dtype='float32'), sys.argv[2], "
+        "output=sys.argv[3], settings=mashup.TrainSettings(max_steps=4000, save_steps=2))"
+    )
+    arguments = [sys.executable, "-c", code, str(tiny_base), str(rows), str(output)]
+    process = subprocess.Popen(arguments, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    while not list(output.glob(".resume/checkpoint-*/trainer_state.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with refused("run is not finished", where=str(output)):
+        Run.open(output)
+    with refused("no checkpoint in the folder"):
+        scan(output)
+
+
+def test_a_finished_run_says_so_only_when_it_is(base, task, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(base, task, output=tmp_path / "r", settings=SMALL, callbacks=[StopAt(3)])
+    with refused("run is not finished", where="r"):
+        Run.open(tmp_path / "r")
+    with refused("no checkpoint in the folder"):
+        scan(tmp_path / "r")
+
+
+def test_an_init_starts_where_scoring_says_and_trains_from_there(base, task, tiny_base, tmp_path):
+    parents = [save_lora(tiny_base, tmp_path / f"p{n}", seed=n, size=0.1) for n in (1, 2)]
+    init = merge(parents, output=tmp_path / "init", base=base)
+    run = train(base, task, output=tmp_path / "run", init=init, settings=SMALL)
+    check = run.record["start_check"]
+    assert check["step_0_loss"] == pytest.approx(check["scored_loss"], abs=1e-4)
+    assert run.curve[0].dev_loss == pytest.approx(check["scored_loss"], abs=1e-4)
+    scratch = train(base, task, output=tmp_path / "scratch", settings=SMALL)
+    assert abs(scratch.curve[0].dev_loss - run.curve[0].dev_loss) > 0.01
+    assert json.loads((run.path / "adapter_config.json").read_text())["r"] == 8
+    assert run.last.dev_loss < run.curve[0].dev_loss
+
+
+def test_an_init_that_is_not_applied_is_an_error(base, task, tiny_base, tmp_path, monkeypatch):
+    from mashup.train import check
+
+    init = save_lora(tiny_base, tmp_path / "init")
+    monkeypatch.setattr(check, "attach", lambda model, settings, init: model)
+    monkeypatch.setattr(check, "detach", lambda model: model)
+    with refused("wrong start", where=str(init)):
+        train(base, task, output=tmp_path / "run", init=init, settings=SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_init_of_another_base_is_refused_before_anything_is_written(base, task, tmp_path):
+    init = write_adapter(tmp_path / "init", modules={"model.layers.9.q_proj": (8, 8)})
+    with refused("adapter of another base", where=str(init)):
+        train(base, task, output=tmp_path / "run", init=init, settings=SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_example_longer_than_the_context_is_refused(base, tmp_path):
+    rows = [*prompt_rows(60), {"prompt": "long " * 2000, "completion": "x"}]
+    task = load_task(write_jsonl(tmp_path / "d.jsonl", rows))
+    settings = SMALL.model_copy(update={"max_length": 100_000})
+    with refused("cannot use row", found="longer than 512"):
+        train(base, task, output=tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_trackers_and_callbacks_see_the_curve(base, task, tmp_path):
+    logs = []
+
+    class Watch(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            seen.append((state.global_step, dict(logs)))
+
+    seen = logs
+    train(base, task, output=tmp_path / "r", settings=SMALL, callbacks=[Watch()])
+    dev = [step for step, values in seen if "dev_loss" in values]
+    assert dev == [0, 2, 4, 6]
+    assert any("loss" in values and "learning_rate" in values for _, values in seen)
+
+
+def test_a_full_disk_is_told_and_the_run_is_not_called_finished(base, task, tmp_path):
+    output = tmp_path / "run"
+    with full_disk(20_000), pytest.raises(OutputError, match="could not write"):
+        train(base, task, output=output, settings=SMALL)
+    assert not (output / "adapter_model.safetensors").exists()
+    assert Path(output / "run.json").read_text().count("finished") == 0
