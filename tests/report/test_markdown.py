@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mashup.report.markdown import markdown, render_table
 from mashup.report.material import read_material
-from mashup.report.summary import summarise
+from mashup.report.summarise import summarise
 from mashup.report.tables import Cell, Table
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mashup.compare.statistics import Difference
 from mashup.report.material import read_material
-from mashup.report.summary import Summary, summarise
+from mashup.report.summarise import summarise
+from mashup.report.summary import Summary
 from mashup.report.verdict import make_verdict
 
 
@@ -58,11 +59,12 @@ def test_a_difference_inside_the_noise_is_called_that(make_folder, plans):
 
 def test_empty_selection_says_start_from_the_base(make_folder, plans):
     same = replace(plans["scratch"], score=6.0)
-    folder = make_folder(chosen=0, mashup=same)
-    assert make_verdict(summary_of(folder)).sentence == (
+    verdict = make_verdict(summary_of(make_folder(chosen=0, mashup=same)))
+    assert verdict.sentence == (
         "nothing beat the base on tickets; start from the base: mashup is scratch here, and "
         "finding out took 6.0 s."
     )
+    assert verdict.notes == ("Better than scratch all the same: best-single (+5.0 points).",)
 
 
 def test_one_seed_is_said_to_be_one(make_folder):

@@ -1,16 +1,13 @@
-"""From the files of a comparison to the values that its table, pictures and page show."""
+"""The values that the table, the pictures and the page of a comparison show."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
-from mashup.compare.records import Record
 from mashup.compare.statistics import Difference
-from mashup.report.material import Material, Measured, measured
-from mashup.report.ranking import Ranking, make_ranking
+from mashup.report.material import Measured
+from mashup.report.ranking import Ranking
 
 SCRATCH, MASHUP = "scratch", "mashup"
 COSTS = ("score", "merge", "search", "train")
@@ -102,99 +99,3 @@ class Summary:
         """The arm that the verdict is about: mashup, or the first trained one beside scratch."""
         others = [arm for arm in self.arms if arm.trained and arm.name != SCRATCH]
         return self.arm(MASHUP) or next(iter(others), None)
-
-
-def summarise(material: Material) -> Summary:
-    """Everything that is shown, from the files alone."""
-    runs, records, about = measured(material.records), material.records, material.about
-    ranking = make_ranking(material.scores, about)
-    full = [run for run in runs if run.budget == 1.0]
-    names = dict.fromkeys(run.arm for run in full)
-    arms = tuple(_arm(name, full, records, about, ranking) for name in names)
-    seeds = tuple(dict.fromkeys(run.seed for run in full))
-    return Summary(records[0].task, seeds, arms, _ladder(runs), ranking, about)
-
-
-def _arm(
-    name: str,
-    runs: Iterable[Measured],
-    records: Iterable[Record],
-    about: dict[str, Any],
-    ranking: Ranking,
-) -> ArmRow:
-    mine = tuple(run for run in runs if run.arm == name)
-    trained = mine[0].trained
-    known = [arm for arm in about.get("arms", ()) if arm.get("arm") == name]
-    costs = {cost: fmean(run.seconds(cost) for run in mine) for cost in COSTS}
-    return ArmRow(
-        name=name,
-        start=_start(name, known, ranking),
-        note=next((arm["note"] for arm in known if arm.get("note")), ""),
-        trained=trained,
-        steps=fmean(run.last.step for run in mine),
-        accuracy=fmean(run.last.test_accuracy for run in mine),
-        loss=fmean(run.last.test_loss for run in mine),
-        accuracy_gain=_gain(name, "test_accuracy_gain", records),
-        loss_gain=_gain(name, "test_loss_gain", records),
-        costs=costs if trained else costs | {"search": 0.0},
-        seconds=fmean(run.seconds("total") for run in mine),
-        fair=_reach("fair", mine),
-        paper=_reach("paper", mine),
-        runs=mine,
-    )
-
-
-def _start(name: str, known: Sequence[dict[str, Any]], ranking: Ranking) -> str:
-    """What an arm starts from; draws that differ between seeds are listed one after another."""
-    if known:
-        sets = dict.fromkeys(" + ".join(arm["parents"]) or "base" for arm in known)
-        return "; ".join(sets)
-    chosen = " + ".join(row.name for row in ranking.rows if row.chosen) or "base"
-    best = ranking.rows[0].name if ranking.rows else "base"
-    guesses = {SCRATCH: "base", "best-single": best, "random-two": "two drawn at random"}
-    return guesses.get(name, chosen)
-
-
-def _gain(arm: str, metric: str, records: Iterable[Record]) -> Difference | None:
-    for record in records:
-        found = record.arm == arm and record.metric == metric
-        if found and None not in (record.value, record.low, record.high):
-            return Difference(record.value, record.low, record.high)  # type: ignore[arg-type]
-    return None
-
-
-def _reach(rule: str, runs: Sequence[Measured]) -> Reach | None:
-    """By the rule named ``rule``; None when it was not measured."""
-    names = ("steps", "seconds", "scratch_steps", "scratch_seconds")
-    if f"{rule}_parity_steps" not in runs[0].values:
-        return None
-    columns = {n: [run.values.get(f"{rule}_parity_{n}") for run in runs] for n in names}
-    never = columns["steps"].count(None)
-    means = {n: None if None in values else fmean(values) for n, values in columns.items()}  # type: ignore[arg-type]
-    return Reach(
-        never, len(runs), means["steps"], means["seconds"],
-        means["scratch_steps"] or 0.0, means["scratch_seconds"] or 0.0,
-    )  # fmt: skip
-
-
-def _ladder(runs: Sequence[Measured]) -> tuple[Rung, ...]:
-    keys = sorted({(run.arm, run.budget) for run in runs}, key=lambda key: key[1])
-    climbing = {arm for arm, budget in keys if budget != 1.0}
-    order = [arm for arm in dict.fromkeys(run.arm for run in runs) if arm in climbing]
-    return tuple(
-        _rung(arm, budget, [r for r in runs if (r.arm, r.budget) == (arm, budget)])
-        for arm in order
-        for name, budget in keys
-        if name == arm
-    )
-
-
-def _rung(arm: str, budget: float, runs: Sequence[Measured]) -> Rung:
-    return Rung(
-        arm,
-        budget,
-        fmean(run.last.step for run in runs),
-        fmean(run.last.dev_loss for run in runs),
-        fmean(run.last.test_accuracy for run in runs),
-        fmean(run.seconds("total") for run in runs),
-    )

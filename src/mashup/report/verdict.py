@@ -48,7 +48,19 @@ def make_verdict(summary: Summary) -> Verdict:
 def _abstained(arm: ArmRow, summary: Summary) -> Verdict:
     lead = f"nothing beat the base on {summary.task}; start from the base"
     spent = numbers.seconds(arm.costs["score"])
-    return Verdict("none", lead, (f"{arm.name} is scratch here, and finding out took {spent} s",))
+    clause = f"{arm.name} is scratch here, and finding out took {spent} s"
+    return Verdict("none", lead, (clause,), _better_all_the_same(summary))
+
+
+def _better_all_the_same(summary: Summary) -> tuple[str, ...]:
+    """Controls that gained although no checkpoint beat the base on the sample."""
+    gains = [(arm.name, gain) for arm in summary.arms if (gain := arm.accuracy_gain)]
+    better = [
+        f"{name} ({numbers.points(gain.value)} points)"
+        for name, gain in gains
+        if gain.verdict(higher_is_better=True) == "better"
+    ]
+    return (f"Better than scratch all the same: {numbers.listed(better)}.",) if better else ()
 
 
 def _lead(tone: str, arm: ArmRow, summary: Summary) -> str:

@@ -12,7 +12,7 @@ from mashup.report.markdown import markdown
 from mashup.report.material import read_material
 from mashup.report.page import page
 from mashup.report.style import LIGHT
-from mashup.report.summary import summarise
+from mashup.report.summarise import summarise
 
 if TYPE_CHECKING:
     from mashup.compare import Comparison

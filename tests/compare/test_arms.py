@@ -1,0 +1,56 @@
+"""Which checkpoints an arm starts from."""
+
+import numpy as np
+
+from mashup.compare.arms import make_arms, random_two
+from mashup.score import Evaluation, Score, Scores
+from mashup.select import Selection
+from mashup.settings import ARMS
+
+
+def ranking(count):
+    one = Evaluation(np.ones(4), np.ones(4, int), np.ones(4, bool))
+    return tuple(Score(None, one, f"digest{n}") for n in range(count))
+
+
+def selection(count, chosen):
+    scores = ranking(count)
+    base = Score(None, scores[0].evaluation)
+    return Selection(scores[:chosen], Scores(base, scores, "loss", "base", "b", "s"))
+
+
+def test_all_arms_in_order():
+    arms = {arm.name: arm for arm in make_arms(ARMS, selection(5, 2), seed=1)}
+    assert tuple(arms) == ARMS
+    assert arms["scratch"].parents == ()
+    assert [p.digest for p in arms["mashup"].parents] == ["digest0", "digest1"]
+    assert [p.digest for p in arms["best-single"].parents] == ["digest0"]
+    assert len(arms["random-two"].parents) == 2
+    assert arms["merged-untrained"].parents == arms["mashup"].parents
+    assert not arms["merged-untrained"].trained
+
+
+def test_only_the_arms_that_used_the_ranking_pay_for_it():
+    arms = {arm.name: arm.pays_for_scoring for arm in make_arms(ARMS, selection(5, 2), seed=1)}
+    assert arms == {
+        "scratch": False,
+        "mashup": True,
+        "best-single": True,
+        "random-two": False,
+        "merged-untrained": True,
+    }
+
+
+def test_scratch_is_always_there_and_abstaining_is_scratch():
+    arms = make_arms(("mashup",), selection(3, 0), seed=1)
+    assert [arm.name for arm in arms] == ["scratch", "mashup"]
+    assert arms[1].parents == ()
+    assert "same as scratch" in arms[1].note
+
+
+def test_random_parents_depend_on_the_seed_and_not_on_the_ranking():
+    scores = ranking(9)
+    drawn = {tuple(s.digest for s in random_two(scores, seed)) for seed in range(40)}
+    assert len(drawn) > 10
+    assert random_two(scores, 3) == random_two(scores[::-1], 3)
+    assert len(random_two(scores[:1], 3)) == 1

@@ -1,0 +1,152 @@
+"""A whole comparison on a real tiny model and a library that our own runs made."""
+
+import json
+
+import pytest
+
+from helpers import prompt_rows, refused, write_jsonl
+from lora import save_lora
+from mashup import TrainSettings, compare, load_base, load_task, train
+from mashup.compare import comparison, read_records
+
+SETTINGS = TrainSettings(max_steps=4, batch_size=8, learning_rate=1e-2, evaluations=2)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base):
+    return load_base(tiny_base, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def library(base, tmp_path_factory):
+    """Two donors trained on tasks like the target, and one random LoRA."""
+    folder = tmp_path_factory.mktemp("library")
+    for n in (1, 2):
+        rows = [row | {"prompt": f"{row['prompt']} {'!' * n}"} for row in prompt_rows(90)]
+        task = load_task(write_jsonl(folder / f"data{n}.jsonl", rows))
+        train(base, task, output=folder / f"donor{n}", settings=SETTINGS)
+    save_lora(base.name, folder / "noise", size=0.5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "target.jsonl"
+    return load_task(write_jsonl(path, prompt_rows(90)))
+
+
+@pytest.fixture(scope="module")
+def done(base, library, task, tmp_path_factory):
+    output = tmp_path_factory.mktemp("out") / "c"
+    return compare(
+        library, base, task, output=output, samples=40, seeds=(1, 2), settings=SETTINGS,
+        budgets=(0.5, 1.0),
+    )  # fmt: skip
+
+
+def values(done, metric, arm, **where):
+    return [
+        r.value
+        for r in done.records
+        if r.metric == metric and r.arm == arm and all(getattr(r, k) == v for k, v in where.items())
+    ]
+
+
+def test_the_donors_are_chosen_and_not_the_noise(done):
+    assert {s.name for s in done.selection.chosen} == {"donor1", "donor2"}
+
+
+def test_every_arm_has_curve_costs_and_parity_for_each_seed(done):
+    for arm in ("scratch", "mashup", "best-single", "random-two"):
+        assert len(values(done, "dev_loss", arm, budget=1.0)) == 2 * 3
+        assert len(values(done, "total_seconds", arm, budget=1.0)) == 2
+        assert len(values(done, "fair_parity_steps", arm)) == 2
+    assert len(values(done, "dev_loss", "merged-untrained")) == 2
+    assert {r.step for r in done.records if r.arm == "merged-untrained"} == {0}
+
+
+def test_the_ladder_has_its_own_runs_with_their_own_schedule(done):
+    half = [r for r in done.records if r.budget == 0.5 and r.metric == "dev_loss"]
+    assert {r.arm for r in half} == {"scratch", "mashup"}
+    assert max(r.step for r in half) == 2
+    end = values(done, "dev_loss", "scratch", budget=0.5, step=2, seed=1)
+    middle = values(done, "dev_loss", "scratch", budget=1.0, step=2, seed=1)
+    assert end != middle
+
+
+def test_scoring_and_merging_are_charged_to_those_who_used_them(done):
+    assert values(done, "score_seconds", "scratch") == [0.0] * 4
+    assert values(done, "score_seconds", "random-two") == [0.0] * 2
+    (first, *_) = values(done, "score_seconds", "mashup")
+    assert first == pytest.approx(done.selection.scores.full_seconds)
+    assert first > 0
+    for arm in ("mashup", "best-single"):
+        for total, trained in zip(
+            values(done, "total_seconds", arm), values(done, "train_seconds", arm), strict=True
+        ):
+            assert total > trained + first
+
+
+def test_scratch_against_itself_saves_nothing(done):
+    steps = values(done, "fair_parity_steps", "scratch")
+    assert steps == values(done, "fair_parity_scratch_steps", "scratch")
+
+
+def test_what_is_on_disk_is_what_is_returned(done):
+    assert read_records(done.path / "records.jsonl") == done.records
+    about = json.loads((done.path / "comparison.json").read_text())
+    assert about["sentence"] == done.selection.sentence
+    assert done.page.exists()
+    assert done.table.exists()
+    rows = json.loads((done.path / "scores.json").read_text())
+    assert [row["name"] for row in rows][-1] == "base"
+
+
+def test_the_same_call_again_trains_nothing(done, base, library, task, monkeypatch):
+    from mashup.train import run
+
+    monkeypatch.setattr(run, "fit", None)  # would fail if any run were trained
+    again = compare(
+        library, base, task, output=done.path, samples=40, seeds=(1, 2), settings=SETTINGS,
+        budgets=(0.5, 1.0),
+    )  # fmt: skip
+    assert again.records == done.records
+
+
+def test_another_comparison_in_the_same_folder_is_refused(done, base, library, task):
+    with refused("output exists already", found="other settings"):
+        compare(library, base, task, output=done.path, samples=41, settings=SETTINGS)
+
+
+def test_a_grid_of_learning_rates_is_searched_on_dev_and_charged(base, library, task, tmp_path):
+    found = compare(
+        library, base, task, output=tmp_path / "c", samples=20, arms=("mashup",),
+        learning_rates=(1e-6, 1e-2), settings=SETTINGS,
+    )  # fmt: skip
+    for result in found.results:
+        assert result.run.record["config"]["settings"]["learning_rate"] == 1e-2
+        assert result.overhead["search"] > 0
+
+
+def test_a_donor_that_saw_the_test_rows_is_left_out(base, library, task, tmp_path):
+    rows = write_jsonl(tmp_path / "leak.jsonl", prompt_rows(90))
+    leaky = load_task(rows, seed=7)  # other splits of the same rows
+    train(base, leaky, output=tmp_path / "lib/leaky", settings=SETTINGS)
+    with refused("trained on the held-out rows", where="leaky"):
+        compare(tmp_path / "lib", base, task, output=tmp_path / "c", settings=SETTINGS)
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_empty_selection_is_an_answer(base, task, tmp_path, tiny_base):
+    save_lora(tiny_base, tmp_path / "lib/noise", size=1.0)
+    found = compare(tmp_path / "lib", base, task, output=tmp_path / "c", settings=SETTINGS)
+    assert found.selection.is_empty
+    by_arm = {result.arm.name: result for result in found.results}
+    assert by_arm["mashup"].run.path == by_arm["scratch"].run.path
+    assert "start from the base" in found.table.read_text()
+
+
+def test_arms_share_a_merge_but_not_a_run_of_other_seeds(done):
+    names = {path.name for path in (done.path / "runs").iterdir()}
+    assert sum("seed1" in name for name in names) == sum("seed2" in name for name in names)
+    assert comparison._short("a/b") == "a-b"

@@ -1,0 +1,33 @@
+"""The merged start is measured as it was written."""
+
+import pytest
+
+from helpers import prompt_rows, write_jsonl
+from lora import save_lora
+from mashup import load_base, load_task, score
+from mashup.delta import read_delta
+from mashup.model import Patch
+from mashup.score import evaluate
+from mashup.score.exhaustive import batches_for, sample_tokens
+from mashup.select import Selection
+from mashup.start import Sample, make_init
+
+
+def test_the_manifest_holds_what_the_written_folder_scores(tiny_base, tmp_path):
+    base = load_base(tiny_base, dtype="float32")
+    task = load_task(write_jsonl(tmp_path / "d.jsonl", prompt_rows(60)))
+    for n in (1, 2):
+        save_lora(tiny_base, tmp_path / f"lib/{n}", seed=n, size=0.1)
+    scores = score(tmp_path / "lib", base, task, samples=20)
+    selection = Selection(scores.ranking, scores)
+    init = make_init(selection, base, task, Sample(20), tmp_path / "init")
+
+    about = init.manifest["sample"]
+    batches = batches_for(base, sample_tokens(base, task, 20, 42, 1024))
+    with Patch(base.model).applied(read_delta(init.path)):
+        found = evaluate(base.model, batches)
+    assert about["loss"] == pytest.approx(found.loss)
+    assert about["difference"] == pytest.approx(found.loss - scores.base.loss)
+    assert about["digest"] == scores.sample_digest
+    assert about["examples"] == 20
+    assert type(init).open(init.path) == init
