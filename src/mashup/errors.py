@@ -65,6 +65,10 @@ class InputError(MashupError, ValueError):
     exit_code = 3
 
 
+class DivergedError(InputError):
+    """A training run whose loss is no longer a number; nothing was kept of it."""
+
+
 class OutputError(MashupError, OSError):
     """The result could not be written; nothing half-written is left (exit code 3)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,12 @@ def make_init(
         InputError: as :func:`mashup.merge`.
     """
     init = merge(selection, output=output, base=base, **options)
+    start = time.perf_counter()
     merged = measure(init.path, base, task, sample)
-    return init.noting(
-        task={"name": task.name, "digest": task.digest}, sample=_note(selection.scores, merged)
-    )
+    seconds = time.perf_counter() - start
+    about = {"name": task.name, "digest": task.digest}
+    note = _note(selection.scores, merged)
+    return init.noting(task=about, sample=note, measure_seconds=seconds)
 
 
 def measure(folder: Path, base: Base, task: Task, sample: Sample) -> Score:

@@ -9,7 +9,7 @@ from lora import save_lora
 from mashup import TrainSettings, compare, load_base, load_task, train
 from mashup.compare import comparison, read_records
 
-SETTINGS = TrainSettings(max_steps=4, batch_size=8, learning_rate=1e-2, evaluations=2)
+SETTINGS = TrainSettings(max_steps=6, batch_size=8, learning_rate=1e-2, evaluations=2)
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ def test_every_arm_has_curve_costs_and_parity_for_each_seed(done):
 def test_the_ladder_has_its_own_runs_with_their_own_schedule(done):
     half = [r for r in done.records if r.budget == 0.5 and r.metric == "dev_loss"]
     assert {r.arm for r in half} == {"scratch", "mashup"}
-    assert max(r.step for r in half) == 2
-    end = values(done, "dev_loss", "scratch", budget=0.5, step=2, seed=1)
-    middle = values(done, "dev_loss", "scratch", budget=1.0, step=2, seed=1)
+    assert max(r.step for r in half) == 3
+    (end,) = values(done, "dev_loss", "scratch", budget=0.5, step=3, seed=1)
+    (middle,) = values(done, "dev_loss", "scratch", budget=1.0, step=3, seed=1)
     assert end != middle
 
 

@@ -61,7 +61,8 @@ def print_scores(scores: Any, chosen: Collection[str]) -> None:
         mark = "*" if row["path"] in chosen else ""
         seconds = "cached" if row["cached"] else f"{row['seconds']:.1f}"
         difference = "" if row["name"] == "base" else f"{row['difference']:+.4f}"
-        error = "" if row["name"] == "base" else f"{row['standard_error']:.4f}"
+        known = row["name"] != "base" and row["standard_error"] is not None
+        error = f"{row['standard_error']:.4f}" if known else ""
         figures = (f"{row['loss']:.4f}", f"{row['accuracy']:.1%}", difference, error, seconds)
         rows.append((mark, row["name"], *figures))
     show.table(columns, rows, numbers=columns[2:])

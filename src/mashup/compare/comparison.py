@@ -11,7 +11,7 @@ from mashup.compare.arms import Arm, make_arms
 from mashup.compare.leakage import leaking
 from mashup.compare.records import Record, write_records
 from mashup.compare.results import ArmResult, make_records
-from mashup.errors import InputError, Problem
+from mashup.errors import DivergedError, InputError, Problem
 from mashup.files import digest_of, read_json, refuse_existing, to_json, write_text
 from mashup.library import Library, scan
 from mashup.merge import Init
@@ -111,14 +111,22 @@ def compare(
     scores = replace(scores, left_out=(*scores.left_out, *leaks))
     selection = select(scores, k=k)
     progress.say(selection.sentence)
-    about = _about(base, task, scores, selection, settings, seeds, learning_rates, budgets)
+    planned = {seed: make_arms(arms, selection, seed) for seed in seeds}
+    about = {
+        **_about(base, task, scores, selection, settings),
+        "seeds": list(seeds),
+        "learning_rates": list(learning_rates),
+        "budgets": list(budgets),
+        "merge": merge_options or {},
+        "arms": [_planned(arm, seed) for seed in seeds for arm in planned[seed]],
+    }
     _begin(output, about)
     write_text(output / "scores.json", to_json(scores.rows()))
     rates = tuple(learning_rates) or (settings.learning_rate,)
     bench = _Bench(output, base, task, sample, settings, rates, merge_options or {}, progress)
     results = []
     for seed in seeds:
-        for arm in make_arms(arms, selection, seed):
+        for arm in planned[seed]:
             results += bench.run(arm, scores, seed, budgets)
     records = make_records(output.name, task.name, results)
     write_records(output / "records.jsonl", records)
@@ -141,9 +149,6 @@ def _about(
     scores: Scores,
     selection: Selection,
     settings: TrainSettings,
-    seeds: Sequence[int],
-    rates: Sequence[float],
-    budgets: Sequence[float],
 ) -> dict[str, Any]:
     return {
         "base": {"name": base.name, "digest": base.digest, "dtype": str(base.dtype)},
@@ -156,10 +161,12 @@ def _about(
         "criterion": scores.criterion,
         "chosen": [score.digest for score in selection.chosen],
         "settings": settings.model_dump(),
-        "seeds": list(seeds),
-        "learning_rates": list(rates),
-        "budgets": list(budgets),
     }
+
+
+def _planned(arm: Arm, seed: int) -> dict[str, Any]:
+    parents = [parent.name for parent in arm.parents]
+    return {"arm": arm.name, "seed": seed, "parents": parents, "note": arm.note}
 
 
 def _begin(output: Path, about: dict[str, Any]) -> None:
@@ -193,11 +200,27 @@ class _Bench:
         ladder = {1.0, *budgets} if arm.name in ("scratch", "mashup") else {1.0}
         results = []
         for budget in sorted(ladder, reverse=True):
-            runs = [self._train(arm, init, seed, rate, budget) for rate in self.rates]
+            runs = self._search(arm, init, seed, budget)
             best = min(runs, key=lambda run: run.last.dev_loss)
             search = sum(run.record["train_seconds"] for run in runs if run is not best)
-            results.append(ArmResult(arm, seed, budget, best, overhead | {"search": search}))
+            costs = overhead | {"search": search if arm.trained else 0.0}
+            if check := best.record["start_check"]:
+                costs["merge"] += check["seconds"]
+            results.append(ArmResult(arm, seed, budget, best, costs))
         return results
+
+    def _search(self, arm: Arm, init: Init | None, seed: int, budget: float) -> list[Run]:
+        """One run a learning rate, those that diverged left out."""
+        runs: list[Run] = []
+        diverged: list[Problem] = []
+        for rate in self.rates:
+            try:
+                runs.append(self._train(arm, init, seed, rate, budget))
+            except DivergedError as error:
+                diverged += error.problems
+        if not runs:
+            raise DivergedError(*diverged)
+        return runs
 
     def _init(self, arm: Arm, scores: Scores, seed: int) -> Init | None:
         """Merged once for each set of parents."""
@@ -213,9 +236,13 @@ class _Bench:
         )
 
     def _overhead(self, arm: Arm, scores: Scores, init: Init | None) -> dict[str, float]:
-        """Seconds before the first step; scoring as if nothing had been cached."""
+        """Seconds before the first step; scoring as if nothing had been cached.
+
+        ``merge`` holds the checks as well: measuring the merge, and the start check.
+        """
         scoring = scores.full_seconds if arm.pays_for_scoring else 0.0
-        merging = init.manifest["merge_seconds"] if init else 0.0
+        about = init.manifest if init else {}
+        merging = about.get("merge_seconds", 0.0) + about.get("measure_seconds", 0.0)
         return {"score": scoring, "merge": merging}
 
     def _train(self, arm: Arm, init: Init | None, seed: int, rate: float, budget: float) -> Run:

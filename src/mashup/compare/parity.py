@@ -58,7 +58,7 @@ def fair_parity(
     """
     level = scratch[-1].dev_loss
     mine = next((point for point in arm if point.dev_loss <= level), None)
-    theirs = next(point for point in scratch if point.dev_loss <= level)
+    theirs = next((point for point in scratch if point.dev_loss <= level), scratch[-1])
     return _parity(mine, overhead, theirs, scratch_overhead)
 
 

@@ -43,11 +43,7 @@ class ArmResult:
     @property
     def before(self) -> float:
         """Seconds before the first step."""
-        return sum(self.overhead.values()) if self.arm.trained else self._start_cost
-
-    @property
-    def _start_cost(self) -> float:
-        return self.overhead["score"] + self.overhead["merge"]
+        return sum(self.overhead.values())
 
     def test_values(self) -> dict[str, list[float]]:
         """Per-example test losses, tokens and hits at the end of training."""
@@ -60,17 +56,22 @@ def make_records(experiment: str, task: str, results: Sequence[ArmResult]) -> tu
     for result in results:
         records += _curve_records(experiment, task, result)
         records += _cost_records(experiment, task, result)
-    for arm in dict.fromkeys(r.arm.name for r in results if r.arm.trained):
+    trained = dict.fromkeys(r.arm.name for r in results if r.arm.trained)
+    for arm in trained:
         if arm != "scratch":
-            records += _difference_records(experiment, task, arm, results)
+            records += _difference_records(experiment, task, arm, "scratch", results)
+        if arm not in ("scratch", "mashup") and "mashup" in trained:
+            records += _difference_records(experiment, task, "mashup", arm, results)
     for result in results:
         if result.budget == 1.0:
-            records += _parity_records(experiment, task, result, _scratch(results, result.seed))
+            scratch = _result(results, "scratch", result.seed)
+            records += _parity_records(experiment, task, result, scratch)
     return tuple(records)
 
 
-def _scratch(results: Sequence[ArmResult], seed: int) -> ArmResult:
-    return next(r for r in results if (r.arm.name, r.seed, r.budget) == ("scratch", seed, 1.0))
+def _result(results: Sequence[ArmResult], arm: str, seed: int) -> ArmResult:
+    """The result of an arm and seed at full budget."""
+    return next(r for r in results if (r.arm.name, r.seed, r.budget) == (arm, seed, 1.0))
 
 
 def _record(
@@ -93,21 +94,23 @@ def _curve_records(experiment: str, task: str, result: ArmResult) -> list[Record
 def _cost_records(experiment: str, task: str, result: ArmResult) -> list[Record]:
     last = result.curve[-1]
     costs = {f"{name}_seconds": value for name, value in result.overhead.items()}
+    costs["learning_rate"] = result.run.record["config"]["settings"]["learning_rate"]
     costs |= {"train_seconds": last.seconds, "total_seconds": last.seconds + result.before}
     return [_record(experiment, task, result, last, name, value) for name, value in costs.items()]
 
 
 def _difference_records(
-    experiment: str, task: str, arm: str, results: Sequence[ArmResult]
+    experiment: str, task: str, arm: str, other: str, results: Sequence[ArmResult]
 ) -> list[Record]:
-    """Arm minus scratch on the test examples, over all seeds at full budget."""
+    """``arm`` minus ``other`` on the test examples, over all seeds at full budget."""
     mine = [r for r in results if r.arm.name == arm and r.budget == 1.0]
-    theirs = [_scratch(results, r.seed) for r in mine]
-    for_arm, for_scratch = [r.test_values() for r in mine], [r.test_values() for r in theirs]
-    loss = _difference(for_arm, for_scratch, "losses", np.array(for_arm[0]["tokens"]))
-    accuracy = _difference(for_arm, for_scratch, "correct", None)
+    theirs = [_result(results, other, r.seed) for r in mine]
+    for_arm, for_other = [r.test_values() for r in mine], [r.test_values() for r in theirs]
+    loss = _difference(for_arm, for_other, "losses", np.array(for_arm[0]["tokens"]))
+    accuracy = _difference(for_arm, for_other, "correct", None)
+    suffix = "" if other == "scratch" else f"_over_{other}"
     last = mine[-1].curve[-1]
-    named: dict[str, Difference] = {"test_loss_gain": loss, "test_accuracy_gain": accuracy}
+    named = {f"test_loss_gain{suffix}": loss, f"test_accuracy_gain{suffix}": accuracy}
     return [
         Record(
             experiment, task, arm, -1, 1.0, last.step, last.seconds, last.tokens,

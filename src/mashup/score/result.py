@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -123,7 +124,7 @@ class Scores:
             "loss": score.loss,
             "accuracy": score.accuracy,
             "difference": difference,
-            "standard_error": error,
+            "standard_error": error if math.isfinite(error) else None,
             "seconds": score.seconds,
             "cached": score.cached,
             "losses": score.evaluation.losses.tolist(),

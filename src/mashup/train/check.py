@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def check_start(
     Raises:
         InputError: it does not fit the base, or the two losses differ.
     """
+    start = time.perf_counter()
     shapes = read_modules(init, read_adapter_config(init))
     raise_all(module_problems(base.model, tuple(shapes.values()), str(init)))
     with Patch(base.model).applied(read_delta(init)):
@@ -44,4 +46,5 @@ def check_start(
         expected = f"{scored.loss:.4f}, as the score measures it"
         fix = "the adapter was not applied as a whole; report this with the init's mashup.json"
         raise InputError(Problem("wrong start", str(init), found, expected, fix))
-    return {"scored_loss": scored.loss, "step_0_loss": started.loss}
+    seconds = time.perf_counter() - start
+    return {"scored_loss": scored.loss, "step_0_loss": started.loss, "seconds": seconds}

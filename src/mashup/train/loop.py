@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +15,13 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from mashup.checkpoint.history import MANIFEST
+from mashup.errors import DivergedError, Problem
 from mashup.files import to_json, write_text
 from mashup.merge.manifest import versions
 from mashup.model import Base
 from mashup.model.quiet import quiet_transformers
 from mashup.progress import Advance, Progress
+from mashup.score.evaluate import Evaluation
 from mashup.score.exhaustive import batches_for
 from mashup.settings import TrainSettings
 from mashup.task import Task, Tokens, tokenize
@@ -71,6 +74,7 @@ def fit(
                 curve.start(model)
             trainer.train(resume_from_checkpoint=resume)
         test = curve.finish(model, steps, int(trainer.state.num_input_tokens_seen))
+        _refuse_diverged(output, test)
         _save(model, base, output)
     facts = {
         "steps": steps,
@@ -128,6 +132,13 @@ def _save(model: Any, base: Base, output: Path) -> None:
     for path in sorted(part.iterdir(), key=lambda p: p.suffix != ".safetensors"):
         os.replace(path, output / path.name)
     part.rmdir()
+
+
+def _refuse_diverged(output: Path, test: Evaluation) -> None:
+    if not math.isfinite(test.loss):
+        fix = "give a smaller --learning-rate"
+        found = f"test loss {test.loss}"
+        raise DivergedError(Problem("training diverged", str(output), found, "a number", fix))
 
 
 def _metrics(output: Path) -> dict[str, float]:
