@@ -10,6 +10,7 @@ from pydantic import Field
 from mashup.cli import show
 from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
 from mashup.cli.options import JsonOption, add_command, positional
+from mashup.cli.score import load_inputs
 from mashup.cli.train import settings_of
 from mashup.errors import Problem, UsageError
 from mashup.settings import ARMS, TrainSettings
@@ -33,18 +34,19 @@ def register(app: typer.Typer) -> None:
 def run(options: Options) -> None:
     """Train from scratch, from a merge, and controls; write records, table, curves and a page."""
     from mashup.compare import compare
-    from mashup.library import scan
     from mashup.progress import Bars
 
+    arms = _arms(options.arms)
+    library, task, base = load_inputs(options)
     done = compare(
-        scan(options.library, all_checkpoints=options.all_checkpoints),
-        options.load_base(),
-        options.load_task(),
+        library,
+        base,
+        task,
         output=options.output,
         k=options.k,
         criterion=options.criterion,
         samples=options.samples,
-        arms=_arms(options.arms),
+        arms=arms,
         seeds=options.seeds,
         learning_rates=options.learning_rates,
         budgets=options.budgets,

@@ -11,7 +11,7 @@ from mashup.cli import show
 from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
 from mashup.cli.merge import print_init
 from mashup.cli.options import JsonOption, add_command, positional
-from mashup.cli.score import make_scores, print_scores, to_json
+from mashup.cli.score import load_inputs, make_scores, print_scores, to_json
 from mashup.errors import GateError, Problem
 
 
@@ -34,8 +34,8 @@ def run(options: Options) -> None:
 
     output = Path(options.output)
     refuse_existing(output)
-    base, task = options.load_base(), options.load_task()
-    scores = make_scores(options, task, base)
+    library, task, base = load_inputs(options)
+    scores = make_scores(options, library, task, base)
     selection = select(scores, k=options.k)
     init = None
     if not selection.is_empty:

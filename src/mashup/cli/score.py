@@ -24,7 +24,7 @@ def run(options: Options) -> None:
     """Rank checkpoints by the loss of a sample of a task's training rows."""
     from mashup.select import select
 
-    scores = make_scores(options)
+    scores = make_scores(options, *load_inputs(options))
     if options.json_:
         show.print_json(to_json(scores))
         return
@@ -32,17 +32,29 @@ def run(options: Options) -> None:
     print(select(scores).sentence)
 
 
-def make_scores(options: Any, task: Any = None, base: Any = None) -> Any:
-    """Scan and score with the options of a command."""
-    from mashup.library import scan
+def load_inputs(options: Any) -> tuple[Any, Any, Any]:
+    """Library, task and base, the cheap ones first: a mistake is told before the model loads."""
+    from mashup.library import fitting, scan
+
+    library = scan(options.library, all_checkpoints=options.all_checkpoints)
+    fitting(
+        library.checkpoints,
+        options.model,
+        accept_base=options.accept_base,
+        skip_bad=options.skip_bad,
+    )
+    return library, options.load_task(), options.load_base()
+
+
+def make_scores(options: Any, library: Any, task: Any, base: Any) -> Any:
+    """Score with the options of a command."""
     from mashup.progress import Bars
     from mashup.score import score
 
-    library = scan(options.library, all_checkpoints=options.all_checkpoints)
     return score(
         library,
-        base or options.load_base(),
-        task or options.load_task(),
+        base,
+        task,
         samples=options.samples,
         seed=options.split_seed,
         criterion=options.criterion,

@@ -34,7 +34,8 @@ def run(options: TrainOptions) -> None:
     from mashup.train import train
 
     progress = Bars()
-    base, task = options.load_base(), options.load_task()
+    task = options.load_task()
+    base = options.load_base()
     start = f"weights of {options.init}; optimizer, schedule and data order are fresh"
     progress.say(f"start: {start if options.init else 'from scratch'}")
     done = train(

@@ -34,26 +34,23 @@ class Size:
 
 
 FULL = Size(
-    donors=(
-        *("film_sentiment", "product_sentiment", "film_sentiment_swapped"),
-        *("text_source", "first_person"),
-    ),
-    donor_rows=192,
-    target_rows=256,
-    dev_rows=48,
-    test_rows=160,
+    donors=("film_sentiment", "product_sentiment", "film_sentiment_swapped", "text_source"),
+    donor_rows=160,
+    target_rows=224,
+    dev_rows=32,
+    test_rows=112,
     samples=64,
     evaluations=4,
 )
 QUICK = Size(
     donors=("film_sentiment", "product_sentiment", "text_source"),
-    donor_rows=96,
+    donor_rows=64,
     target_rows=96,
     dev_rows=16,
     test_rows=48,
     samples=32,
     evaluations=2,
-    arms=("mashup", "random-two", "merged-untrained"),
+    arms=("mashup", "merged-untrained"),
 )
 
 
