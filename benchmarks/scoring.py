@@ -11,7 +11,7 @@ import torch
 from mashup import TrainSettings, load_base
 from mashup.delta import read_delta
 from mashup.demo.base import demo_base
-from mashup.model import Patch
+from mashup.model import applied
 from mashup.score import evaluate, make_batches
 from mashup.task import Tokens
 from mashup.train.adapter import attach, detach
@@ -28,12 +28,11 @@ def score() -> dict[str, Any]:
     """
     base = load_base(demo_base())
     batches = make_batches(_tokens(base), base.pad_id, base.model.config.vocab_size)
-    patch = Patch(base.model)
     with tempfile.TemporaryDirectory() as folder:
         adapter = _adapter(base, Path(folder))
 
         def scored() -> None:
-            with patch.applied(read_delta(adapter)):
+            with applied(base.model, read_delta(adapter)):
                 evaluate(base.model, batches)
 
         def whole() -> None:

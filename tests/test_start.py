@@ -6,7 +6,7 @@ from helpers import prompt_rows, write_jsonl
 from lora import save_lora
 from mashup import load_base, load_task, score
 from mashup.delta import read_delta
-from mashup.model import Patch
+from mashup.model import applied
 from mashup.score import evaluate
 from mashup.score.exhaustive import batches_for, sample_tokens
 from mashup.select import Selection
@@ -24,7 +24,7 @@ def test_the_manifest_holds_what_the_written_folder_scores(tiny_base, tmp_path):
 
     about = init.manifest["sample"]
     batches = batches_for(base, sample_tokens(base, task, 20, 42, 1024))
-    with Patch(base.model).applied(read_delta(init.path)):
+    with applied(base.model, read_delta(init.path)):
         found = evaluate(base.model, batches)
     assert about["loss"] == pytest.approx(found.loss)
     assert about["difference"] == pytest.approx(found.loss - scores.base.loss)

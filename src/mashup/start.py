@@ -9,7 +9,7 @@ from typing import Any
 
 from mashup.delta import read_delta
 from mashup.merge import Init, merge
-from mashup.model import Base, Patch
+from mashup.model import Base, applied
 from mashup.score import Score, Scores, evaluate
 from mashup.score.exhaustive import batches_for, sample_tokens
 from mashup.select import Selection
@@ -53,7 +53,7 @@ def make_init(
 def measure(folder: Path, base: Base, task: Task, sample: Sample) -> Score:
     """The score of an adapter folder on a task's sample, outside any cache."""
     tokens = sample_tokens(base, task, sample.samples, sample.seed, sample.max_length)
-    with Patch(base.model).applied(read_delta(folder)):
+    with applied(base.model, read_delta(folder)):
         return Score(None, evaluate(base.model, batches_for(base, tokens)))
 
 

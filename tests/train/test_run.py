@@ -63,13 +63,13 @@ def test_the_last_point_is_what_the_saved_adapter_scores(done, base, task):
 
     sampled = measure(done.path, base, task, Sample())
     from mashup.delta import read_delta
-    from mashup.model import Patch
+    from mashup.model import applied
     from mashup.score import evaluate
     from mashup.score.exhaustive import batches_for
     from mashup.task import tokenize
 
     tokens = tokenize(base.tokenizer, task.test, max_length=512)
-    with Patch(base.model).applied(read_delta(done.path)):
+    with applied(base.model, read_delta(done.path)):
         found = evaluate(base.model, batches_for(base, tokens))
     assert found.loss == pytest.approx(done.last.test_loss, rel=1e-4)
     assert sampled.loss < done.curve[0].dev_loss

@@ -12,8 +12,8 @@ from mashup.checkpoint import Checkpoint, read_adapter_config, read_modules
 from mashup.delta import Delta, read_delta
 from mashup.errors import InputError, Problem
 from mashup.library import Index, Library, adapter_digest, fitting, scan
-from mashup.model import Base, Patch, load_base, module_problems
-from mashup.model.patch import OTHER_BASE
+from mashup.model import Base, applied, load_base, module_problems
+from mashup.model.apply import OTHER_BASE
 from mashup.progress import SILENT, Advance, Progress
 from mashup.score import store
 from mashup.score.batches import Batch, make_batches
@@ -127,10 +127,10 @@ class _Scorer:
         digests, unchanged, bad = self._read_all(checkpoints)
         if bad and not skip_bad:
             raise InputError(*bad)
-        batches, patch = batches_for(self.base, self.tokens), Patch(self.base.model)
+        batches = batches_for(self.base, self.tokens)
         with self.progress.bar("scoring", len(batches) * (len(digests) + 1)) as advance:
-            base = self._one(None, "", patch, batches, advance)
-            ranking = [self._one(c, d, patch, batches, advance) for c, d in digests.items()]
+            base = self._one(None, "", batches, advance)
+            ranking = [self._one(c, d, batches, advance) for c, d in digests.items()]
         ranking.sort(key=lambda s: (s.value(criterion), s.loss, s.digest))
         return Scores(
             base,
@@ -178,7 +178,6 @@ class _Scorer:
         self,
         checkpoint: Checkpoint | None,
         digest: str,
-        patch: Patch,
         batches: Sequence[Batch],
         advance: Advance,
     ) -> Score:
@@ -190,7 +189,7 @@ class _Scorer:
             return Score(checkpoint, result, digest, seconds, cached=True)
         start = time.perf_counter()
         delta = read_delta(checkpoint.path) if checkpoint else Delta({})
-        with patch.applied(delta):
+        with applied(self.base.model, delta):
             result = evaluate(self.base.model, batches, progress=advance)
         seconds = time.perf_counter() - start
         key = store.score_key(self.base, digest, self._sample)

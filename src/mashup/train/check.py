@@ -12,7 +12,7 @@ import torch
 from mashup.checkpoint import read_adapter_config, read_modules
 from mashup.delta import read_delta
 from mashup.errors import InputError, Problem, raise_all
-from mashup.model import Base, Patch, module_problems
+from mashup.model import Base, applied, module_problems
 from mashup.score.batches import Batch
 from mashup.score.evaluate import evaluate
 from mashup.settings import TrainSettings
@@ -34,7 +34,7 @@ def check_start(
     start = time.perf_counter()
     shapes = read_modules(init, read_adapter_config(init))
     raise_all(module_problems(base.model, tuple(shapes.values()), str(init)))
-    with Patch(base.model).applied(read_delta(init)):
+    with applied(base.model, read_delta(init)):
         scored = evaluate(base.model, batches)
     model = attach(base.model, settings, init)
     try:
