@@ -14,7 +14,7 @@ def scored(losses, digest=""):
 
 def scores(*rows, base=(2.0, 2.1, 1.9, 2.0)):
     ranking = sorted((scored(row, str(n)) for n, row in enumerate(rows)), key=lambda s: s.loss)
-    return Scores(scored(base), tuple(ranking), "loss", "base", "b", "s")
+    return Scores(scored(base), tuple(ranking), "loss", "base", "b", "d", "s")
 
 
 def test_the_best_k_that_beat_the_base_for_sure():
@@ -42,3 +42,11 @@ def test_exactly_the_base_is_not_chosen():
 def test_k_must_be_positive():
     with pytest.raises(ValueError, match="at least 1"):
         select(scores([1.0, 1.0, 1.0, 1.0]), k=0)
+
+
+def test_two_copies_of_one_adapter_are_one_parent():
+    one = scored([0.5, 0.6, 0.4, 0.5], "same")
+    other = scored([1.0, 1.1, 0.9, 1.0], "other")
+    base = scored([2.0, 2.1, 1.9, 2.0])
+    both = Scores(base, (one, one, other), "loss", "base", "b", "d", "s")
+    assert [s.digest for s in select(both).chosen] == ["same", "other"]

@@ -49,9 +49,9 @@ def select(scores: Scores, *, k: int = 2, errors: float = 2.0) -> Selection:
     """
     if k < 1:
         raise ValueError(f"k is {k}; it must be at least 1")
-    better = []
+    better: dict[str, Score] = {}  # by content: a copy of an adapter is no second parent
     for score in scores.ranking:
         difference, error = score.against(scores.base, scores.criterion)
         if difference < -errors * error:
-            better.append(score)
-    return Selection(tuple(better[:k]), scores)
+            better.setdefault(score.digest, score)
+    return Selection(tuple(better.values())[:k], scores)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ArmName = Literal["scratch", "mashup", "best-single", "random-two", "merged-untrained"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
@@ -28,7 +28,7 @@ class TrainSettings(BaseModel):
     lora_r: int = Field(8, ge=1, description="rank of the adapter")
     lora_alpha: float = Field(16, gt=0, description="alpha of the adapter")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before A")
-    lora_target_modules: str = Field("all-linear", description="PEFT's target_modules")
+    lora_target_modules: str = Field("all-linear", description="all-linear, or names with commas")
     scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="schedule")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW")
@@ -37,6 +37,12 @@ class TrainSettings(BaseModel):
     max_length: int = Field(1024, ge=8, description="longest example in tokens")
     save_steps: int = Field(50, ge=1, description="optimizer steps between resume points")
     seed: int = Field(42, ge=0, description="of order and initialisation")
+
+    @field_validator("lora_target_modules", mode="before")
+    @classmethod
+    def _joined(cls, value: object) -> object:
+        """A YAML list of names as one text with commas."""
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> TrainSettings:

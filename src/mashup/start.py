@@ -63,6 +63,7 @@ def _note(scores: Scores, merged: Score) -> dict[str, Any]:
         "digest": scores.sample_digest,
         "examples": scores.examples,
         "base_digest": scores.base_digest,
+        "base_dtype": scores.base_dtype,
         "base_loss": scores.base.loss,
         "base_accuracy": scores.base.accuracy,
         "loss": merged.loss,

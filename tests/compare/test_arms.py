@@ -16,7 +16,7 @@ def ranking(count):
 def selection(count, chosen):
     scores = ranking(count)
     base = Score(None, scores[0].evaluation)
-    return Selection(scores[:chosen], Scores(base, scores, "loss", "base", "b", "s"))
+    return Selection(scores[:chosen], Scores(base, scores, "loss", "base", "b", "d", "s"))
 
 
 def test_all_arms_in_order():

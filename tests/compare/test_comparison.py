@@ -65,6 +65,16 @@ def test_every_arm_has_curve_costs_and_parity_for_each_seed(done):
     assert {r.step for r in done.records if r.arm == "merged-untrained"} == {0}
 
 
+def test_every_arm_trains_the_same_rank(done):
+    rank = json.loads((done.path / "comparison.json").read_text())["rank"]
+    assert rank > SETTINGS.lora_r  # the merge of two
+    for result in done.results:
+        config = json.loads((result.run.path / "adapter_config.json").read_text())
+        assert config["r"] == rank
+        if result.arm.name == "scratch":
+            assert config["lora_alpha"] / rank == SETTINGS.lora_alpha / SETTINGS.lora_r
+
+
 def test_the_ladder_has_its_own_runs_with_their_own_schedule(done):
     half = [r for r in done.records if r.budget == 0.5 and r.metric == "dev_loss"]
     assert {r.arm for r in half} == {"scratch", "mashup"}

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers import refused, write_tiny_model
+from mashup.errors import UsageError
 from mashup.model import load_base
 from mashup.model.device import cpu_has_bfloat16, pick_dtype
 
@@ -37,6 +38,12 @@ def test_one_changed_weight_changes_the_digest(tiny_base):
 def test_a_missing_base_is_refused(tmp_path):
     with refused("cannot load base model", where="nothing"):
         load_base(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99"])
+def test_a_device_that_is_not_there_is_a_usage_error(tiny_base, device):
+    with pytest.raises(UsageError, match="no such device"):
+        load_base(tiny_base, device=device)
 
 
 def test_remote_code_is_never_on_by_itself(tmp_path, tiny_base):

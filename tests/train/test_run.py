@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 
 from helpers import full_disk, prompt_rows, refused, write_adapter, write_jsonl
 from lora import save_lora
-from mashup import Run, TrainSettings, load_base, load_task, merge, scan, train
+from mashup import Run, TrainSettings, UsageError, load_base, load_task, merge, scan, train
 from mashup.errors import OutputError
 
 SMALL = TrainSettings(
@@ -226,6 +226,63 @@ def test_an_init_that_is_not_applied_is_an_error(base, task, tiny_base, tmp_path
     with refused("wrong start", where=str(init)):
         train(base, task, output=tmp_path / "run", init=init, settings=SMALL)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_init_of_another_base_with_the_same_shape_is_refused(base, task, tiny_base, tmp_path):
+    """Both losses of the start check would agree: they would be measured on the wrong base."""
+    init = save_lora(tiny_base, tmp_path / "init", size=0.1)
+    path = init / "adapter_config.json"
+    path.write_text(path.read_text().replace(str(tiny_base), "owner/other"))
+    with refused("adapter of another base", found="owner/other"):
+        train(base, task, output=tmp_path / "run", init=init, settings=SMALL)
+    assert not (tmp_path / "run").exists()
+    train(base, task, output=tmp_path / "run", init=init, settings=SMALL, accept_base=True)
+
+
+def test_an_init_that_was_measured_on_other_weights_is_refused(base, task, tiny_base, tmp_path):
+    init = save_lora(tiny_base, tmp_path / "init", size=0.1)
+    sample = {"base_dtype": "torch.float32", "base_digest": "0" * 64}
+    (init / "mashup.json").write_text(json.dumps({"kind": "init", "sample": sample}))
+    with refused("init was made for other weights", where=str(init)):
+        train(base, task, output=tmp_path / "run", init=init, settings=SMALL)
+
+
+def test_a_resume_point_that_a_kill_cut_short_is_passed_over(done, base, task, tmp_path):
+    output = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(base, task, output=output, settings=SMALL, callbacks=[StopAt(5)])
+    (output / ".resume/checkpoint-5").mkdir()
+    (output / ".resume/checkpoint-5/adapter_model.safetensors").write_bytes(b"half")
+    resumed = train(base, task, output=output, settings=SMALL)
+    for name, tensor in weights(done).items():
+        assert_close(weights(resumed)[name], tensor, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("names", ["q_proj,v_proj", "q_proj", r".*layers\.0\..*q_proj"])
+def test_target_modules_by_name_or_pattern(base, task, tmp_path, names):
+    settings = SMALL.model_copy(update={"lora_target_modules": names, "max_steps": 2})
+    run = train(base, task, output=tmp_path / "r", settings=settings)
+    targets = json.loads((run.path / "adapter_config.json").read_text())["target_modules"]
+    assert "q_proj" in str(targets)
+    assert any("q_proj" in name for name in weights(run))
+
+
+def test_unknown_target_modules_and_trackers_are_usage_errors(base, task, tmp_path):
+    settings = SMALL.model_copy(update={"lora_target_modules": "nonsense"})
+    with pytest.raises(UsageError, match="no such target modules"):
+        train(base, task, output=tmp_path / "r", settings=settings)
+    with pytest.raises(UsageError, match="unknown tracker"):
+        train(base, task, output=tmp_path / "r", settings=SMALL, report_to="foo")
+    assert not (tmp_path / "r").exists()
+    assert not [n for n, _ in base.model.named_modules() if "lora" in n]
+
+
+def test_a_run_that_diverges_is_an_error(base, task, tmp_path):
+    settings = SMALL.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 1e30})
+    with refused("training diverged"):
+        train(base, task, output=tmp_path / "r", settings=settings)
+    with refused("no checkpoint in the folder"):
+        scan(tmp_path / "r")
 
 
 def test_an_init_of_another_base_is_refused_before_anything_is_written(base, task, tmp_path):

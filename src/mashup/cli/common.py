@@ -53,6 +53,7 @@ class DataOptions(Options):
 
 class ScoreOptions(Options):
     samples: int = Field(256, ge=2, description="training examples to score on")
+    max_length: int = Field(1024, ge=8, description="longest example in tokens")
     criterion: Literal["loss", "accuracy"] = Field("loss", description="what to rank by")
     all_checkpoints: bool = Field(False, description="every checkpoint-N, not one a run")
     accept_base: bool = Field(False, description="take adapters that name no base or another")

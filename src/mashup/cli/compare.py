@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mashup.cli import show
 from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
@@ -24,6 +24,13 @@ class Options(ModelOptions, DataOptions, ScoreOptions, MergeOptions, TrainSettin
     seeds: tuple[int, ...] = Field((42,), description="seeds of the training runs")
     learning_rates: tuple[float, ...] = Field((), description="grid, best by dev loss for each arm")
     budgets: tuple[float, ...] = Field((1.0,), description="ladder, e.g. 0.25 0.5 0.75 1")
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _joined(cls, value: object) -> object:
+        """A YAML list of names as one text with commas."""
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
     evaluations: int = Field(8, ge=1, description="points of the curve after step 0")
 
 

@@ -39,7 +39,7 @@ def run(options: Options) -> None:
     selection = select(scores, k=options.k)
     init = None
     if not selection.is_empty:
-        sample = Sample(options.samples, options.split_seed)
+        sample = Sample(options.samples, options.split_seed, options.max_length)
         merging = {"method": options.method, "rank": options.rank, "factors": options.factors}
         init = make_init(
             selection, base, task, sample, output, accept_base=options.accept_base, **merging

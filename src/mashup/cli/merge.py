@@ -52,6 +52,8 @@ def run(options: Options) -> None:
 
 def print_init(init: Any) -> None:
     """What was merged and how well the result holds it."""
+    from mashup.merge.manifest import quality
+
     about = init.manifest
     columns = ("parent", "task", "weight", "modules covered")
     rows = [
@@ -59,9 +61,5 @@ def print_init(init: Any) -> None:
         for p in about["parents"]
     ]
     show.table(columns, rows, numbers=("weight", "modules covered"))
-    print(
-        f"rank {about['resolved_rank']} over {about['modules']} modules, "
-        f"{about['kept_energy']:.2%} of the energy kept, "
-        f"relative error to the weighted mean {about['relative_error']:.2g}"
-    )
+    print(f"rank {about['resolved_rank']} over {about['modules']} modules, {quality(about)}")
     print(f"written: {init.path}")

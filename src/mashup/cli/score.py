@@ -58,7 +58,7 @@ def make_scores(options: Any, library: Any, task: Any, base: Any) -> Any:
         samples=options.samples,
         seed=options.split_seed,
         criterion=options.criterion,
-        max_length=getattr(options, "max_length", 1024),
+        max_length=options.max_length,
         accept_base=options.accept_base,
         skip_bad=options.skip_bad,
         progress=Bars(),

@@ -16,6 +16,7 @@ from mashup.settings import TrainSettings
 class TrainOptions(ModelOptions, DataOptions, TrainSettings, JsonOption):
     output: str = Field(description="folder of the run")
     init: str | None = Field(None, description="adapter folder to start from")
+    accept_base: bool = Field(False, description="take an init that names no base or another")
     report_to: str = Field("none", description="tracker, as transformers names it")
 
 
@@ -44,6 +45,7 @@ def run(options: TrainOptions) -> None:
         output=options.output,
         init=options.init,
         settings=settings_of(options),
+        accept_base=options.accept_base,
         report_to=options.report_to,
         progress=progress,
     )

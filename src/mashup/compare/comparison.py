@@ -103,10 +103,10 @@ def compare(
         refuse_existing(output)
     clean, leaks = _without_leaks(library, task)
     base = load_base(base) if isinstance(base, str) else base
-    sample = Sample(samples, max_length=settings.max_length)
+    sample = Sample(samples, task.seed, settings.max_length)
     scores = score(
-        clean, base, task, samples=samples, criterion=criterion, max_length=sample.max_length,
-        accept_base=accept_base, skip_bad=skip_bad, progress=progress,
+        clean, base, task, samples=samples, seed=task.seed, criterion=criterion,
+        max_length=sample.max_length, accept_base=accept_base, skip_bad=skip_bad, progress=progress,
     )  # fmt: skip
     scores = replace(scores, left_out=(*scores.left_out, *leaks))
     selection = select(scores, k=k)
@@ -124,6 +124,8 @@ def compare(
     write_text(output / "scores.json", to_json(scores.rows()))
     rates = tuple(learning_rates) or (settings.learning_rate,)
     bench = _Bench(output, base, task, sample, settings, rates, merge_options or {}, progress)
+    bench = bench.of_rank(make_arms(("mashup",), selection, 0)[1], scores)
+    write_text(output / _ABOUT, to_json(about | {"rank": bench.settings.lora_r}))
     results = []
     for seed in seeds:
         for arm in planned[seed]:
@@ -158,6 +160,7 @@ def _about(
         "sentence": selection.sentence,
         "left_out": [problem.to_json() for problem in scores.left_out],
         "unchanged": [checkpoint.name for checkpoint in scores.unchanged],
+        "dropped": task.dropped,
         "criterion": scores.criterion,
         "chosen": [score.digest for score in selection.chosen],
         "settings": settings.model_dump(),
@@ -172,12 +175,13 @@ def _planned(arm: Arm, seed: int) -> dict[str, Any]:
 def _begin(output: Path, about: dict[str, Any]) -> None:
     """Note what the folder is for; refuse one that is for something else."""
     path = output / _ABOUT
-    if path.exists() and digest_of(read_json(path)) != digest_of(about):
+    known = read_json(path) if path.exists() else about
+    if digest_of(known | {"rank": 0}) != digest_of(about | {"rank": 0}):
         fix = "choose another --output, or give the settings of that comparison"
         found = "a comparison with other settings, data, checkpoints or seeds"
         raise InputError(Problem("output exists already", str(output), found, "this one", fix))
     output.mkdir(parents=True, exist_ok=True)
-    write_text(path, to_json(about))
+    write_text(path, to_json(known))
 
 
 @dataclass(frozen=True)
@@ -192,10 +196,25 @@ class _Bench:
     rates: tuple[float, ...]
     merge_options: dict[str, Any]
     progress: Progress
+    rank: int = 0
+
+    def of_rank(self, mashup: Arm, scores: Scores) -> _Bench:
+        """The same bench, with the rank that the mashup arm trains for every arm.
+
+        Scratch and the controls get as many trainable parameters as mashup has, so that no
+        difference is one of size. Smaller merges are padded with directions where B = 0.
+        """
+        init = self._init(mashup, scores)
+        if init is None:
+            return self
+        rank = init.manifest["resolved_rank"]
+        alpha = self.settings.lora_alpha / self.settings.lora_r * rank
+        settings = self.settings.model_copy(update={"lora_r": rank, "lora_alpha": alpha})
+        return replace(self, rank=rank, settings=settings)
 
     def run(self, arm: Arm, scores: Scores, seed: int, budgets: Sequence[float]) -> list[ArmResult]:
         """The results of one arm and seed, one a budget."""
-        init = self._init(arm, scores, seed)
+        init = self._init(arm, scores)
         overhead = self._overhead(arm, scores, init)
         ladder = {1.0, *budgets} if arm.name in ("scratch", "mashup") else {1.0}
         results = []
@@ -222,17 +241,20 @@ class _Bench:
             raise DivergedError(*diverged)
         return runs
 
-    def _init(self, arm: Arm, scores: Scores, seed: int) -> Init | None:
+    def _init(self, arm: Arm, scores: Scores) -> Init | None:
         """Merged once for each set of parents."""
         if not arm.parents:
             return None
-        key = digest_of([s.digest for s in arm.parents], self.merge_options)[:8]
+        options = dict(self.merge_options)
+        if self.rank and options.get("method") != "factor_average":
+            options["rank"] = self.rank
+        key = digest_of([s.digest for s in arm.parents], options)[:8]
         path = self.output / "inits" / f"{'+'.join(_short(s.name) for s in arm.parents)}-{key}"
         if (path / "mashup.json").exists() and "sample" in Init.open(path).manifest:
             return Init.open(path)
         selection = arm.selection(scores)
         return make_init(
-            selection, self.base, self.task, self.sample, path, seed=42, **self.merge_options
+            selection, self.base, self.task, self.sample, path, accept_base=True, **options
         )
 
     def _overhead(self, arm: Arm, scores: Scores, init: Init | None) -> dict[str, float]:
@@ -257,7 +279,7 @@ class _Bench:
         name = f"{start}-seed{seed}-lr{rate:g}" + (f"-budget{budget:g}" if budget != 1 else "")
         self.progress.say(f"{arm.name}: {name}")
         return train(
-            self.base, self.task, output=self.output / "runs" / name, init=init,
+            self.base, self.task, output=self.output / "runs" / name, init=init, accept_base=True,
             settings=settings, progress=self.progress,
         )  # fmt: skip
 

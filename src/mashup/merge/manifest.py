@@ -11,7 +11,7 @@ from mashup.checkpoint.history import MANIFEST
 from mashup.merge.methods import Merged
 from mashup.merge.parents import Parent
 
-__all__ = ["MANIFEST", "card", "describe", "versions"]
+__all__ = ["MANIFEST", "card", "describe", "quality", "versions"]
 
 _PACKAGES = ("mashup-learning", "torch", "transformers", "peft", "safetensors", "numpy")
 
@@ -61,6 +61,13 @@ def _parent(parent: Parent, union: int) -> dict[str, Any]:
     }
 
 
+def quality(manifest: dict[str, Any]) -> str:
+    """How well a merge holds the exact weighted mean, in words."""
+    kept, error = manifest["kept_energy"], manifest["relative_error"]
+    energy = "" if kept is None else f"{kept:.2%} of the energy kept, "
+    return f"{energy}relative error to the exact weighted mean {error:.2g}"
+
+
 def card(manifest: dict[str, Any]) -> str:
     """The model card: YAML head as the Hub reads it, then what this is in words."""
     rows = "\n".join(
@@ -83,6 +90,5 @@ Not a finished model: train from it. Merged by Mashup Learning (arXiv 2603.10156
 {rows}
 
 Method `{manifest["method"]}`, rank {manifest["resolved_rank"]} (`{manifest["rank"]}`), factors
-`{manifest["factors"]}`, {manifest["kept_energy"]:.2%} of the energy kept, relative error to the
-exact weighted mean {manifest["relative_error"]:.2g}. All details are in `{MANIFEST}`.
+`{manifest["factors"]}`, {quality(manifest)}. All details are in `{MANIFEST}`.
 """

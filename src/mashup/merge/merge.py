@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from mashup.checkpoint import Checkpoint
 from mashup.errors import InputError, Problem
 from mashup.files import new_folder, read_json, refuse_existing, to_json, write_text
@@ -89,14 +91,14 @@ def merge(
             raise InputError(Problem("nothing to merge", "selection", NOTHING_HELPS))
         parents = [score.checkpoint for score in parents.chosen if score.checkpoint]
     read = read_parents(parents, weights, accept_base=accept_base)
-    merged = _merge(read, method, rank, factors, seed)
+    merged = methods.rounded(_merge(read, method, rank, factors, seed), getattr(torch, dtype))
     name = base.name if base else read[0].checkpoint.base
     settings = {"method": method, "rank": str(rank), "factors": factors, "seed": seed}
     if method == "factor_average":
         settings |= {"rank": "the parents'", "factors": "the parents' average"}
     manifest = describe(read, merged, name, settings, time.perf_counter() - start)
     with new_folder(output) as folder:
-        write_adapter(folder, read, merged, name, dtype, base)
+        write_adapter(folder, read, merged, name, base)
         write_text(folder / MANIFEST, to_json(manifest))
         write_text(folder / "README.md", card(manifest))
     return Init(output, manifest)

@@ -9,7 +9,9 @@ reproduce it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from mashup.delta import Delta, Factors
 from mashup.errors import InputError, Problem
@@ -24,13 +26,14 @@ class Merged:
     Attributes:
         delta: float64 factors.
         rank: of every module that is large enough for it.
-        kept_energy: share of the exact mean's squared norm that ``rank`` keeps.
-        relative_error: ``‖written - exact mean‖ / ‖exact mean‖`` over all modules.
+        kept_energy: share of the exact mean's squared norm that ``rank`` keeps; None where
+            that is not how the method errs.
+        relative_error: ``‖delta - exact mean‖ / ‖exact mean‖`` over all modules.
     """
 
     delta: Delta
     rank: int
-    kept_energy: float
+    kept_energy: float | None
     relative_error: float
 
 
@@ -77,7 +80,7 @@ def factor_average(parents: Sequence[Delta], weights: Sequence[float]) -> Merged
         total += float(weighted_sum(pairs).energy.sum())
     rank = max(factors.rank for factors in modules.values())
     relative = (error / total) ** 0.5 if total else 0.0
-    return Merged(Delta(modules, parents[0].fan_in_fan_out), rank, 1.0, relative)
+    return Merged(Delta(modules, parents[0].fan_in_fan_out), rank, None, relative)
 
 
 def module_names(parents: Sequence[Delta]) -> list[str]:
@@ -96,3 +99,23 @@ def _squared_distance(factors: Factors, pairs: list[tuple[float, Factors]]) -> f
     """``‖factors - Σ w·s·B·A‖²``."""
     difference = weighted_sum([(1.0, factors), *((-weight, f) for weight, f in pairs)])
     return float(difference.energy.sum())
+
+
+def rounded(merged: Merged, dtype: torch.dtype) -> Merged:
+    """The same in ``dtype``, as it is written, with the rounding in its relative error.
+
+    Raises:
+        InputError: a value that ``dtype`` cannot hold.
+    """
+    modules, error, total = {}, 0.0, 0.0
+    for name, exact in merged.delta.modules.items():
+        factors = Factors(exact.A.to(dtype), exact.B.to(dtype), exact.scale)
+        if not bool(torch.isfinite(factors.A).all() and torch.isfinite(factors.B).all()):
+            fix = "use --dtype float32 or other weights"
+            raise InputError(Problem("result is not finite", str(dtype), name, fix=fix))
+        modules[name] = factors
+        error += float(weighted_sum([(1.0, factors), (-1.0, exact)]).energy.sum())
+        total += float(weighted_sum([(1.0, exact)]).energy.sum())
+    relative = error / total if total else 0.0
+    whole = (merged.relative_error**2 + relative) ** 0.5
+    return replace(merged, delta=replace(merged.delta, modules=modules), relative_error=whole)

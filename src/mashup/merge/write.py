@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from mashup.checkpoint.adapter import CONFIG, WEIGHTS
 from mashup.delta import Delta
-from mashup.errors import InputError, Problem
 from mashup.files import read_json, to_json, write_text
 from mashup.merge.methods import Merged
 from mashup.merge.parents import Parent
@@ -25,19 +24,10 @@ _TOKENIZER_FILES = (
 
 
 def write_adapter(
-    folder: Path,
-    parents: Sequence[Parent],
-    merged: Merged,
-    base: str,
-    dtype: str,
-    loaded: Base | None,
+    folder: Path, parents: Sequence[Parent], merged: Merged, base: str, loaded: Base | None
 ) -> None:
-    """Weights, settings and tokenizer of a merged adapter, into an empty folder.
-
-    Raises:
-        InputError: a result that is not finite in ``dtype``.
-    """
-    tensors = adapter_tensors(merged.delta, getattr(torch, dtype))
+    """Weights, settings and tokenizer of a merged adapter, into an empty folder."""
+    tensors = adapter_tensors(merged.delta)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     write_text(folder / CONFIG, to_json(_config(parents, merged, base)))
     if loaded is not None:
@@ -46,21 +36,13 @@ def write_adapter(
         _copy_tokenizer(parents, folder)
 
 
-def adapter_tensors(delta: Delta, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """PEFT's tensor names to tensors, cast once.
-
-    Raises:
-        InputError: a value that ``dtype`` cannot hold.
-    """
-    tensors = {}
-    for name, factors in delta.modules.items():
-        for side, tensor in (("A", factors.A), ("B", factors.B)):
-            cast = tensor.to(dtype).contiguous()
-            if not bool(torch.isfinite(cast).all()):
-                found, fix = f"{name}, lora_{side}", "use --dtype float32 or other weights"
-                raise InputError(Problem("result is not finite", str(dtype), found, fix=fix))
-            tensors[f"base_model.model.{name}.lora_{side}.weight"] = cast
-    return tensors
+def adapter_tensors(delta: Delta) -> dict[str, torch.Tensor]:
+    """PEFT's tensor names to tensors."""
+    return {
+        f"base_model.model.{name}.lora_{side}.weight": tensor.contiguous()
+        for name, factors in delta.modules.items()
+        for side, tensor in (("A", factors.A), ("B", factors.B))
+    }
 
 
 def _config(parents: Sequence[Parent], merged: Merged, base: str) -> dict[str, Any]:

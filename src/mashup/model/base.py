@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mashup.errors import InputError, Problem
+from mashup.errors import InputError, Problem, UsageError
 from mashup.model.device import parse_dtype, pick_device
 from mashup.model.quiet import quiet_transformers
 
@@ -92,7 +92,7 @@ def load_base(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where = pick_device() if device == "auto" else torch.device(device)
+    where = _device(device)
     options = {"trust_remote_code": trust_remote_code}
     try:
         with quiet_transformers():
@@ -104,6 +104,23 @@ def load_base(
         raise InputError(_cannot_load(str(name), error)) from error
     model.to(where).eval()
     return Base(str(name), model, tokenizer, getattr(model.config, "_commit_hash", None))
+
+
+def _device(name: str) -> torch.device:
+    """The named device, if it is there.
+
+    Raises:
+        UsageError: torch does not know it, or this machine does not have it.
+    """
+    try:
+        device = pick_device() if name == "auto" else torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        found = str(error).splitlines()[0][:200]
+        expected = f"{pick_device()}, which is here"
+        fix = "give --device auto"
+        raise UsageError(Problem("no such device", "--device", found, expected, fix)) from error
+    return device
 
 
 def _cannot_load(name: str, error: Exception) -> Problem:

@@ -21,7 +21,7 @@ PAPER_RULE = (
 SECONDS = (
     "training steps alone for the run, evaluations not counted for any arm; before its first "
     "step an arm is charged the scoring of the whole library (as if nothing had been cached), "
-    "the merge and the learning-rate search that it needs"
+    "the merge with its checks and the learning-rate search that it needs"
 )
 UNCERTAINTY = (
     "95 % intervals of a paired bootstrap over test examples, and over seeds when there are "
@@ -42,6 +42,7 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "Sample", _sample(about, summary)
     yield "Choice", about.get("sentence", "")
     yield "Merge", _pairs(about.get("merge", {}))
+    yield "Size", _size(about)
     yield "Seeds", f"{numbers.listed(summary.seeds)}. {seed_note(summary).removesuffix('.')}"
     yield "Learning rates", _rates(summary)
     yield "Training", _training(about.get("settings", {}))
@@ -51,6 +52,11 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "Seconds", SECONDS
     yield "Uncertainty", UNCERTAINTY
     yield "Change nothing", _unchanged(about.get("unchanged", []))
+
+
+def _size(about: dict[str, Any]) -> str:
+    rank = about.get("rank")
+    return f"every arm trains a LoRA of rank {rank}, the one that the merge has" if rank else ""
 
 
 def _named(thing: dict[str, Any]) -> str:
@@ -95,7 +101,7 @@ def _taken(runs: Any) -> str:
 
 
 def _training(settings: dict[str, Any]) -> str:
-    own = {"learning_rate", "seed"}
+    own = {"learning_rate", "seed", "lora_r"}
     return _pairs({k: v for k, v in settings.items() if k not in own and v is not None})
 
 

@@ -138,6 +138,7 @@ class _Scorer:
             criterion,
             self.base.name,
             self.base.digest,
+            str(self.base.dtype),
             self._sample,
             tuple(unchanged),
             tuple(bad),

@@ -85,7 +85,7 @@ class Scores:
         base: the base model's own score.
         ranking: checkpoints, best first by ``criterion``.
         criterion: ``loss`` (nats per answer token) or ``accuracy`` (exact answers).
-        base_name, base_digest: the model that all were put on.
+        base_name, base_digest, base_dtype: the model that all were put on.
         sample_digest: of the token ids and answer marks; the template is in it.
         unchanged: checkpoints that change nothing (B = 0), left out of the ranking.
         left_out: checkpoints that were not scored, and why.
@@ -97,6 +97,7 @@ class Scores:
     criterion: Criterion
     base_name: str
     base_digest: str
+    base_dtype: str
     sample_digest: str
     unchanged: tuple[Checkpoint, ...] = ()
     left_out: tuple[Problem, ...] = ()

@@ -11,7 +11,7 @@ from mashup.files import digest_of
 from mashup.task.example import Example, RowError, from_row
 from mashup.task.formats import SUFFIXES, Row
 from mashup.task.records import Record, known_records, record_for
-from mashup.task.rows import read_rows
+from mashup.task.rows import Rows, read_rows
 from mashup.task.split import Splits, SplitSizes, shuffled, split
 
 _SHOWN = 10  # problems of one dataset that are listed before "and N more"
@@ -79,7 +79,7 @@ def load_task(
     problems: list[Problem] = []
     train = _examples(rows.train, chosen, f"{where} (train)", problems)
     dev = _examples(rows.dev, chosen, f"{where} (dev)", problems)
-    tests = _examples(rows.test, chosen, f"{where} (test)", problems)
+    dev, tests = _labelled(rows, chosen, where, problems, dev)
     if problems:
         raise InputError(*_shortened(problems))
     sizes = SplitSizes(train_rows, dev_rows, test_rows)
@@ -89,6 +89,22 @@ def load_task(
     return Task(title, cut.train, cut.dev, cut.test, used, cut.dropped, seed)
 
 
+def _labelled(
+    rows: Rows, record: Record | None, where: str, problems: list[Problem], dev: list[Example]
+) -> tuple[list[Example], list[Example]]:
+    """Dev and test; the dev rows are the test where no test row has an answer.
+
+    Benchmarks that keep their test answers to themselves (CommonsenseQA, HellaSwag, PIQA,
+    WinoGrande) are tested on their validation rows, as papers do.
+    """
+    hidden: list[Problem] = []
+    tests = _examples(rows.test, record, f"{where} (test)", hidden)
+    if dev and rows.test and not tests:
+        return [], dev
+    problems += hidden
+    return dev, tests
+
+
 def _record(name: str | None, row: Row, where: str) -> Record | None:
     if name is not None:
         for known_record in known_records():
@@ -96,7 +112,7 @@ def _record(name: str | None, row: Row, where: str) -> Record | None:
                 return known_record
         known = ", ".join(record.name for record in known_records())
         raise InputError(
-            Problem("unknown task record", "--record", name, known, "see mashup tasks")
+            Problem("unknown task record", "--task-record", name, known, "see mashup tasks")
         )
     if "messages" in row or ("prompt" in row and "completion" in row):
         return None

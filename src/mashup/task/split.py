@@ -48,6 +48,9 @@ def split(
     Raises:
         InputError: fewer rows than the splits need.
     """
+    for name, given, wanted in (("test", test, sizes.test), ("dev", dev, sizes.dev)):
+        if given and wanted and wanted > len(given):
+            raise _too_few(f"{where} ({name})", len(given), f"{wanted} {name} rows")
     tests = _first(shuffled(test, seed), sizes.test)
     devs = _first(shuffled(dev, seed), sizes.dev)
     held = {example.prompt_key for example in (*tests, *devs, *test, *dev)}

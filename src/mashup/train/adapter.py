@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mashup.errors import Problem, UsageError
 from mashup.model.quiet import quiet_transformers
 from mashup.settings import TrainSettings
 
@@ -17,7 +21,7 @@ class _CastLinear(nn.Linear):
     """A linear layer whose float32 weight is cast to the input's dtype when it is used.
 
     PEFT casts the activations up instead, which made a step of SmolLM2 in bfloat16 on two
-    cores 1.7 times slower (benchmarks/train_step.py). Weight, gradient and optimizer state
+    cores 1.7 times slower (benchmarks/training.py). Weight, gradient and optimizer state
     stay float32.
     """
 
@@ -33,7 +37,7 @@ def attach(model: Any, settings: TrainSettings, init: Path | None) -> Any:
     """
     from peft import LoraConfig, PeftModel, get_peft_model
 
-    with quiet_transformers():
+    with quiet_transformers(), _target_errors(settings):
         if init is not None:
             wrapped = PeftModel.from_pretrained(model, str(init), is_trainable=True)
         else:
@@ -43,11 +47,30 @@ def attach(model: Any, settings: TrainSettings, init: Path | None) -> Any:
                 r=settings.lora_r,
                 lora_alpha=settings.lora_alpha,
                 lora_dropout=settings.lora_dropout,
-                target_modules=settings.lora_target_modules,
+                target_modules=_targets(settings.lora_target_modules),
             )
             wrapped = get_peft_model(model, config)
     _keep_master_weights(wrapped)
     return wrapped
+
+
+def _targets(text: str) -> str | list[str]:
+    """PEFT's target_modules: ``all-linear``, a list of names with commas, or a pattern."""
+    names = [name.strip() for name in text.split(",")]
+    plain = all(re.fullmatch(r"[\w.]+", name) for name in names)
+    return names if plain and text != "all-linear" else text
+
+
+@contextlib.contextmanager
+def _target_errors(settings: TrainSettings) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if "target" not in str(error).lower():
+            raise
+        found, expected = settings.lora_target_modules, "all-linear, or names of linear layers"
+        where, fix = "--lora-target-modules", "separate names with commas: q_proj,v_proj"
+        raise UsageError(Problem("no such target modules", where, found, expected, fix)) from error
 
 
 def detach(wrapped: Any) -> Any:

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
-from mashup.checkpoint import read_adapter_config, read_modules
+from mashup.checkpoint import read_adapter_config, read_modules, same_base
+from mashup.checkpoint.history import MANIFEST
 from mashup.delta import read_delta
 from mashup.errors import InputError, Problem, raise_all
+from mashup.files import read_json
 from mashup.model import Base, applied, module_problems
 from mashup.score.batches import Batch
 from mashup.score.evaluate import evaluate
@@ -24,15 +26,22 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.02}
 
 
 def check_start(
-    base: Base, init: Path, batches: Sequence[Batch], settings: TrainSettings
+    base: Base,
+    init: Path,
+    batches: Sequence[Batch],
+    settings: TrainSettings,
+    *,
+    accept_base: bool = False,
 ) -> dict[str, Any]:
-    """Measure the init in the two ways, on the dev examples.
+    """Check that an init is of this base and measure it in the two ways, on the dev examples.
 
     Raises:
         InputError: it does not fit the base, or the two losses differ.
     """
     start = time.perf_counter()
-    shapes = read_modules(init, read_adapter_config(init))
+    config = read_adapter_config(init)
+    raise_all(_base_problems(base, init, config.base, accept_base))
+    shapes = read_modules(init, config)
     raise_all(module_problems(base.model, tuple(shapes.values()), str(init)))
     with applied(base.model, read_delta(init)):
         scored = evaluate(base.model, batches)
@@ -48,3 +57,24 @@ def check_start(
         raise InputError(Problem("wrong start", str(init), found, expected, fix))
     seconds = time.perf_counter() - start
     return {"scored_loss": scored.loss, "step_0_loss": started.loss, "seconds": seconds}
+
+
+def _base_problems(base: Base, init: Path, name: str, accept_base: bool) -> list[Problem]:
+    """Another name, or an init that was measured on other weights of the same shapes."""
+    where = str(init)
+    if not accept_base and not same_base(name, base.name):
+        found, fix = (
+            name or "a blank name",
+            "give its base, or pass --accept-base if it is this one",
+        )
+        return [Problem("adapter of another base", where, found, base.name, fix)]
+    path = init / MANIFEST
+    sample = read_json(path).get("sample") if path.exists() else None
+    if sample and sample.get("base_dtype") == str(base.dtype) and not accept_base:
+        digest = sample["base_digest"]
+        if digest != base.digest:
+            found = f"weights {digest[:12]}"
+            expected = f"{base.digest[:12]}, those of {base.name}"
+            fix = "make the init again for this base"
+            return [Problem("init was made for other weights", where, found, expected, fix)]
+    return []

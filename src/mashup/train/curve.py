@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from mashup.files import write_text
 from mashup.score.batches import Batch
 from mashup.score.evaluate import Evaluation, evaluate
 
-_CLOCK = "clock.txt"  # training seconds, beside a resume point
+CLOCK = "clock.txt"  # training seconds, beside a resume point
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class CurveCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """On resuming, forget what came after the step that training goes on from."""
         if state.global_step:
-            clock = Path(args.output_dir) / f"checkpoint-{state.global_step}" / _CLOCK
+            clock = Path(args.output_dir) / f"checkpoint-{state.global_step}" / CLOCK
             self.seconds = float(clock.read_text())
             points = [point for point in read_curve(self._path) if point.step <= state.global_step]
             write_text(self._path, "".join(json.dumps(asdict(point)) + "\n" for point in points))
@@ -92,13 +93,15 @@ class CurveCallback(TrainerCallback):
         self._begin = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # else the clock stops before the step does
         self.seconds += time.perf_counter() - self._begin
         if state.global_step in self._steps:
             self._add(kwargs["model"], state.global_step, int(state.num_input_tokens_seen))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / _CLOCK).write_text(str(self.seconds))
+        write_text(folder / CLOCK, str(self.seconds))
 
     def _add(self, model: Any, step: int, tokens: int) -> Evaluation:
         dev, test = evaluate(model, self._held.dev), evaluate(model, self._held.test)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from mashup.checkpoint.history import MANIFEST
 from mashup.errors import DivergedError, Problem
@@ -27,7 +26,7 @@ from mashup.settings import TrainSettings
 from mashup.task import Task, Tokens, tokenize
 from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
-from mashup.train.curve import CurveCallback, Held, read_curve
+from mashup.train.curve import CLOCK, CurveCallback, Held, read_curve
 from mashup.train.trainer import AnswerTrainer, Collator, arguments, steps_of
 
 RESUME = ".resume"
@@ -42,6 +41,7 @@ def fit(
     output: Path,
     begin: Callable[[], None],
     *,
+    accept_base: bool,
     callbacks: Sequence[Any],
     report_to: str,
     progress: Progress,
@@ -53,11 +53,13 @@ def fit(
     train_tokens = _tokens(base, task, "train", settings)
     held = Held(*(batches_for(base, _tokens(base, task, s, settings)) for s in ("dev", "test")))
     steps = steps_of(len(train_tokens), settings)
-    check = check_start(base, init, held.dev, settings) if init else None
-    begin()
+    check = None
+    if init:
+        check = check_start(base, init, held.dev, settings, accept_base=accept_base)
     curve = CurveCallback(output / "curve.jsonl", held, curve_steps(steps, settings.evaluations))
-    with _attached(base, settings, init) as model:
+    with _attached(base, settings, init) as model, quiet_transformers():
         args = arguments(settings, output / RESUME, steps, base.device, report_to)
+        begin()
         trainer = AnswerTrainer(
             model=model,
             args=args,
@@ -67,12 +69,12 @@ def fit(
         )
         trainer.remove_callback(PrinterCallback)
         curve.trainer = trainer
-        with progress.bar(f"training {output.name}", steps) as advance, quiet_transformers():
+        with progress.bar(f"training {output.name}", steps) as advance:
             trainer.add_callback(_Advance(advance))
-            resume = get_last_checkpoint(args.output_dir) if (output / RESUME).is_dir() else None
+            resume = last_resume_point(output / RESUME)
             if resume is None:
                 curve.start(model)
-            trainer.train(resume_from_checkpoint=resume)
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         test = curve.finish(model, steps, int(trainer.state.num_input_tokens_seen))
         _refuse_diverged(output, test)
         _save(model, base, output)
@@ -93,6 +95,17 @@ def fit(
 def curve_steps(steps: int, evaluations: int) -> tuple[int, ...]:
     """Evenly spread steps of the curve after step 0; the last is the end of training."""
     return tuple(sorted({round(steps * n / evaluations) for n in range(1, evaluations + 1)} - {0}))
+
+
+def last_resume_point(folder: Path) -> Path | None:
+    """The last complete resume point; those that a kill cut short are deleted."""
+    complete = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / CLOCK).exists():  # written last
+            complete.append(path)
+        else:
+            shutil.rmtree(path)
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def _tokens(base: Base, task: Task, split: str, settings: TrainSettings) -> tuple[Tokens, ...]:

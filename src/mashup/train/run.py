@@ -62,6 +62,7 @@ def train(
     output: str | Path,
     init: Init | str | Path | None = None,
     settings: TrainSettings | None = None,
+    accept_base: bool = False,
     callbacks: Sequence[Any] = (),
     report_to: str = "none",
     progress: Progress = SILENT,
@@ -76,6 +77,7 @@ def train(
         output: the folder of the run.
         init: an adapter folder to start from: weights only, everything else is fresh.
         settings: see :class:`TrainSettings`.
+        accept_base: take an init that names no base or another one.
         callbacks: transformers' TrainerCallbacks.
         report_to: trackers as transformers names them (``wandb``, ``tensorboard``, ...).
         progress: where to show a bar.
@@ -106,7 +108,7 @@ def train(
 
     with disk_errors(output):
         facts = fit(
-            base, task, source, settings, output, begin,
+            base, task, source, settings, output, begin, accept_base=accept_base,
             callbacks=callbacks, report_to=report_to, progress=progress,
         )  # fmt: skip
     record = {"status": "finished", "digest": digest, "config": config, **facts}

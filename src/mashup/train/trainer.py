@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Trainer, TrainingArguments
 
+from mashup.errors import Problem, UsageError
 from mashup.model import head_only_at
 from mashup.score.batches import pad, predicting
 from mashup.settings import TrainSettings
@@ -54,6 +55,24 @@ class Collator:
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
+def check_tracker(report_to: str) -> None:
+    """Refuse trackers that transformers does not know or that are not installed.
+
+    Raises:
+        UsageError: with what can be used.
+    """
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    if report_to == "none":
+        return
+    try:
+        get_reporting_integration_callbacks([report_to])
+    except (ValueError, RuntimeError, ImportError) as error:
+        fix = "install the tracker, or give another --report-to"
+        found = " ".join(str(error).split())
+        raise UsageError(Problem("unknown tracker", "--report-to", found, fix=fix)) from error
+
+
 def steps_of(examples: int, settings: TrainSettings) -> int:
     """Optimizer steps of a run; the last step of an epoch may have fewer examples."""
     if settings.max_steps is not None:
@@ -66,6 +85,7 @@ def arguments(
     settings: TrainSettings, output: Path, steps: int, device: torch.device, report_to: str
 ) -> TrainingArguments:
     """The Trainer's arguments for ``settings``; resume points go to ``output``."""
+    check_tracker(report_to)
     made = TrainingArguments(
         output_dir=str(output),
         max_steps=steps,
