@@ -10,7 +10,9 @@ from typing import Any
 from mashup.delta import read_delta
 from mashup.merge import Init, merge
 from mashup.model import Base, applied
-from mashup.score import Score, Scores, evaluate
+from mashup.progress import SILENT, Progress
+from mashup.score import Score, Scores
+from mashup.score.evaluate import evaluate_showing
 from mashup.score.exhaustive import batches_for, sample_tokens
 from mashup.select import Selection
 from mashup.task import Task
@@ -26,7 +28,14 @@ class Sample:
 
 
 def make_init(
-    selection: Selection, base: Base, task: Task, sample: Sample, output: Path, **options: Any
+    selection: Selection,
+    base: Base,
+    task: Task,
+    sample: Sample,
+    output: Path,
+    *,
+    progress: Progress = SILENT,
+    **options: Any,
 ) -> Init:
     """Merge a selection and note in its manifest what the written folder scores on the sample.
 
@@ -36,6 +45,7 @@ def make_init(
         task: the task that the selection was scored on.
         sample: the same sample as the selection's.
         output: the folder to make.
+        progress: where to show a bar.
         options: of :func:`mashup.merge`.
 
     Raises:
@@ -43,18 +53,21 @@ def make_init(
     """
     init = merge(selection, output=output, base=base, **options)
     start = time.perf_counter()
-    merged = measure(init.path, base, task, sample)
+    merged = measure(init.path, base, task, sample, progress)
     seconds = time.perf_counter() - start
     about = {"name": task.name, "digest": task.digest}
     note = _note(selection.scores, merged)
     return init.noting(task=about, sample=note, measure_seconds=seconds)
 
 
-def measure(folder: Path, base: Base, task: Task, sample: Sample) -> Score:
+def measure(
+    folder: Path, base: Base, task: Task, sample: Sample, progress: Progress = SILENT
+) -> Score:
     """The score of an adapter folder on a task's sample, outside any cache."""
     tokens = sample_tokens(base, task, sample.samples, sample.seed, sample.max_length)
     with applied(base.model, read_delta(folder)):
-        return Score(None, evaluate(base.model, batches_for(base, tokens)))
+        batches = batches_for(base, tokens)
+        return Score(None, evaluate_showing(base.model, batches, progress, "measuring the merge"))
 
 
 def _note(scores: Scores, merged: Score) -> dict[str, Any]:

@@ -39,6 +39,15 @@ def test_casting_the_weights_is_what_casting_the_activations_is(tiny_base, tmp_p
     detach(model)
 
 
+def test_an_init_gets_the_dropout_of_the_settings(tiny_base, tmp_path):
+    base = load_base(tiny_base)
+    folder = save_lora(tiny_base, tmp_path / "a")
+    model = attach(base.model, TrainSettings(lora_dropout=0.3), folder)
+    dropped = [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)]
+    assert 0.3 in dropped
+    detach(model)
+
+
 def test_detaching_gives_back_the_base(tiny_base, tmp_path):
     base = load_base(tiny_base)
     before, names = weights_digest(base.model), [n for n, _ in base.model.named_modules()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -63,15 +64,14 @@ def run(options: Options) -> None:
         skip_bad=options.skip_bad,
         progress=Bars(),
     )
-    if options.json_:
-        from dataclasses import asdict
+    print_comparison(done, as_json=options.json_)
 
+
+def print_comparison(done: Any, *, as_json: bool = False) -> None:
+    """The table and where the page is, or all records."""
+    if as_json:
         show.print_json([asdict(record) for record in done.records])
-    else:
-        print_comparison(done)
-
-
-def print_comparison(done: Any) -> None:
+        return
     print(done.table.read_text())
     print(f"page: {done.page}")
 

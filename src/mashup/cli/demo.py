@@ -5,10 +5,10 @@ from __future__ import annotations
 import typer
 from pydantic import Field
 
-from mashup.cli.options import Options, add_command
+from mashup.cli.options import JsonOption, add_command
 
 
-class DemoOptions(Options):
+class DemoOptions(JsonOption):
     output: str = Field("demo", description="folder to make")
     quick: bool = Field(False, description="smaller, at most three minutes on two cores")
     model: str | None = Field(None, description="another base model: a folder or a Hub id")
@@ -24,6 +24,5 @@ def run(options: DemoOptions) -> None:
     from mashup.demo.run import run_demo
     from mashup.progress import Bars
 
-    print_comparison(
-        run_demo(options.output, quick=options.quick, model=options.model, progress=Bars())
-    )
+    done = run_demo(options.output, quick=options.quick, model=options.model, progress=Bars())
+    print_comparison(done, as_json=options.json_)

@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
 def run(options: Options) -> None:
     """Find the checkpoints that fit a task best and merge them into a start for it."""
     from mashup.files import refuse_existing
+    from mashup.progress import Bars
     from mashup.select import select
     from mashup.start import Sample, make_init
 
@@ -42,7 +43,14 @@ def run(options: Options) -> None:
         sample = Sample(options.samples, options.split_seed, options.max_length)
         merging = {"method": options.method, "rank": options.rank, "factors": options.factors}
         init = make_init(
-            selection, base, task, sample, output, accept_base=options.accept_base, **merging
+            selection,
+            base,
+            task,
+            sample,
+            output,
+            progress=Bars(),
+            accept_base=options.accept_base,
+            **merging,
         )
     if options.json_:
         manifest = init.manifest if init else None

@@ -254,7 +254,14 @@ class _Bench:
             return Init.open(path)
         selection = arm.selection(scores)
         return make_init(
-            selection, self.base, self.task, self.sample, path, accept_base=True, **options
+            selection,
+            self.base,
+            self.task,
+            self.sample,
+            path,
+            accept_base=True,
+            progress=self.progress,
+            **options,
         )
 
     def _overhead(self, arm: Arm, scores: Scores, init: Init | None) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mashup.model import head_only_at
+from mashup.progress import Advance, Progress
 from mashup.score.batches import Batch, predicting
-
-Progress = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,16 @@ class Evaluation:
         return float(self.correct.mean())
 
 
-def evaluate(
-    model: Any, batches: Sequence[Batch], *, progress: Progress | None = None
+def evaluate_showing(
+    model: Any, batches: Sequence[Batch], progress: Progress, label: str = "evaluating"
 ) -> Evaluation:
-    """Evaluate ``model`` as it is now, without changing it.
+    """:func:`evaluate` with a bar of its own."""
+    with progress.bar(label, len(batches)) as advance:
+        return evaluate(model, batches, advance=advance)
+
+
+def evaluate(model: Any, batches: Sequence[Batch], *, advance: Advance | None = None) -> Evaluation:
+    """Evaluate ``model`` as it is now, without changing it; ``advance`` is called after a batch.
 
     No result depends on batch size, order or padding, save for rounding in the model.
     """
@@ -61,8 +66,8 @@ def evaluate(
             rows = batch.rows.numpy()
             losses[rows], correct[rows] = _forward(model, batch)
             tokens[rows] = batch.answer.sum(1).numpy()
-            if progress:
-                progress()
+            if advance:
+                advance()
     finally:
         model.train(was_training)
     return Evaluation(losses, tokens, correct)

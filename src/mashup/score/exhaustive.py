@@ -191,7 +191,7 @@ class _Scorer:
         start = time.perf_counter()
         delta = read_delta(checkpoint.path) if checkpoint else Delta({})
         with applied(self.base.model, delta):
-            result = evaluate(self.base.model, batches, progress=advance)
+            result = evaluate(self.base.model, batches, advance=advance)
         seconds = time.perf_counter() - start
         key = store.score_key(self.base, digest, self._sample)
         self.index.keep_score(key, store.dump(result, seconds))

@@ -39,7 +39,9 @@ def attach(model: Any, settings: TrainSettings, init: Path | None) -> Any:
 
     with quiet_transformers(), _target_errors(settings):
         if init is not None:
-            wrapped = PeftModel.from_pretrained(model, str(init), is_trainable=True)
+            config = LoraConfig.from_pretrained(str(init))
+            config.lora_dropout = settings.lora_dropout
+            wrapped = PeftModel.from_pretrained(model, str(init), config=config, is_trainable=True)
         else:
             torch.manual_seed(settings.seed)
             config = LoraConfig(

@@ -15,13 +15,14 @@ from mashup.delta import read_delta
 from mashup.errors import InputError, Problem, raise_all
 from mashup.files import read_json
 from mashup.model import Base, applied, module_problems
+from mashup.progress import SILENT, Progress
 from mashup.score.batches import Batch
-from mashup.score.evaluate import evaluate
+from mashup.score.evaluate import evaluate_showing
 from mashup.settings import TrainSettings
 from mashup.train.adapter import attach, detach
 
-#: Largest accepted difference in nats per answer token, between weights patched in place and
-#: a LoRA beside them. Both are the same function; they round differently.
+#: Largest accepted difference in nats per answer token, between the delta as scoring puts it on
+#: and the LoRA that will be trained. Both are the same function; they round differently.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.02}
 
 
@@ -32,6 +33,7 @@ def check_start(
     settings: TrainSettings,
     *,
     accept_base: bool = False,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Check that an init is of this base and measure it in the two ways, on the dev examples.
 
@@ -44,10 +46,10 @@ def check_start(
     shapes = read_modules(init, config)
     raise_all(module_problems(base.model, tuple(shapes.values()), str(init)))
     with applied(base.model, read_delta(init)):
-        scored = evaluate(base.model, batches)
+        scored = evaluate_showing(base.model, batches, progress, "start check, as scored")
     model = attach(base.model, settings, init)
     try:
-        started = evaluate(model, batches)
+        started = evaluate_showing(model, batches, progress, "start check, as trained")
     finally:
         detach(model)
     if abs(scored.loss - started.loss) > TOLERANCE.get(base.dtype, 0.05):

@@ -13,8 +13,9 @@ import torch
 from transformers import TrainerCallback
 
 from mashup.files import write_text
+from mashup.progress import SILENT, Progress
 from mashup.score.batches import Batch
-from mashup.score.evaluate import Evaluation, evaluate
+from mashup.score.evaluate import Evaluation, evaluate_showing
 
 CLOCK = "clock.txt"  # training seconds, beside a resume point
 
@@ -65,10 +66,12 @@ class CurveCallback(TrainerCallback):
     counting. ``seconds`` are those of training steps; evaluations are not in them.
     """
 
-    def __init__(self, path: Path, held: Held, steps: Sequence[int]) -> None:
+    def __init__(
+        self, path: Path, held: Held, steps: Sequence[int], progress: Progress = SILENT
+    ) -> None:
         self.trainer: Any = None
         self.seconds = 0.0
-        self._path, self._held = path, held
+        self._path, self._held, self._progress = path, held, progress
         self._steps = frozenset(steps[:-1])  # the end is evaluated by finish()
         self._begin = 0.0
 
@@ -104,7 +107,8 @@ class CurveCallback(TrainerCallback):
         write_text(folder / CLOCK, str(self.seconds))
 
     def _add(self, model: Any, step: int, tokens: int) -> Evaluation:
-        dev, test = evaluate(model, self._held.dev), evaluate(model, self._held.test)
+        dev = evaluate_showing(model, self._held.dev, self._progress, "evaluating dev")
+        test = evaluate_showing(model, self._held.test, self._progress, "evaluating test")
         point = Point(step, self.seconds, tokens, dev.loss, dev.accuracy, test.loss, test.accuracy)
         with self._path.open("a") as stream:
             stream.write(json.dumps(asdict(point)) + "\n")

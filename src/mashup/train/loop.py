@@ -55,8 +55,11 @@ def fit(
     steps = steps_of(len(train_tokens), settings)
     check = None
     if init:
-        check = check_start(base, init, held.dev, settings, accept_base=accept_base)
-    curve = CurveCallback(output / "curve.jsonl", held, curve_steps(steps, settings.evaluations))
+        check = check_start(
+            base, init, held.dev, settings, accept_base=accept_base, progress=progress
+        )
+    points = curve_steps(steps, settings.evaluations)
+    curve = CurveCallback(output / "curve.jsonl", held, points, progress)
     with _attached(base, settings, init) as model, quiet_transformers():
         args = arguments(settings, output / RESUME, steps, base.device, report_to)
         begin()
