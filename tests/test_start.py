@@ -4,7 +4,7 @@ import pytest
 
 from helpers import prompt_rows, write_jsonl
 from lora import save_lora
-from mashup import load_base, load_task, score
+from mashup import load_base, load_task, score, start
 from mashup.delta import read_delta
 from mashup.model import applied
 from mashup.score import evaluate
@@ -31,3 +31,19 @@ def test_the_manifest_holds_what_the_written_folder_scores(tiny_base, tmp_path):
     assert about["digest"] == scores.sample_digest
     assert about["examples"] == 20
     assert type(init).open(init.path) == init
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d.jsonl", "init", "lib"]
+
+
+def test_a_stop_while_the_merge_is_measured_leaves_no_init(tiny_base, tmp_path, monkeypatch):
+    base = load_base(tiny_base, dtype="float32")
+    task = load_task(write_jsonl(tmp_path / "d.jsonl", prompt_rows(60)))
+    save_lora(tiny_base, tmp_path / "lib/1", size=0.1)
+    scores = score(tmp_path / "lib", base, task, samples=20)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(start, "measure", stop)
+    with pytest.raises(KeyboardInterrupt):
+        make_init(Selection(scores.ranking, scores), base, task, Sample(20), tmp_path / "init")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d.jsonl", "lib"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mashup.delta import read_delta
+from mashup.files import refuse_existing
 from mashup.merge import Init, merge
 from mashup.model import Base, applied
 from mashup.progress import SILENT, Progress
@@ -51,13 +53,27 @@ def make_init(
     Raises:
         InputError: as :func:`mashup.merge`.
     """
-    init = merge(selection, output=output, base=base, **options)
-    start = time.perf_counter()
-    merged = measure(init.path, base, task, sample, progress)
-    seconds = time.perf_counter() - start
-    about = {"name": task.name, "digest": task.digest}
-    note = _note(selection.scores, merged)
-    return init.noting(task=about, sample=note, measure_seconds=seconds)
+    refuse_existing(output)
+    staged = output.with_name(f".{output.name}.measuring")  # it gets its name when it is complete
+    shutil.rmtree(staged, ignore_errors=True)
+    try:
+        init = merge(selection, output=staged, base=base, **options)
+        start = time.perf_counter()
+        merged = measure(staged, base, task, sample, progress)
+        seconds = time.perf_counter() - start
+        about = {"name": task.name, "digest": task.digest}
+        note = _note(selection.scores, merged)
+        init = init.noting(task=about, sample=note, measure_seconds=seconds)
+        return replace(init, path=staged.replace(_free(output)))
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _free(output: Path) -> Path:
+    """``output``, without the empty folder that may be there."""
+    if output.is_dir():
+        output.rmdir()
+    return output
 
 
 def measure(

@@ -7,7 +7,7 @@ import pytest
 from helpers import prompt_rows, refused, write_jsonl
 from lora import save_lora
 from mashup import TrainSettings, compare, load_base, load_task, train
-from mashup.compare import comparison, read_records
+from mashup.compare import bench, read_records
 
 SETTINGS = TrainSettings(max_steps=6, batch_size=8, learning_rate=1e-2, evaluations=2)
 
@@ -159,4 +159,4 @@ def test_an_empty_selection_is_an_answer(base, task, tmp_path, tiny_base):
 def test_arms_share_a_merge_but_not_a_run_of_other_seeds(done):
     names = {path.name for path in (done.path / "runs").iterdir()}
     assert sum("seed1" in name for name in names) == sum("seed2" in name for name in names)
-    assert comparison._short("a/b") == "a-b"
+    assert bench._short("a/b") == "a-b"

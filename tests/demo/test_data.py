@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mashup.demo.data import _FILES, DemoTask, build_tasks, read_sentences
+from mashup.demo.data import DemoTask, build_tasks
 from mashup.demo.fetch import SENTENCES_SDIST, fetch
+from mashup.demo.sentences import FILES, read_sentences
 from mashup.errors import InputError
 from mashup.task import load_task
 
@@ -29,7 +30,7 @@ def put_sdist(path: Path, contents: dict[str, bytes]) -> Path:
     """An sdist with a ``.tar.gz`` of the rating files in it, as vaderSentiment has it."""
     inner = io.BytesIO()
     with tarfile.open(fileobj=inner, mode="w:gz") as archive:
-        for source, name in _FILES.items():
+        for source, name in FILES.items():
             add(archive, f"./hutto/{name}", contents.get(source, b""))
     with tarfile.open(path, "w:gz") as archive:
         member = "vader-1/additional_resources/hutto_ICWSM_2014.tar.gz"
@@ -50,7 +51,7 @@ def lines(source: str, count: int) -> bytes:
 
 @pytest.fixture
 def sdist(tmp_path: Path) -> Path:
-    return put_sdist(tmp_path / "toy.tar.gz", {source: lines(source, 300) for source in _FILES})
+    return put_sdist(tmp_path / "toy.tar.gz", {source: lines(source, 300) for source in FILES})
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -1,62 +1,26 @@
 """The demo's tasks: one new task and a library's worth of past ones, of rated sentences.
 
-Source: C.J. Hutto and E. Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment
-Analysis of Social Media Text", ICWSM 2014. The sdist of ``vaderSentiment`` (MIT) carries its
-data: sentences of film reviews, product reviews, newspaper editorials and tweets, each with
-the mean of 15 or more people's ratings from -4 (extremely negative) to 4.
-
 No sentence stands in two tasks, and no task but the target has a sentence of the target's
 source, so nothing of the target's test can be known from the library.
 """
 
 from __future__ import annotations
 
-import html
 import json
-import math
 import random
-import re
-import tarfile
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from mashup.demo.fetch import SENTENCES_SDIST, fetch
+from mashup.demo.sentences import Sentence, read_sentences, words_of
 from mashup.errors import InputError, Problem
 from mashup.files import disk_errors, write_text
 from mashup.progress import SILENT, Progress
 
-_ARCHIVE = "additional_resources/hutto_ICWSM_2014.tar.gz"
-_FILES = {  # the target's source first: of near-duplicates, the first one stays
-    "tweet": "tweets_GroundTruth.txt",
-    "film review": "movieReviewSnippets_GroundTruth.txt",
-    "product review": "amazonReviewSnippets_GroundTruth.txt",
-    "newspaper": "nytEditorialSnippets_GroundTruth.txt",
-}
-_LONGEST = 160  # characters; the longest sentence of a batch sets what the batch costs
-_FEWEST = 3  # words
 _CLEAR = 0.5  # a rating nearer to zero than this is neither negative nor positive
-_ALIKE = 0.6  # share of common words from which two sentences are near-duplicates
 _LONG = 16  # words; about the median
 _FIRST_PERSON = {"i", "i'm", "i've", "i'd", "i'll", "me", "my", "we", "us", "our"}
-_PLACEHOLDERS = {"anonymous", "http", "url_removed"}  # of the tweets
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """One rated sentence.
-
-    Attributes:
-        source: a key of the four sources ("tweet", "film review", ...).
-        rating: mean of the human ratings, -4 to 4.
-        text: as written, HTML entities resolved, blanks single.
-    """
-
-    source: str
-    rating: float
-    text: str
 
 
 @dataclass(frozen=True)
@@ -108,7 +72,7 @@ def _is_long(sentence: Sentence) -> bool:
 
 
 def _is_first_person(sentence: Sentence) -> bool:
-    return not _FIRST_PERSON.isdisjoint(_words(sentence.text))
+    return not _FIRST_PERSON.isdisjoint(words_of(sentence.text))
 
 
 _SENTIMENT, _NO_YES = ("negative", "positive"), ("no", "yes")
@@ -210,77 +174,3 @@ def _write(task: DemoTask, test: list[str], train: list[str]) -> None:
     write_text(task.train, "".join(train))
     if task.test:
         write_text(task.test, "".join(test))
-
-
-def read_sentences(sdist: Path) -> list[Sentence]:
-    """The usable sentences of all four sources: short, of three words or more, all different.
-
-    Of near-duplicates (the authors' own variants of a tweet, say, that differ in capitals and
-    one word) the first stays, the tweets being the first source.
-
-    Raises:
-        InputError: ``sdist`` is not the archive that was expected.
-    """
-    try:
-        with tarfile.open(sdist) as outer, tarfile.open(fileobj=_member(outer, _ARCHIVE)) as inner:
-            found = [s for source, name in _FILES.items() for s in _parse(inner, source, name)]
-    except (tarfile.TarError, KeyError, ValueError, OSError, EOFError) as error:
-        expected = f"the sdist of vaderSentiment {SENTENCES_SDIST.version}"
-        raise InputError(
-            Problem("cannot read the sentences", str(sdist), str(error), expected)
-        ) from error
-    return _distinct(s for s in found if len(s.text) <= _LONGEST and len(_words(s.text)) >= _FEWEST)
-
-
-def _member(archive: tarfile.TarFile, ending: str) -> IO[bytes]:
-    """The file whose path ends so; the folders above it are named after versions."""
-    for name in archive.getnames():
-        stream = archive.extractfile(name) if name.endswith(f"/{ending}") else None
-        if stream is not None:
-            return stream
-    raise KeyError(f"no {ending} in the archive")
-
-
-def _parse(archive: tarfile.TarFile, source: str, name: str) -> Iterator[Sentence]:
-    """Sentences of one file: lines of id, mean rating and text, between tabs."""
-    for line in _decoded(_member(archive, name).read()).split("\n"):
-        if line.strip():
-            _, rating, text = line.split("\t", 2)
-            yield Sentence(source, float(rating), " ".join(html.unescape(text).split()))
-
-
-def _decoded(content: bytes) -> str:
-    """UTF-8, with a byte-order mark or not, or else Latin-1, which takes any byte."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in re.findall(r"[\w']+", text.lower()) if word not in _PLACEHOLDERS]
-
-
-def _distinct(sentences: Iterable[Sentence]) -> list[Sentence]:
-    """``sentences`` without near-duplicates of earlier ones (Jaccard similarity of the words).
-
-    Two sets that are alike share one of their rarest words, so only those are looked up
-    (prefix filtering; Bayardo et al., "Scaling Up All Pairs Similarity Search", WWW 2007).
-    """
-    words = {sentence: frozenset(_words(sentence.text)) for sentence in sentences}
-    frequency = Counter(word for bag in words.values() for word in bag)
-    index: dict[str, list[frozenset[str]]] = defaultdict(list)
-    kept = []
-    for sentence, bag in words.items():
-        rarest = sorted(bag, key=lambda word: (frequency[word], word))
-        prefix = rarest[: len(bag) - math.ceil(_ALIKE * len(bag)) + 1]
-        if any(_alike(bag, other) for word in prefix for other in index[word]):
-            continue
-        kept.append(sentence)
-        for word in prefix:
-            index[word].append(bag)
-    return kept
-
-
-def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
-    return len(one & other) >= _ALIKE * len(one | other)

@@ -1,0 +1,62 @@
+"""What a comparison folder is for: noted at its start, so that another one is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mashup.compare.arms import Arm
+from mashup.errors import InputError, Problem
+from mashup.files import digest_of, read_json, to_json, write_text
+from mashup.model import Base
+from mashup.score import Scores
+from mashup.select import Selection
+from mashup.settings import TrainSettings
+from mashup.task import Task
+
+ABOUT = "comparison.json"
+
+
+def describe(
+    base: Base,
+    task: Task,
+    scores: Scores,
+    selection: Selection,
+    settings: TrainSettings,
+) -> dict[str, Any]:
+    """Base, task, sample, choice and settings of a comparison, JSON-able."""
+    return {
+        "base": {"name": base.name, "digest": base.digest, "dtype": str(base.dtype)},
+        "task": {"name": task.name, "digest": task.digest},
+        "splits": {"train": len(task.train), "dev": len(task.dev), "test": len(task.test)},
+        "sample": {"digest": scores.sample_digest, "examples": scores.examples},
+        "sentence": selection.sentence,
+        "left_out": [problem.to_json() for problem in scores.left_out],
+        "unchanged": [checkpoint.name for checkpoint in scores.unchanged],
+        "dropped": task.dropped,
+        "criterion": scores.criterion,
+        "chosen": [score.digest for score in selection.chosen],
+        "settings": settings.model_dump(),
+    }
+
+
+def planned_arm(arm: Arm, seed: int) -> dict[str, Any]:
+    """What an arm starts from, for the report."""
+    parents = [parent.name for parent in arm.parents]
+    return {"arm": arm.name, "seed": seed, "parents": parents, "note": arm.note}
+
+
+def begin(output: Path, about: dict[str, Any]) -> None:
+    """Note what the folder is for.
+
+    Raises:
+        InputError: it is for another comparison.
+    """
+    path = output / ABOUT
+    known = read_json(path) if path.exists() else about
+    if digest_of(known | {"rank": 0}) != digest_of(about | {"rank": 0}):
+        fix = "choose another --output, or give the settings of that comparison"
+        found = "a comparison with other settings, data, checkpoints or seeds"
+        raise InputError(Problem("output exists already", str(output), found, "this one", fix))
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(path, to_json(known))
