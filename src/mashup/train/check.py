@@ -21,9 +21,10 @@ from mashup.score.evaluate import evaluate_showing
 from mashup.settings import TrainSettings
 from mashup.train.adapter import attach, detach
 
-#: Largest accepted difference in nats per answer token, between the delta as scoring puts it on
-#: and the LoRA that will be trained. Both are the same function; they round differently.
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.02}
+#: Largest accepted difference between the loss of the delta as scoring puts it on and that of
+#: the LoRA that will be trained, in nats per answer token for losses up to 1 and as a share of
+#: larger ones. Both are the same function; they round differently. Seen in bfloat16: 0.0034.
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.02, torch.float16: 0.01}
 
 
 def check_start(
@@ -52,7 +53,7 @@ def check_start(
         started = evaluate_showing(model, batches, progress, "start check, as trained")
     finally:
         detach(model)
-    if abs(scored.loss - started.loss) > TOLERANCE.get(base.dtype, 0.05):
+    if abs(scored.loss - started.loss) > TOLERANCE[base.dtype] * max(1.0, scored.loss):
         found = f"loss {started.loss:.4f} at step 0"
         expected = f"{scored.loss:.4f}, as the score measures it"
         fix = "the adapter was not applied as a whole; report this with the init's mashup.json"
