@@ -66,7 +66,15 @@ class InputError(MashupError, ValueError):
 
 
 class DivergedError(InputError):
-    """A training run whose loss is no longer a number; nothing was kept of it."""
+    """A training run whose loss is no longer a number; nothing was kept of it.
+
+    Attributes:
+        seconds: spent on its training steps.
+    """
+
+    def __init__(self, *problems: Problem, seconds: float = 0.0) -> None:
+        super().__init__(*problems)
+        self.seconds = seconds
 
 
 class OutputError(MashupError, OSError):

@@ -6,8 +6,9 @@ import pytest
 
 from helpers import prompt_rows, refused, write_jsonl
 from lora import save_lora
-from mashup import TrainSettings, compare, load_base, load_task, train
+from mashup import TrainSettings, UsageError, compare, load_base, load_task, merge, scan, train
 from mashup.compare import bench, read_records
+from mashup.compare.leakage import leaking
 
 SETTINGS = TrainSettings(max_steps=6, batch_size=8, learning_rate=1e-2, evaluations=2)
 
@@ -144,6 +145,34 @@ def test_a_donor_that_saw_the_test_rows_is_left_out(base, library, task, tmp_pat
     train(base, leaky, output=tmp_path / "lib/leaky", settings=SETTINGS)
     with refused("trained on the held-out rows", where="leaky"):
         compare(tmp_path / "lib", base, task, output=tmp_path / "c", settings=SETTINGS)
+    assert not (tmp_path / "c").exists()
+
+
+def test_what_a_donor_was_started_or_merged_from_has_been_seen_too(base, task, tmp_path):
+    rows = write_jsonl(tmp_path / "leak.jsonl", prompt_rows(90))
+    leaky = train(base, load_task(rows, seed=7), output=tmp_path / "leaky", settings=SETTINGS)
+    merged = merge([leaky.path], output=tmp_path / "lib/merged", base=base)
+    fresh = load_task(write_jsonl(tmp_path / "d.jsonl", [
+        row | {"prompt": f"{row['prompt']} ?"} for row in prompt_rows(90)
+    ]))  # fmt: skip
+    train(base, fresh, output=tmp_path / "lib/went-on", init=merged, settings=SETTINGS)
+    found = leaking(scan(tmp_path / "lib").checkpoints, task)
+    assert {path.rsplit("/", 1)[-1] for path in found} == {"merged", "went-on"}
+
+
+@pytest.mark.parametrize(
+    "values", [{"budgets": (-1.0,)}, {"seeds": (1, 1)}, {"learning_rates": (0.0,)}]
+)
+def test_values_that_cannot_be_are_refused(base, library, task, tmp_path, values):
+    with pytest.raises(UsageError, match="bad setting"):
+        compare(library, base, task, output=tmp_path / "c", **values)
+
+
+def test_rows_that_cannot_be_used_leave_no_folder(base, library, tmp_path):
+    rows = [*prompt_rows(90), {"prompt": "long " * 300, "completion": "x"}]
+    task = load_task(write_jsonl(tmp_path / "d.jsonl", rows))
+    with refused("cannot use row"):
+        compare(library, base, task, output=tmp_path / "c", settings=SETTINGS)
     assert not (tmp_path / "c").exists()
 
 

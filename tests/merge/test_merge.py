@@ -130,6 +130,19 @@ def test_impossible_weights_are_refused(tmp_path, weights):
         merge(folders, output=tmp_path / "m", weights=weights)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [{"use_rslora": True}, {"rank_pattern": {"v_proj": 2}, "alpha_pattern": {"down_proj": 40}}],
+)
+def test_factor_average_of_one_gives_back_its_logits_whatever_its_scales(
+    tiny_base, tmp_path, config
+):
+    folder = save_lora(tiny_base, tmp_path / "a", **config)
+    init = merge([folder], output=tmp_path / "m", weights=[1.0], method="factor_average")
+    found, expected = (peft_logits(tiny_base, p, some_ids()) for p in (init.path, folder))
+    assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_factor_average_is_the_average_of_a_and_of_b(tiny_base, tmp_path):
     one, two = (save_lora(tiny_base, tmp_path / n, seed=s) for n, s in (("a", 1), ("b", 2)))
     init = merge([one, two], output=tmp_path / "m", method="factor_average")

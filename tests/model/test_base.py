@@ -25,6 +25,17 @@ def test_two_models_of_one_shape_have_different_digests(tiny_base, tmp_path, tok
     assert load_base(tiny_base).digest != load_base(other).digest
 
 
+def test_a_changed_setting_changes_the_digest_and_a_changed_path_does_not(tiny_base, tmp_path):
+    import shutil
+
+    before = load_base(tiny_base).digest
+    shutil.copytree(tiny_base, tmp_path / "copy")
+    assert load_base(tmp_path / "copy").digest == before
+    path = tmp_path / "copy/config.json"
+    path.write_text(path.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-03'))
+    assert load_base(tmp_path / "copy").digest != before
+
+
 def test_one_changed_weight_changes_the_digest(tiny_base):
     from mashup.model.base import weights_digest
 

@@ -73,13 +73,8 @@ def _result(folder: Path, name: str, plan: Plan, seed: int, budget: float) -> Ar
     write_json(path / "test.json", values)
     overhead = {"score": plan.score, "merge": plan.merge, "search": plan.search}
     arm = Arm(name, trained=plan.trained)  # type: ignore[arg-type]
-    return ArmResult(
-        arm,
-        seed,
-        budget,
-        Run(path, {"config": {"settings": {"learning_rate": 5e-4}}}, curve),
-        overhead,
-    )
+    record = {"config": {"settings": {"learning_rate": 5e-4}}, "trainable_parameters": 1000}
+    return ArmResult(arm, seed, budget, Run(path, record, curve), overhead)
 
 
 def _scores(checkpoints: Sequence[tuple[str, float, float]]) -> list[dict[str, Any]]:

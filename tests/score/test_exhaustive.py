@@ -160,6 +160,17 @@ def test_nan_weights_are_refused_or_skipped(base, task, library, tiny_base):
     assert len(score(library, base, task, samples=10, skip_bad=True).ranking) == 3
 
 
+def test_an_adapter_that_overflows_is_left_out_and_does_not_disturb_the_ranking(
+    base, task, library, tiny_base
+):
+    save_lora(tiny_base, library / "huge", size=1e25)
+    scores = score(library, base, task, samples=10)
+    assert [p.what for p in scores.left_out] == ["loss is not finite"]
+    losses = [s.loss for s in scores.ranking]
+    assert len(losses) == 3
+    assert losses == sorted(losses)
+
+
 def test_a_library_of_another_base_alone_is_refused(base, task, tmp_path):
     write_adapter(tmp_path / "lib/a", base="owner/other")
     with refused("adapter of another base", found="owner/other"):

@@ -69,3 +69,21 @@ def test_rows_are_duplicates_when_all_before_the_answer_is_the_same_but_for_whit
     assert Example.of("Is it", "yes").prompt_key != key
     longer = Example((Message("system", ""), *ASKED.messages))
     assert longer.prompt_key != key
+
+
+def test_shots_in_the_prompt_are_not_learnt_and_stand_in_its_key():
+    shots = [("user", "2+2?"), ("assistant", "four"), ("user", "3+3?")]
+    prompt = [{"role": role, "content": text} for role, text in shots]
+    answer = [{"role": "assistant", "content": "six"}]
+    asked = from_row({"prompt": prompt, "completion": answer})
+    assert asked.first_answer == 3
+    other = from_row(
+        {"prompt": [*prompt[:2], {"role": "user", "content": "4?"}], "completion": answer}
+    )
+    assert other.prompt_key != asked.prompt_key
+
+
+def test_one_conversation_cut_at_several_turns_is_kin():
+    turns = [("user", "Hi"), ("assistant", "Yes?"), ("user", "Is it?"), ("assistant", "yes")]
+    assert from_row(messages(*turns)).prompt_key == from_row(messages(*turns[:2])).prompt_key
+    assert from_row(messages(*turns)).first_answer == 1

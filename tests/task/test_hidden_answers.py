@@ -35,3 +35,19 @@ def test_asking_for_more_rows_than_a_given_split_has_is_refused(tmp_path):
     write_jsonl(tmp_path / "test.jsonl", rows(20, "B", 100))
     with refused("too few rows for the splits", where="test"):
         load_task(tmp_path, test_rows=21)
+
+
+def test_a_test_file_that_was_given_is_never_replaced(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", rows(60, "A"))
+    write_jsonl(tmp_path / "validation.jsonl", rows(20, "B", 100))
+    given = write_jsonl(tmp_path / "mine.jsonl", rows(20, "", 200))
+    with refused("bad row", where="test), row 1"):
+        load_task(tmp_path, test=given)
+
+
+def test_other_faults_of_a_test_split_are_told(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", rows(60, "A"))
+    write_jsonl(tmp_path / "validation.jsonl", rows(20, "B", 100))
+    write_jsonl(tmp_path / "test.jsonl", [{"question": "?"}] * 20)
+    with refused("bad row", found="no column"):
+        load_task(tmp_path)

@@ -161,3 +161,14 @@ def test_special_tokens_are_not_added_twice():
     tokens = one(tokenizer, Example.of("Is it?", "yes"))
     assert tokens.ids[0] == start
     assert end not in tokens.ids
+
+
+def test_shots_in_the_prompt_are_not_answers(tokenizer):
+    from mashup.task.example import from_row
+
+    shots = [("user", "2+2?"), ("assistant", "four"), ("user", "3+3?")]
+    prompt = [{"role": role, "content": text} for role, text in shots]
+    example = from_row({"prompt": prompt, "completion": [{"role": "assistant", "content": "six"}]})
+    (tokens,) = tokenize(tokenizer, [example], max_length=200)
+    answer = [i for i, learnt in zip(tokens.ids, tokens.answer, strict=True) if learnt]
+    assert tokenizer.decode(answer) == "six<|im_end|>"

@@ -243,7 +243,7 @@ def test_an_init_that_was_measured_on_other_weights_is_refused(base, task, tiny_
     init = save_lora(tiny_base, tmp_path / "init", size=0.1)
     sample = {"base_dtype": "torch.float32", "base_digest": "0" * 64}
     (init / "mashup.json").write_text(json.dumps({"kind": "init", "sample": sample}))
-    with refused("init was made for other weights", where=str(init)):
+    with refused("made on other base weights", where=str(init)):
         train(base, task, output=tmp_path / "run", init=init, settings=SMALL)
 
 
@@ -256,6 +256,36 @@ def test_a_resume_point_that_a_kill_cut_short_is_passed_over(done, base, task, t
     resumed = train(base, task, output=output, settings=SMALL)
     for name, tensor in weights(done).items():
         assert_close(weights(resumed)[name], tensor, rtol=1e-5, atol=1e-7)
+
+
+def test_a_run_stopped_in_its_last_evaluation_trains_no_step_more(
+    base, task, tmp_path, monkeypatch
+):
+    """Its last epoch is incomplete: the Trainer alone would go on with it."""
+    from mashup.train.curve import CurveCallback
+
+    settings = SMALL.model_copy(update={"scheduler": "constant", "warmup": 0.0, "max_steps": 4})
+    whole = train(base, task, output=tmp_path / "whole", settings=settings)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CurveCallback, "finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(base, task, output=tmp_path / "run", settings=settings)
+    resumed = train(base, task, output=tmp_path / "run", settings=settings)
+    assert resumed.last.tokens == whole.last.tokens
+    assert [p.step for p in resumed.curve] == [p.step for p in whole.curve]
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], tensor)
+
+
+def test_another_template_is_another_run(done, tiny_base, task):
+    other = load_base(tiny_base, dtype="float32")
+    other.tokenizer.chat_template = "S" + other.tokenizer.chat_template
+    with refused("output exists already", found="tokens"):
+        train(other, task, output=done.path, settings=SMALL)
 
 
 @pytest.mark.parametrize("names", ["q_proj,v_proj", "q_proj", r".*layers\.0\..*q_proj"])

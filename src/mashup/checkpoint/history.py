@@ -15,6 +15,7 @@ from mashup.errors import InputError
 from mashup.files import read_json
 
 MANIFEST = "mashup.json"
+PROMPTS = "train_prompts.txt"
 TRAINER_STATE = "trainer_state.json"
 RESULTS = "all_results.json"
 _HUGE = 1e300
@@ -75,3 +76,9 @@ def _optional(path: Path) -> dict[str, Any]:
     except InputError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def read_prompts(folder: Path) -> frozenset[str]:
+    """Short keys of the prompts that a checkpoint was trained on, as our own folders list them."""
+    path = folder / PROMPTS
+    return frozenset(path.read_text().split()) if path.exists() else frozenset()

@@ -54,9 +54,16 @@ def begin(output: Path, about: dict[str, Any]) -> None:
     """
     path = output / ABOUT
     known = read_json(path) if path.exists() else about
-    if digest_of(known | {"rank": 0}) != digest_of(about | {"rank": 0}):
+    if _identity(known) != _identity(about):
         fix = "choose another --output, or give the settings of that comparison"
         found = "a comparison with other settings, data, checkpoints or seeds"
         raise InputError(Problem("output exists already", str(output), found, "this one", fix))
     output.mkdir(parents=True, exist_ok=True)
     write_text(path, to_json(known))
+
+
+def _identity(about: dict[str, Any]) -> str:
+    """Digest of what decides the results; names and what was left out may be told otherwise."""
+    told = ("base", "sentence", "left_out", "unchanged", "dropped", "rank")
+    kept = {key: value for key, value in about.items() if key not in told}
+    return digest_of(kept, about["base"]["digest"])

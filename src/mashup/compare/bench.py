@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mashup.checkpoint.adapter import CONFIG
 from mashup.compare.arms import Arm
 from mashup.compare.results import ArmResult
-from mashup.errors import DivergedError, Problem
-from mashup.files import digest_of
+from mashup.errors import DivergedError
+from mashup.files import digest_of, read_json
 from mashup.merge import Init
 from mashup.merge.manifest import MANIFEST
 from mashup.model import Base
@@ -37,55 +38,60 @@ class Bench:
     progress: Progress
     rank: int = 0
 
-    def of_rank(self, mashup: Arm, scores: Scores) -> Bench:
-        """The same bench, with the rank that the mashup arm trains for every arm.
+    def sized(self, mashup: Arm, scores: Scores) -> Bench:
+        """The same bench, with modules and rank of the mashup arm for scratch and controls.
 
-        Scratch and the controls get as many trainable parameters as mashup has, so that no
-        difference is one of size. Smaller merges are padded with directions where B = 0.
+        So that no difference is one of size: scratch trains what the merge trains, and smaller
+        merges are padded with directions where B = 0. Larger ones stay exact and larger.
         """
-        init = self._init(mashup, scores)
+        init = self.init_of(mashup, scores)
         if init is None:
-            return self
+            return replace(self, rank=self.settings.lora_r)
         rank = init.manifest["resolved_rank"]
-        alpha = self.settings.lora_alpha / self.settings.lora_r * rank
-        settings = self.settings.model_copy(update={"lora_r": rank, "lora_alpha": alpha})
-        return replace(self, rank=rank, settings=settings)
+        values = {
+            "lora_r": rank,
+            "lora_alpha": self.settings.lora_alpha / self.settings.lora_r * rank,
+            "lora_target_modules": ",".join(read_json(init.path / CONFIG)["target_modules"]),
+        }
+        return replace(self, rank=rank, settings=self.settings.model_copy(update=values))
 
     def run(self, arm: Arm, scores: Scores, seed: int, budgets: Sequence[float]) -> list[ArmResult]:
         """The results of one arm and seed, one a budget."""
-        init = self._init(arm, scores)
+        init = self.init_of(arm, scores)
         overhead = self._overhead(arm, scores, init)
         ladder = {1.0, *budgets} if arm.name in ("scratch", "mashup") else {1.0}
         results = []
         for budget in sorted(ladder, reverse=True):
-            runs = self._search(arm, init, seed, budget)
+            runs, lost = self._search(arm, init, seed, budget)
             best = min(runs, key=lambda run: run.last.dev_loss)
-            search = sum(run.record["train_seconds"] for run in runs if run is not best)
+            search = lost + sum(_seconds(run) for run in runs if run is not best)
             costs = overhead | {"search": search if arm.trained else 0.0}
-            if check := best.record["start_check"]:
-                costs["merge"] += check["seconds"]
+            costs["merge"] += _check_seconds(best)
             results.append(ArmResult(arm, seed, budget, best, costs))
         return results
 
-    def _search(self, arm: Arm, init: Init | None, seed: int, budget: float) -> list[Run]:
-        """One run a learning rate, those that diverged left out."""
+    def _search(
+        self, arm: Arm, init: Init | None, seed: int, budget: float
+    ) -> tuple[list[Run], float]:
+        """One run a learning rate, and the seconds of those that diverged."""
         runs: list[Run] = []
-        diverged: list[Problem] = []
+        diverged: list[DivergedError] = []
         for rate in self.rates:
             try:
                 runs.append(self._train(arm, init, seed, rate, budget))
             except DivergedError as error:
-                diverged += error.problems
+                diverged.append(error)
         if not runs:
-            raise DivergedError(*diverged)
-        return runs
+            raise DivergedError(*(problem for error in diverged for problem in error.problems))
+        return runs, sum(error.seconds for error in diverged)
 
-    def _init(self, arm: Arm, scores: Scores) -> Init | None:
+    def init_of(self, arm: Arm, scores: Scores) -> Init | None:
         """Merged once for each set of parents."""
         if not arm.parents:
             return None
         options = dict(self.merge_options)
-        if self.rank and options.get("method") != "factor_average":
+        exact = sum(score.checkpoint.rank or 0 for score in arm.parents if score.checkpoint)
+        if exact <= self.rank and options.get("method") != "factor_average":
             options["rank"] = self.rank
         key = digest_of([s.digest for s in arm.parents], options)[:8]
         path = self.output / "inits" / f"{'+'.join(_short(s.name) for s in arm.parents)}-{key}"
@@ -118,14 +124,24 @@ class Bench:
         if budget != 1.0:
             full = steps_of(len(self.task.train), self.settings)
             values["max_steps"] = max(1, round(budget * full))
-        settings = self.settings.model_copy(update=values)
+        settings = TrainSettings(**self.settings.model_dump() | values)
         start = init.path.name if init else "scratch"
-        name = f"{start}-seed{seed}-lr{rate:g}" + (f"-budget{budget:g}" if budget != 1 else "")
+        name = f"{start}-seed{seed}-lr{rate!r}" + (f"-budget{budget:g}" if budget != 1 else "")
         self.progress.say(f"{arm.name}: {name}")
         return train(
             self.base, self.task, output=self.output / "runs" / name, init=init, accept_base=True,
             settings=settings, progress=self.progress,
         )  # fmt: skip
+
+
+def _seconds(run: Run) -> float:
+    """What a run that was not taken costs."""
+    return run.record["train_seconds"] + _check_seconds(run)
+
+
+def _check_seconds(run: Run) -> float:
+    check = run.record["start_check"]
+    return check["seconds"] if check else 0.0
 
 
 def _short(name: str) -> str:

@@ -13,7 +13,7 @@ from mashup.compare.bench import Bench
 from mashup.compare.leakage import leaking
 from mashup.compare.records import Record, write_records
 from mashup.compare.results import ArmResult, make_records
-from mashup.errors import InputError, Problem
+from mashup.errors import InputError, Problem, UsageError
 from mashup.files import refuse_existing, to_json, write_text
 from mashup.library import Library, scan
 from mashup.model import Base, load_base
@@ -24,6 +24,7 @@ from mashup.select import Selection, select
 from mashup.settings import ARMS, ArmName, TrainSettings
 from mashup.start import Sample
 from mashup.task import Task, load_task
+from mashup.train.loop import run_tokens
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,15 @@ def compare(
     """
     from mashup.report import write_report
 
-    output, settings = Path(output), settings or TrainSettings()
+    output, settings = Path(output).absolute(), settings or TrainSettings()
+    _check(seeds, budgets, learning_rates)
     task = task if isinstance(task, Task) else load_task(task)
     library = library if isinstance(library, Library) else scan(library)
     if not (output / ABOUT).exists():
         refuse_existing(output)
     clean, leaks = _without_leaks(library, task)
     base = load_base(base) if isinstance(base, str) else base
+    run_tokens(base, task, settings)  # rows that cannot be used are told before any work
     sample = Sample(samples, task.seed, settings.max_length)
     scores = score(
         clean, base, task, samples=samples, seed=task.seed, criterion=criterion,
@@ -122,17 +125,33 @@ def compare(
     write_text(output / "scores.json", to_json(scores.rows()))
     rates = tuple(learning_rates) or (settings.learning_rate,)
     bench = Bench(output, base, task, sample, settings, rates, merge_options or {}, progress)
-    bench = bench.of_rank(make_arms(("mashup",), selection, 0)[1], scores)
+    bench = bench.sized(make_arms(("mashup",), selection, 0)[1], scores)
     write_text(output / ABOUT, to_json(about | {"rank": bench.settings.lora_r}))
+    pairs = [(seed, arm) for seed in seeds for arm in planned[seed]]
+    for _, arm in pairs:
+        bench.init_of(arm, scores)  # all merges first: one that cannot be is told early
     results = []
-    for seed in seeds:
-        for arm in planned[seed]:
-            results += bench.run(arm, scores, seed, budgets)
+    for seed, arm in pairs:
+        results += bench.run(arm, scores, seed, budgets)
     records = make_records(output.name, task.name, results)
     write_records(output / "records.jsonl", records)
     comparison = Comparison(output, selection, tuple(results), records)
     write_report(comparison)
     return comparison
+
+
+def _check(seeds: Sequence[int], budgets: Sequence[float], rates: Sequence[float]) -> None:
+    """Refuse values that cannot be, all at once."""
+    problems = []
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        problems.append(Problem("bad setting", "--seeds", str(list(seeds)), "different, 0 or more"))
+    if not all(0 < budget <= 1 for budget in budgets):
+        found, expected = str(list(budgets)), "shares of the steps, above 0 and at most 1"
+        problems.append(Problem("bad setting", "--budgets", found, expected))
+    if not all(rate > 0 for rate in rates):
+        problems.append(Problem("bad setting", "--learning-rates", str(list(rates)), "above 0"))
+    if problems:
+        raise UsageError(*problems)
 
 
 def _without_leaks(library: Library, task: Task) -> tuple[Library, tuple[Problem, ...]]:

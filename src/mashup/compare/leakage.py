@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mashup.checkpoint import Checkpoint
+from mashup.checkpoint.history import read_prompts
 from mashup.errors import Problem
 from mashup.task import Task
-from mashup.train.loop import PROMPTS
 
 
 def leaking(checkpoints: Iterable[Checkpoint], task: Task) -> dict[str, Problem]:
     """Path to problem of every checkpoint that was trained on dev or test prompts of ``task``.
 
-    Only checkpoints that our own ``train`` made can be told; others have no list of prompts.
+    Only what our own ``train`` and ``merge`` made can be told, with what it was started or
+    merged from; other checkpoints have no list of prompts.
     """
     held = {example.prompt_key[:16] for example in (*task.dev, *task.test)}
     found = {}
     for checkpoint in checkpoints:
-        seen = _prompts(checkpoint)
+        seen = read_prompts(checkpoint.run)
         if seen & held:
             share = len(seen & held) / len(held)
             found[str(checkpoint.path)] = Problem(
@@ -29,8 +30,3 @@ def leaking(checkpoints: Iterable[Checkpoint], task: Task) -> dict[str, Problem]
                 "its gain would be memory; it is left out of the comparison",
             )
     return found
-
-
-def _prompts(checkpoint: Checkpoint) -> frozenset[str]:
-    path = checkpoint.run / PROMPTS
-    return frozenset(path.read_text().split()) if path.exists() else frozenset()

@@ -94,6 +94,7 @@ def _curve_records(experiment: str, task: str, result: ArmResult) -> list[Record
 def _cost_records(experiment: str, task: str, result: ArmResult) -> list[Record]:
     last = result.curve[-1]
     costs = {f"{name}_seconds": value for name, value in result.overhead.items()}
+    costs["trainable_parameters"] = result.run.record["trainable_parameters"]
     costs["learning_rate"] = result.run.record["config"]["settings"]["learning_rate"]
     costs |= {"train_seconds": last.seconds, "total_seconds": last.seconds + result.before}
     return [_record(experiment, task, result, last, name, value) for name, value in costs.items()]

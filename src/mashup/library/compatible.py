@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from mashup.checkpoint import Checkpoint, same_base
+from mashup.checkpoint.history import MANIFEST
 from mashup.errors import InputError, Problem
+from mashup.files import read_json
 
 _ACCEPT = "name the base in adapter_config.json, or pass --accept-base if it is this one"
 
@@ -68,3 +71,20 @@ def _identity(checkpoint: Checkpoint, base: str, accept_base: bool) -> Problem |
     if same:
         return None
     return Problem("adapter of another base", where, checkpoint.base, base, _ACCEPT)
+
+
+def other_weights(folder: Path, digest: str, dtype: str) -> Problem | None:
+    """The problem of a folder of ours that was made on other weights of the same shapes.
+
+    ``mashup.json`` holds the digest of the base that it was trained or measured on; it can be
+    compared when the precision was the same.
+    """
+    path = folder / MANIFEST
+    about = read_json(path) if path.exists() else {}
+    noted = about.get("sample") or about if isinstance(about, dict) else {}
+    known = noted.get("base_digest")
+    if not known or noted.get("base_dtype") != dtype or known == digest:
+        return None
+    found, expected = f"weights {known[:12]}", f"{digest[:12]}, those of the given base"
+    fix = "give the base that it was made on, or pass --accept-base"
+    return Problem("made on other base weights", str(folder), found, expected, fix)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from mashup.checkpoint import read_adapter_config
 from mashup.checkpoint.adapter import adapter_weights
 from mashup.checkpoint.config import CONFIG
-from mashup.files import digest_file, digest_of, read_json
+from mashup.files import digest_file, digest_of
 from mashup.library.index import Index
 
 
@@ -18,8 +20,8 @@ def adapter_digest(folder: Path, index: Index | None = None) -> str:
     kept = index.digest(folder.resolve(), stamp) if index else None
     if kept:
         return kept
-    settings = {k: v for k, v in read_json(config).items() if k != "base_model_name_or_path"}
-    digest = digest_of(digest_file(weights), settings)
+    settings = replace(read_adapter_config(folder), base="", revision=None)
+    digest = digest_of(digest_file(weights), asdict(settings))
     if index:
         index.keep_digest(folder.resolve(), stamp, digest)
     return digest

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from mashup.checkpoint.adapter import CONFIG, WEIGHTS
+from mashup.checkpoint.history import PROMPTS, read_prompts
 from mashup.delta import Delta
 from mashup.files import read_json, to_json, write_text
 from mashup.merge.methods import Merged
@@ -30,6 +31,9 @@ def write_adapter(
     tensors = adapter_tensors(merged.delta)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     write_text(folder / CONFIG, to_json(_config(parents, merged, base)))
+    seen = frozenset().union(*(read_prompts(parent.checkpoint.run) for parent in parents))
+    if seen:
+        write_text(folder / PROMPTS, "\n".join(sorted(seen)) + "\n")
     if loaded is not None:
         loaded.tokenizer.save_pretrained(folder)
     else:
@@ -48,17 +52,17 @@ def adapter_tensors(delta: Delta) -> dict[str, torch.Tensor]:
 def _config(parents: Sequence[Parent], merged: Merged, base: str) -> dict[str, Any]:
     configs = [read_json(parent.checkpoint.path / CONFIG) for parent in parents]
     modules = merged.delta.modules
-    scale = next(iter(modules.values())).scale
-    small = {name: f.rank for name, f in modules.items() if f.rank != merged.rank}
+    alpha = next(iter(modules.values())).scale * merged.rank
+    alphas = {name: f.scale * f.rank for name, f in modules.items()}
     return {
         "peft_type": "LORA",
         "task_type": configs[0].get("task_type") or "CAUSAL_LM",
         "base_model_name_or_path": base,
         "revision": configs[0].get("revision"),
         "r": merged.rank,
-        "lora_alpha": scale * merged.rank,
-        "rank_pattern": small,
-        "alpha_pattern": {name: scale * rank for name, rank in small.items()},
+        "lora_alpha": alpha,
+        "rank_pattern": {n: f.rank for n, f in modules.items() if f.rank != merged.rank},
+        "alpha_pattern": {n: value for n, value in alphas.items() if value != alpha},
         "target_modules": _targets(configs, list(modules)),
         "fan_in_fan_out": merged.delta.fan_in_fan_out,
         "lora_dropout": 0.0,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mashup.errors import InputError, Problem, UsageError
+from mashup.files import digest_of
 from mashup.model.device import parse_dtype, pick_device
 from mashup.model.quiet import quiet_transformers
 
@@ -20,6 +21,8 @@ _SIZES = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "vocab_size", "tie_word_embeddings"),
 )
+#: Settings that say where a model is from and how it was saved, not what it computes.
+_NOT_COMPUTED = {"_name_or_path", "_commit_hash", "transformers_version", "architectures"}
 _NO_CONTEXT = 1_000_000  # tokenizers without a limit say a huge number
 
 
@@ -59,8 +62,10 @@ class Base:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of the names, types and bytes of all weights."""
-        return weights_digest(self.model)
+        """SHA-256 (hex) of the configuration and of the names, types and bytes of all weights."""
+        config = self.model.config.to_dict()
+        kept = {key: value for key, value in config.items() if key not in _NOT_COMPUTED}
+        return digest_of(kept, weights_digest(self.model))
 
     @property
     def pad_id(self) -> int:

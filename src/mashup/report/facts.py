@@ -42,7 +42,7 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "Sample", _sample(about, summary)
     yield "Choice", about.get("sentence", "")
     yield "Merge", _pairs(about.get("merge", {}))
-    yield "Size", _size(about)
+    yield "Size", _size(summary)
     yield "Seeds", f"{numbers.listed(summary.seeds)}. {seed_note(summary).removesuffix('.')}"
     yield "Learning rates", _rates(summary)
     yield "Training", _training(about.get("settings", {}))
@@ -54,9 +54,20 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "Change nothing", _unchanged(about.get("unchanged", []))
 
 
-def _size(about: dict[str, Any]) -> str:
-    rank = about.get("rank")
-    return f"every arm trains a LoRA of rank {rank}, the one that the merge has" if rank else ""
+def _size(summary: Summary) -> str:
+    rank = summary.about.get("rank")
+    if not rank:
+        return ""
+    text = (
+        f"scratch trains the modules and the rank of the merge ({rank}), smaller merges are padded"
+    )
+    sizes = {arm.name: _parameters(arm.runs) for arm in summary.arms}
+    told = [f"{name} {size:,}" for name, size in sizes.items() if size]
+    return f"{text}. Trainable parameters: {', '.join(told)}" if told else text
+
+
+def _parameters(runs: Any) -> int:
+    return max((int(run.values.get("trainable_parameters", 0)) for run in runs), default=0)
 
 
 def _named(thing: dict[str, Any]) -> str:
@@ -101,7 +112,7 @@ def _taken(runs: Any) -> str:
 
 
 def _training(settings: dict[str, Any]) -> str:
-    own = {"learning_rate", "seed", "lora_r"}
+    own = {"learning_rate", "seed", "lora_r", "lora_alpha", "lora_target_modules"}
     return _pairs({k: v for k, v in settings.items() if k not in own and v is not None})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from mashup.checkpoint import Checkpoint, read_adapter_config, read_modules
 from mashup.delta import Delta, read_delta
 from mashup.errors import InputError, Problem
-from mashup.library import Index, Library, adapter_digest, fitting, scan
+from mashup.library import Index, Library, adapter_digest, fitting, other_weights, scan
 from mashup.model import Base, applied, load_base, module_problems
 from mashup.model.apply import OTHER_BASE
 from mashup.progress import SILENT, Advance, Progress
@@ -59,7 +60,7 @@ def score(
     fit = fitting(library.checkpoints, name, accept_base=accept_base, skip_bad=skip_bad)
     task = task if isinstance(task, Task) else load_task(task)
     base = load_base(base) if isinstance(base, str) else base
-    used, others = _check_modules(base, fit.used, skip_bad)
+    used, others = _check_modules(base, fit.used, accept_base, skip_bad)
     tokens = sample_tokens(base, task, samples, seed, max_length)
     with Index(library.root) as index:
         scorer = _Scorer(base, tokens, index, progress)
@@ -86,7 +87,7 @@ def batches_for(base: Base, tokens: Sequence[Tokens]) -> tuple[Batch, ...]:
 
 
 def _check_modules(
-    base: Base, checkpoints: Sequence[Checkpoint], skip_bad: bool
+    base: Base, checkpoints: Sequence[Checkpoint], accept_base: bool, skip_bad: bool
 ) -> tuple[tuple[Checkpoint, ...], tuple[Problem, ...]]:
     """Those whose modules fit ``base``, and the problems of the others.
 
@@ -97,6 +98,10 @@ def _check_modules(
     others: list[Problem] = []
     partial: list[Problem] = []
     for checkpoint in checkpoints:
+        other = other_weights(checkpoint.path, base.digest, str(base.dtype))
+        if other and not accept_base:
+            others.append(other)
+            continue
         modules = read_modules(checkpoint.path, read_adapter_config(checkpoint.path))
         found = module_problems(base.model, tuple(modules.values()), str(checkpoint.path))
         if not found:
@@ -131,6 +136,10 @@ class _Scorer:
         with self.progress.bar("scoring", len(batches) * (len(digests) + 1)) as advance:
             base = self._one(None, "", batches, advance)
             ranking = [self._one(c, d, batches, advance) for c, d in digests.items()]
+        if not math.isfinite(base.loss):
+            raise InputError(_not_finite(base))
+        diverged = tuple(_not_finite(score) for score in ranking if not math.isfinite(score.loss))
+        ranking = [score for score in ranking if math.isfinite(score.loss)]
         ranking.sort(key=lambda s: (s.value(criterion), s.loss, s.digest))
         return Scores(
             base,
@@ -141,7 +150,7 @@ class _Scorer:
             str(self.base.dtype),
             self._sample,
             tuple(unchanged),
-            tuple(bad),
+            (*bad, *diverged),
             full_seconds=sum(s.seconds for s in (base, *ranking)),
         )
 
@@ -196,3 +205,9 @@ class _Scorer:
         key = store.score_key(self.base, digest, self._sample)
         self.index.keep_score(key, store.dump(result, seconds))
         return Score(checkpoint, result, digest, seconds)
+
+
+def _not_finite(score: Score) -> Problem:
+    where = str(score.checkpoint.path) if score.checkpoint else "base model"
+    found, fix = f"loss {score.loss}", "leave it out, or give --dtype float32"
+    return Problem("loss is not finite", where, found, "a number", fix)

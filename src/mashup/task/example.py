@@ -19,20 +19,37 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Example:
-    """Messages, the last of them from the assistant."""
+    """Messages, the last of them from the assistant.
+
+    Attributes:
+        messages: the turns in order.
+        prompt_turns: how many of them are the prompt, as the shots of a few-shot prompt are;
+            None for all before the first assistant turn that answers something.
+    """
 
     messages: tuple[Message, ...]
+    prompt_turns: int | None = None
 
     @classmethod
     def of(cls, prompt: str, completion: str) -> Example:
         return cls((Message("user", prompt), Message("assistant", completion)))
 
     @property
+    def first_answer(self) -> int:
+        """Index of the first assistant turn that is learnt; an opening turn answers nothing."""
+        if self.prompt_turns is not None:
+            return self.prompt_turns
+        replies = (i for i, turn in enumerate(self.messages) if i and turn.role == "assistant")
+        return next(replies, len(self.messages) - 1)
+
+    @property
     def prompt_key(self) -> str:
-        """Digest of everything before the last answer: rows that share it are duplicates."""
-        parts = "\x1e".join(
-            f"{role}\x1f{' '.join(text.split())}" for role, text in self.messages[:-1]
-        )
+        """Digest of all before the first answer that is learnt: rows that share it are kin.
+
+        Kin fall into one split: duplicates, and the same conversation cut at several turns.
+        """
+        asked = self.messages[: self.first_answer]
+        parts = "\x1e".join(f"{role}\x1f{' '.join(text.split())}" for role, text in asked)
         return hashlib.sha256(parts.encode()).hexdigest()
 
 
@@ -56,7 +73,8 @@ def from_row(row: Mapping[str, Any]) -> Example:
     prompt, completion = row["prompt"], row["completion"]
     if isinstance(prompt, str) and isinstance(completion, str):
         return _checked(Example.of(prompt, completion).messages)
-    return _checked(_as_messages(prompt, "user") + _as_messages(completion, "assistant"))
+    asked, answered = _as_messages(prompt, "user"), _as_messages(completion, "assistant")
+    return _checked(asked + answered, len(asked) if len(asked) > 1 else None)
 
 
 def _as_messages(value: Any, role: str) -> tuple[Message, ...]:
@@ -72,7 +90,7 @@ def _messages(value: Any) -> tuple[Message, ...]:
         raise RowError("a message without role and content") from error
 
 
-def _checked(messages: tuple[Message, ...]) -> Example:
+def _checked(messages: tuple[Message, ...], prompt_turns: int | None = None) -> Example:
     for role, content in messages:
         if role not in ROLES:
             raise RowError(f"unknown role {role!r}; expected {', '.join(ROLES)}")
@@ -82,4 +100,4 @@ def _checked(messages: tuple[Message, ...]) -> Example:
         raise RowError("empty completion")
     if len(messages) == 1 or not any(m.content.strip() for m in messages[:-1]):
         raise RowError("empty prompt")
-    return Example(messages)
+    return Example(messages, prompt_turns)

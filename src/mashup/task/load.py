@@ -10,7 +10,7 @@ from mashup.errors import InputError, Problem
 from mashup.files import digest_of
 from mashup.task.example import Example, RowError, from_row
 from mashup.task.formats import SUFFIXES, Row
-from mashup.task.records import Record, known_records, record_for
+from mashup.task.records import NO_ANSWER, Record, known_records, record_for
 from mashup.task.rows import Rows, read_rows
 from mashup.task.split import Splits, SplitSizes, shuffled, split
 
@@ -40,7 +40,8 @@ class Task:
     @property
     def digest(self) -> str:
         """Digest of all examples and their splits."""
-        return digest_of([[e.messages for e in part] for part in (self.train, self.dev, self.test)])
+        parts = (self.train, self.dev, self.test)
+        return digest_of([[(e.messages, e.first_answer) for e in part] for part in parts])
 
     def sample(self, count: int = 256, seed: int = 42) -> tuple[Example, ...]:
         """``count`` of the training examples, drawn with ``seed``; all when there are fewer."""
@@ -79,7 +80,7 @@ def load_task(
     problems: list[Problem] = []
     train = _examples(rows.train, chosen, f"{where} (train)", problems)
     dev = _examples(rows.dev, chosen, f"{where} (dev)", problems)
-    dev, tests = _labelled(rows, chosen, where, problems, dev)
+    dev, tests = _labelled(rows, chosen, where, problems, dev, given=test is not None)
     if problems:
         raise InputError(*_shortened(problems))
     sizes = SplitSizes(train_rows, dev_rows, test_rows)
@@ -90,16 +91,24 @@ def load_task(
 
 
 def _labelled(
-    rows: Rows, record: Record | None, where: str, problems: list[Problem], dev: list[Example]
+    rows: Rows,
+    record: Record | None,
+    where: str,
+    problems: list[Problem],
+    dev: list[Example],
+    *,
+    given: bool,
 ) -> tuple[list[Example], list[Example]]:
     """Dev and test; the dev rows are the test where no test row has an answer.
 
     Benchmarks that keep their test answers to themselves (CommonsenseQA, HellaSwag, PIQA,
-    WinoGrande) are tested on their validation rows, as papers do.
+    WinoGrande) are tested on their validation rows, as papers do. A test file that the user
+    gave is never replaced, nor one with any other fault.
     """
     hidden: list[Problem] = []
     tests = _examples(rows.test, record, f"{where} (test)", hidden)
-    if dev and rows.test and not tests:
+    unanswered = all(NO_ANSWER in problem.found for problem in hidden)
+    if dev and rows.test and not tests and unanswered and not given:
         return [], dev
     problems += hidden
     return dev, tests

@@ -20,6 +20,8 @@ from mashup.task.example import Example, RowError
 
 _Made = TypeVar("_Made")
 
+NO_ANSWER = "is none of"  # how a row whose answer is no label, or hidden, is told
+
 
 @dataclass(frozen=True)
 class Record:
@@ -59,7 +61,7 @@ class Record:
             raise RowError(f"{len(options)} options for {len(labels)} labels")
         answer = _value(self.answer, row, str)
         if answer not in labels:
-            raise RowError(f"answer {answer!r} is none of {', '.join(labels)}")
+            raise RowError(f"answer {answer!r} {NO_ANSWER} {', '.join(labels)}")
         kind = "number" if labels[0].isdigit() else "letter"
         lines = [self.instruction, "", _text(self.question, row), ""]
         lines += [f"{label}. {option}" for label, option in zip(labels, options, strict=True)]

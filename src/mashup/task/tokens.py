@@ -4,7 +4,7 @@ With a chat template: the model's own, and an answer is the assistant's text and
 end-of-turn token after it, but not the white space that a template puts behind that.
 Without one, the documented default: prompt, one space (none where either side has white
 space), completion, end-of-sequence token; longer conversations become ``User: ...`` and
-``Assistant: ...`` lines.
+``Assistant: ...`` lines, of which the last answer is learnt.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def tokenize(
     made, problems = [], []
     for number, example in enumerate(examples, 1):
         try:
-            tokens = render(tokenizer, example.messages)
+            tokens = render(tokenizer, example)
             if len(tokens.ids) > max_length:
                 fix = "shorten the row or raise --max-length (at most the model's context)"
                 raise TokenError(f"{len(tokens.ids)} tokens, longer than {max_length}", fix)
@@ -72,13 +72,13 @@ def tokenize(
     return tuple(made)
 
 
-def _chat(tokenizer: Any, messages: Sequence[Message]) -> Tokens:
-    turns = [{"role": role, "content": content} for role, content in messages]
+def _chat(tokenizer: Any, example: Example) -> Tokens:
+    turns = [{"role": role, "content": content} for role, content in example.messages]
     whole = _apply(tokenizer, turns, prompt=False).rstrip()
     ids = _encode(tokenizer, whole)
     answer = [False] * len(ids)
     for index, turn in enumerate(turns):
-        if turn["role"] == "assistant" and index > 0:  # an opening turn answers nothing
+        if turn["role"] == "assistant" and index >= example.first_answer:
             start = _prefix(tokenizer, ids, whole, _apply(tokenizer, turns[:index], prompt=True))
             until = _apply(tokenizer, turns[: index + 1], prompt=False).rstrip()
             stop = _prefix(tokenizer, ids, whole, until)
@@ -117,8 +117,8 @@ def _no_prefix() -> TokenError:
     return TokenError("the prompt is not a token prefix of prompt and answer", fix)
 
 
-def _plain(tokenizer: Any, messages: Sequence[Message]) -> Tokens:
-    prompt, completion = plain_text(messages)
+def _plain(tokenizer: Any, example: Example) -> Tokens:
+    prompt, completion = plain_text(example.messages)
     head = _open_ended(tokenizer, tokenizer(prompt)["input_ids"])
     ids = _open_ended(tokenizer, tokenizer(prompt + completion)["input_ids"])
     start = _head_length(head, ids)

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from mashup.checkpoint import read_adapter_config, read_modules, same_base
-from mashup.checkpoint.history import MANIFEST
 from mashup.delta import read_delta
 from mashup.errors import InputError, Problem, raise_all
-from mashup.files import read_json
+from mashup.library import other_weights
 from mashup.model import Base, applied, module_problems
 from mashup.progress import SILENT, Progress
 from mashup.score.batches import Batch
@@ -71,13 +70,5 @@ def _base_problems(base: Base, init: Path, name: str, accept_base: bool) -> list
             "give its base, or pass --accept-base if it is this one",
         )
         return [Problem("adapter of another base", where, found, base.name, fix)]
-    path = init / MANIFEST
-    sample = read_json(path).get("sample") if path.exists() else None
-    if sample and sample.get("base_dtype") == str(base.dtype) and not accept_base:
-        digest = sample["base_digest"]
-        if digest != base.digest:
-            found = f"weights {digest[:12]}"
-            expected = f"{base.digest[:12]}, those of {base.name}"
-            fix = "make the init again for this base"
-            return [Problem("init was made for other weights", where, found, expected, fix)]
-    return []
+    other = None if accept_base else other_weights(init, base.digest, str(base.dtype))
+    return [other] if other else []

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from mashup.checkpoint.history import step_of
 from mashup.files import write_text
 from mashup.progress import SILENT, Progress
 from mashup.score.batches import Batch
@@ -87,10 +88,15 @@ class CurveCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """On resuming, forget what came after the step that training goes on from."""
         if state.global_step:
-            clock = Path(args.output_dir) / f"checkpoint-{state.global_step}" / CLOCK
-            self.seconds = float(clock.read_text())
-            points = [point for point in read_curve(self._path) if point.step <= state.global_step]
-            write_text(self._path, "".join(json.dumps(asdict(point)) + "\n" for point in points))
+            self.resume(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    def resume(self, point: Path) -> None:
+        """Go on from a resume point: its clock, and no points of the curve after it."""
+        self.seconds = float((point / CLOCK).read_text())
+        last = step_of(point) or 0
+        kept = [one for one in read_curve(self._path) if one.step <= last]
+        kept = [one for one in kept if one.step < last or one.step in self._steps]
+        write_text(self._path, "".join(json.dumps(asdict(one)) + "\n" for one in kept))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._begin = time.perf_counter()

@@ -7,21 +7,24 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
 from transformers import PrinterCallback, TrainerCallback
 
-from mashup.checkpoint.history import MANIFEST
+from mashup.checkpoint.adapter import WEIGHTS
+from mashup.checkpoint.history import MANIFEST, PROMPTS, TRAINER_STATE, read_prompts, step_of
 from mashup.errors import DivergedError, Problem
-from mashup.files import to_json, write_text
+from mashup.files import digest_of, read_json, to_json, write_text
 from mashup.merge.manifest import versions
 from mashup.model import Base
 from mashup.model.quiet import quiet_transformers
 from mashup.progress import Advance, Progress
 from mashup.score.evaluate import Evaluation
 from mashup.score.exhaustive import batches_for
+from mashup.score.store import sample_digest
 from mashup.settings import TrainSettings
 from mashup.task import Task, Tokens, tokenize
 from mashup.train.adapter import attach, detach
@@ -30,12 +33,41 @@ from mashup.train.curve import CLOCK, CurveCallback, Held, read_curve
 from mashup.train.trainer import AnswerTrainer, Collator, arguments, steps_of
 
 RESUME = ".resume"
-PROMPTS = "train_prompts.txt"
+
+
+@dataclass(frozen=True)
+class RunTokens:
+    """Token ids of the three splits, made before anything is written."""
+
+    train: tuple[Tokens, ...]
+    dev: tuple[Tokens, ...]
+    test: tuple[Tokens, ...]
+
+    @property
+    def digest(self) -> str:
+        """Examples, splits, tokenizer and template are all in it."""
+        return digest_of(*(sample_digest(split) for split in (self.train, self.dev, self.test)))
+
+
+def run_tokens(base: Base, task: Task, settings: TrainSettings) -> RunTokens:
+    """Tokenize a task for a run.
+
+    Raises:
+        InputError: rows that are too long or whose prompt is no prefix.
+    """
+    longest = min(settings.max_length, base.context)
+
+    def made(split: str) -> tuple[Tokens, ...]:
+        where = f"{task.name} ({split})"
+        return tokenize(base.tokenizer, getattr(task, split), max_length=longest, where=where)
+
+    return RunTokens(made("train"), made("dev"), made("test"))
 
 
 def fit(
     base: Base,
     task: Task,
+    tokens: RunTokens,
     init: Path | None,
     settings: TrainSettings,
     output: Path,
@@ -50,9 +82,8 @@ def fit(
 
     ``begin`` is called once all input has been found good, before anything is written.
     """
-    train_tokens = _tokens(base, task, "train", settings)
-    held = Held(*(batches_for(base, _tokens(base, task, s, settings)) for s in ("dev", "test")))
-    steps = steps_of(len(train_tokens), settings)
+    held = Held(batches_for(base, tokens.dev), batches_for(base, tokens.test))
+    steps = steps_of(len(tokens.train), settings)
     check = None
     if init:
         check = check_start(
@@ -66,7 +97,7 @@ def fit(
         trainer = AnswerTrainer(
             model=model,
             args=args,
-            train_dataset=list(train_tokens),
+            train_dataset=list(tokens.train),
             data_collator=Collator(base.pad_id),
             callbacks=[curve, *callbacks],
         )
@@ -74,25 +105,38 @@ def fit(
         curve.trainer = trainer
         with progress.bar(f"training {output.name}", steps) as advance:
             trainer.add_callback(_Advance(advance))
-            resume = last_resume_point(output / RESUME)
-            if resume is None:
-                curve.start(model)
-            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        test = curve.finish(model, steps, int(trainer.state.num_input_tokens_seen))
-        _refuse_diverged(output, test)
+            seen = _train(trainer, curve, last_resume_point(output / RESUME), steps)
+        test = curve.finish(model, steps, seen)
+        _refuse_diverged(output, test, curve.seconds)
+        size = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        facts = {
+            "steps": steps,
+            "start_check": check,
+            "train_seconds": curve.seconds,
+            "trainable_parameters": size,
+            "metrics": _metrics(output),
+            "versions": versions(),
+        }
+        _write_about(output, base, task, init, settings, facts)
         _save(model, base, output)
-    facts = {
-        "steps": steps,
-        "start_check": check,
-        "train_seconds": curve.seconds,
-        "metrics": _metrics(output),
-        "versions": versions(),
-    }
-    _write_about(output, base, task, init, settings, facts)
     values = {"losses": test.losses.tolist(), "tokens": test.tokens.tolist()}
     write_text(output / "test.json", to_json(values | {"correct": test.correct.tolist()}))
     shutil.rmtree(output / RESUME, ignore_errors=True)
     return facts
+
+
+def _train(trainer: Any, curve: CurveCallback, resume: Path | None, steps: int) -> int:
+    """Train to the end, from a resume point if there is one; gives the tokens trained on."""
+    if resume is None:
+        curve.start(trainer.model)
+    elif step_of(resume) == steps:  # stopped in the last evaluation: no step is missing
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(trainer.model, load_file(resume / WEIGHTS))
+        curve.resume(resume)
+        return int(read_json(resume / TRAINER_STATE)["num_input_tokens_seen"])
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    return int(trainer.state.num_input_tokens_seen)
 
 
 def curve_steps(steps: int, evaluations: int) -> tuple[int, ...]:
@@ -108,13 +152,7 @@ def last_resume_point(folder: Path) -> Path | None:
             complete.append(path)
         else:
             shutil.rmtree(path)
-    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-def _tokens(base: Base, task: Task, split: str, settings: TrainSettings) -> tuple[Tokens, ...]:
-    longest = min(settings.max_length, base.context)
-    where = f"{task.name} ({split})"
-    return tokenize(base.tokenizer, getattr(task, split), max_length=longest, where=where)
+    return max(complete, key=lambda path: step_of(path) or 0, default=None)
 
 
 @contextlib.contextmanager
@@ -150,11 +188,12 @@ def _save(model: Any, base: Base, output: Path) -> None:
     part.rmdir()
 
 
-def _refuse_diverged(output: Path, test: Evaluation) -> None:
+def _refuse_diverged(output: Path, test: Evaluation, seconds: float) -> None:
     if not math.isfinite(test.loss):
         fix = "give a smaller --learning-rate"
         found = f"test loss {test.loss}"
-        raise DivergedError(Problem("training diverged", str(output), found, "a number", fix))
+        problem = Problem("training diverged", str(output), found, "a number", fix)
+        raise DivergedError(problem, seconds=seconds)
 
 
 def _metrics(output: Path) -> dict[str, float]:
@@ -175,11 +214,13 @@ def _write_about(
         "kind": "run",
         "base": base.name,
         "base_digest": base.digest,
+        "base_dtype": str(base.dtype),
         "task": {"name": task.name, "digest": task.digest, "rows": len(task.train)},
         "init": str(init) if init else None,
         "settings": settings.model_dump(),
         **facts,
     }
     write_text(output / MANIFEST, to_json(manifest))
-    keys = sorted({example.prompt_key[:16] for example in task.train})
-    write_text(output / PROMPTS, "\n".join(keys) + "\n")
+    keys = {example.prompt_key[:16] for example in task.train}
+    keys |= read_prompts(init) if init else set()  # what the init has seen, this run has seen
+    write_text(output / PROMPTS, "\n".join(sorted(keys)) + "\n")

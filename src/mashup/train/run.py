@@ -17,7 +17,7 @@ from mashup.progress import SILENT, Progress
 from mashup.settings import TrainSettings
 from mashup.task import Task, load_task
 from mashup.train.curve import Point, read_curve
-from mashup.train.loop import fit
+from mashup.train.loop import RunTokens, fit, run_tokens
 
 RUN, CURVE, TEST = "run.json", "curve.jsonl", "test.json"
 _CODE = 1  # raise it when the same settings would train differently
@@ -86,11 +86,12 @@ def train(
         InputError: bad input, an output of something else, or a start that does not compute
             what the init says.
     """
-    settings, output = settings or TrainSettings(), Path(output)
+    settings, output = settings or TrainSettings(), Path(output).absolute()
     task = task if isinstance(task, Task) else load_task(task)
     base = load_base(base) if isinstance(base, str) else base
     source = init.path if isinstance(init, Init) else Path(init) if init else None
-    config = _config(base, task, source, settings)
+    tokens = run_tokens(base, task, settings)
+    config = _config(base, task, tokens, source, settings)
     digest = digest_of(config)
     if (output / RUN).exists():
         known = read_json(output / RUN)
@@ -108,7 +109,7 @@ def train(
 
     with disk_errors(output):
         facts = fit(
-            base, task, source, settings, output, begin, accept_base=accept_base,
+            base, task, tokens, source, settings, output, begin, accept_base=accept_base,
             callbacks=callbacks, report_to=report_to, progress=progress,
         )  # fmt: skip
     record = {"status": "finished", "digest": digest, "config": config, **facts}
@@ -117,11 +118,15 @@ def train(
     return Run.open(output)
 
 
-def _config(base: Base, task: Task, init: Path | None, settings: TrainSettings) -> dict[str, Any]:
+def _config(
+    base: Base, task: Task, tokens: RunTokens, init: Path | None, settings: TrainSettings
+) -> dict[str, Any]:
+    """All that decides a run."""
     return {
         "code": _CODE,
         "base": {"name": base.name, "digest": base.digest, "dtype": str(base.dtype)},
         "task": {"name": task.name, "digest": task.digest},
+        "tokens": tokens.digest,
         "init": {"path": str(init), "digest": adapter_digest(init)} if init else None,
         "settings": settings.model_dump(),
     }
