@@ -5,6 +5,8 @@ import torch
 
 from lora import save_lora, some_ids
 from mashup import TrainSettings, load_base
+from mashup.delta import read_delta
+from mashup.model import applied
 from mashup.model.base import weights_digest
 from mashup.train.adapter import attach, detach
 
@@ -45,6 +47,19 @@ def test_an_init_gets_the_dropout_of_the_settings(tiny_base, tmp_path):
     model = attach(base.model, TrainSettings(lora_dropout=0.3), folder)
     dropped = [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)]
     assert 0.3 in dropped
+    detach(model)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("alpha", [8, 12])
+def test_scoring_computes_what_training_starts_from_to_the_bit(tiny_base, tmp_path, dtype, alpha):
+    folder = save_lora(tiny_base, tmp_path / "a", lora_alpha=alpha)
+    base = load_base(tiny_base, dtype=dtype)
+    with torch.no_grad():
+        with applied(base.model, read_delta(folder)):
+            scored = base.model(some_ids()).logits
+        model = attach(base.model, TrainSettings(), folder).eval()
+        assert torch.equal(model(some_ids()).logits, scored)
     detach(model)
 
 

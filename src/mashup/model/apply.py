@@ -4,17 +4,19 @@ For the time of a block each adapted module computes ``x·Wᵀ + s·(x·Aᵀ)·B
 2106.09685, equation 3), as PEFT and every trainer do, so a score is the loss that training
 starts from. Adding ``s·B·A`` into a bfloat16 ``W`` instead is a little cheaper, but the
 rounding of ``W`` swallows small deltas: measured on merges of briefly trained adapters of
-SmolLM2-135M, the loss was 0.509 where float32 gives 0.450 and this way 0.463.
+SmolLM2-135M, the loss was 0.509 where float32 gives 0.450 and this way 0.454.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mashup.checkpoint import LoraModule
 from mashup.delta import Delta, Factors
@@ -46,17 +48,19 @@ def applied(model: Any, delta: Delta) -> Iterator[None]:
 def _adding(
     factors: Factors, device: torch.device, dtype: torch.dtype
 ) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
-    """A hook that adds ``s·(x·Aᵀ)·Bᵀ`` to a module's output in one fused product."""
-    right = factors.A.to(device, dtype).T.contiguous()
-    left = (factors.scale * factors.B).to(device, dtype).T.contiguous()
+    """A hook that adds ``s·(x·Aᵀ)·Bᵀ`` to a module's output.
+
+    In the order and precision of PEFT's own LoRA layer, so that even in bfloat16 a score is
+    the number that training starts at. A scale that is a power of two is exact wherever it is
+    applied, so it goes into B, where it costs nothing.
+    """
+    right = factors.A.to(device, dtype)
+    folded = math.frexp(factors.scale)[0] == 0.5
+    left = (factors.B * factors.scale if folded else factors.B).to(device, dtype)
 
     def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        x = inputs[0]
-        low = x.reshape(-1, x.shape[-1]).to(dtype) @ right
-        rows = output.reshape(-1, output.shape[-1])
-        return torch.addmm(rows, low.to(rows.dtype), left.to(rows.dtype), out=rows).view(
-            output.shape
-        )
+        change = F.linear(F.linear(inputs[0].to(dtype), right), left)
+        return output.add_(change if folded else change * factors.scale)
 
     return hook
 

@@ -13,7 +13,7 @@ from mashup.model import Base
 from mashup.score.evaluate import Evaluation
 from mashup.task import Tokens
 
-_CODE = 2  # raise it when the same inputs would give other numbers
+_CODE = 3  # raise it when the same inputs would give other numbers
 
 
 def sample_digest(tokens: Sequence[Tokens]) -> str:

@@ -22,8 +22,8 @@ from mashup.train.adapter import attach, detach
 
 #: Largest accepted difference between the loss of the delta as scoring puts it on and that of
 #: the LoRA that will be trained, in nats per answer token for losses up to 1 and as a share of
-#: larger ones. Both are the same function; they round differently. Seen in bfloat16: 0.0034.
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.02, torch.float16: 0.01}
+#: larger ones. Both compute the same in the same order; only the kernels may differ.
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-3, torch.float16: 2e-3}
 
 
 def check_start(
