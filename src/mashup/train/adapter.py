@@ -21,7 +21,7 @@ class _CastLinear(nn.Linear):
     """A linear layer whose float32 weight is cast to the input's dtype when it is used.
 
     PEFT casts the activations up instead, which made a step of SmolLM2 in bfloat16 on two
-    cores 1.7 times slower (benchmarks/training.py). Weight, gradient and optimizer state
+    cores 1.2 times slower (benchmarks/training.py). Weight, gradient and optimizer state
     stay float32.
     """
 
