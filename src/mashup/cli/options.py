@@ -94,9 +94,7 @@ _CONFIG = inspect.Parameter(
     "config",
     inspect.Parameter.KEYWORD_ONLY,
     default=None,
-    annotation=Annotated[
-        Path | None, typer.Option("--config", help="YAML file with the same names")
-    ],
+    annotation=Annotated[Path | None, _YAML],
 )
 
 

@@ -128,18 +128,15 @@ def _check_tokens(tokenizer: Any, gguf: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the log lines and bars of transformers, and put them back as they were."""
+    """Silence transformers, its GGUF reader too, and put all back as it was."""
     from transformers import modeling_gguf_pytorch_utils as reader
-    from transformers.utils import logging
 
-    level, bars, bar = logging.get_verbosity(), logging.is_progress_bar_enabled(), reader.tqdm
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    from mashup.model.quiet import quiet_transformers
+
+    bar = reader.tqdm
     reader.tqdm = lambda items, **_: items  # this one heeds no setting of transformers
     try:
-        yield
+        with quiet_transformers():
+            yield
     finally:
         reader.tqdm = bar
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
