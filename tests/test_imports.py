@@ -17,6 +17,7 @@ FLOORS = (
     ("checkpoint",),
     ("task", "tasks"),
     ("library",),
+    ("weights",),
     ("delta",),
     ("model",),
     ("score",),

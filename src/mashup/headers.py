@@ -2,54 +2,92 @@
 
 Format: https://github.com/huggingface/safetensors#format. Eight bytes give the
 little-endian length N of the header, N bytes of JSON give name, dtype, shape
-and byte range of every tensor, and the rest of the file is the data.
+and byte range of every tensor, and the rest of the file is the data: no hole, no overlap.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mashup.errors import InputError, Problem
 
 _MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation
+_MAX_BYTES = 1 << 62
 _LFS = b"version https://git-lfs"
-_BYTES = {
-    **dict.fromkeys(("F64", "I64", "U64"), 8),
+_METADATA = "__metadata__"
+
+#: Bytes of one number of each dtype that the format names.
+WIDTHS = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
     **dict.fromkeys(("F32", "I32", "U32"), 4),
     **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
-    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL"), 1),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"), 1),
 }
+#: Types of weights that a delta can be taken of.
+FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Shape and dtype (safetensors' names: ``F32``, ``BF16``, ...) of one stored tensor."""
+    """One stored tensor: dtype (safetensors' names: ``F32``, ``BF16``, ...), shape, place.
+
+    ``begin`` is the offset of its first byte in the file.
+    """
 
     dtype: str
     shape: tuple[int, ...]
+    begin: int = field(default=0, compare=False)
+
+    @property
+    def count(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        return self.count * WIDTHS[self.dtype]
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype in FLOATS
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """Name to shape and dtype of every tensor in a safetensors file.
+    """Name to shape, dtype and place of every tensor in a safetensors file.
 
     Raises:
         InputError: not safetensors, truncated, a git-lfs pointer, or a tensor of size zero.
     """
     try:
         text, data = _read(path)
-        entries = json.loads(text)
-        entries.pop("__metadata__", None)
-        return _check(path, data, entries)
+        entries = json.loads(text, object_pairs_hook=_no_doubles)
+        entries.pop(_METADATA, None)
+        return _check(path, data, 8 + len(text), entries)
     except InputError:
         raise
     except OSError as error:
         fix = "check the path and the permissions"
         raise InputError(Problem("cannot read file", str(path), str(error), fix=fix)) from error
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except _DoubledError as error:
+        raise _damaged(path, f"{error} twice", "every name once") from error
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise _damaged(path, "a header that cannot be read", "safetensors") from error
+
+
+class _DoubledError(Exception):
+    """A name that stands twice in a JSON object."""
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _DoubledError(next(name for name in names if names.count(name) > 1))
+    return found
 
 
 def _read(path: Path) -> tuple[bytes, int]:
@@ -66,22 +104,33 @@ def _read(path: Path) -> tuple[bytes, int]:
         return stream.read(length), size - 8 - length
 
 
-def _check(path: Path, data: int, entries: dict[str, dict]) -> dict[str, TensorInfo]:
-    end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-    if end != data:
-        error = _truncated if end > data else _damaged
-        raise error(path, f"{data:,} bytes of weights", f"{end:,} bytes")
-    return {name: _info(path, name, entry) for name, entry in entries.items()}
+def _check(path: Path, data: int, start: int, entries: dict[str, dict]) -> dict[str, TensorInfo]:
+    """Every tensor as its entry says, if together they fill the data exactly."""
+    infos = {name: _info(path, name, entry, start) for name, entry in entries.items()}
+    end = start
+    for name, info in sorted(infos.items(), key=lambda pair: pair[1].begin):
+        if info.begin != end:
+            found = f"{name} begins at byte {info.begin - start:,}"
+            raise _damaged(path, found, f"{end - start:,}, where the tensor before it ends")
+        end += info.bytes
+    if end != start + data:
+        error = _truncated if end > start + data else _damaged
+        raise error(path, f"{data:,} bytes of weights", f"{end - start:,} bytes")
+    return infos
 
 
-def _info(path: Path, name: str, entry: dict) -> TensorInfo:
-    info = TensorInfo(entry["dtype"], tuple(entry["shape"]))
-    begin, end = entry["data_offsets"]
-    count = math.prod(info.shape)
-    if count == 0:
+def _info(path: Path, name: str, entry: dict, start: int) -> TensorInfo:
+    dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    numbers = (*shape, begin, end)
+    if not all(type(n) is int and 0 <= n < _MAX_BYTES for n in numbers):
+        found = f"{name}: shape {str(shape)[:80]}, bytes {str(begin)[:20]} to {str(end)[:20]}"
+        raise _damaged(path, found, "whole numbers of at least 0")
+    if dtype not in WIDTHS:
+        raise _damaged(path, f"{name}: type {str(dtype)[:40]}", f"one of {', '.join(WIDTHS)}")
+    info = TensorInfo(dtype, tuple(shape), start + begin)
+    if info.count == 0:
         raise _empty(path, name, info)
-    width = _BYTES.get(info.dtype)
-    if width and end - begin != count * width:
+    if end - begin != info.bytes:
         raise _damaged(path, f"{name}: {end - begin:,} bytes", f"a {info.shape} tensor")
     return info
 

@@ -25,8 +25,8 @@ def test_modules_have_the_shapes_of_the_file_and_the_scale_of_the_settings(tmp_p
     shapes = {"layers.0.down": (64, 32), "layers.0.up": (32, 64)}
     write_adapter(tmp_path, modules=shapes, rank=4, alpha=8, rank_pattern={"up": 2})
     assert modules_of(tmp_path) == {
-        "layers.0.down": LoraModule("layers.0.down", 4, 64, 32, scale=2.0),
-        "layers.0.up": LoraModule("layers.0.up", 2, 32, 64, scale=4.0),
+        "layers.0.down": LoraModule("layers.0.down", 4, 64, 32, 2.0, "linear", None, None),
+        "layers.0.up": LoraModule("layers.0.up", 2, 32, 64, 4.0, "linear", None, None),
     }
 
 

@@ -1,17 +1,24 @@
 """Checkpoint: one past training result, read from headers and JSON, never from pickle."""
 
-from mashup.checkpoint.adapter import LoraModule, read_modules
+from mashup.checkpoint.adapter import Adapter, LoraModule, read_adapter, read_modules
 from mashup.checkpoint.config import AdapterConfig, read_adapter_config
+from mashup.checkpoint.full import read_tensors
 from mashup.checkpoint.identity import canonical_name, same_base
 from mashup.checkpoint.read import Checkpoint, read_checkpoint
+from mashup.checkpoint.stored import Stored, read_stored
 
 __all__ = [
+    "Adapter",
     "AdapterConfig",
     "Checkpoint",
     "LoraModule",
+    "Stored",
     "canonical_name",
+    "read_adapter",
     "read_adapter_config",
     "read_checkpoint",
     "read_modules",
+    "read_stored",
+    "read_tensors",
     "same_base",
 ]

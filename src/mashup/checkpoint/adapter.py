@@ -8,12 +8,14 @@ File and key names are those of PEFT
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from mashup.checkpoint.config import CONFIG, AdapterConfig
+from mashup.checkpoint.stored import Stored, read_stored
 from mashup.errors import InputError, Problem
-from mashup.headers import TensorInfo, read_header
 
 WEIGHTS = "adapter_model.safetensors"
 PICKLE = "adapter_model.bin"
@@ -22,15 +24,44 @@ _KEY = re.compile(
 )
 
 
+#: How the factors change the base's tensor ``W``: ``linear`` is ``W (d_out, d_in) += s·B·A``,
+#: ``transposed`` (embeddings; GPT-2's Conv1D) is ``W (d_in, d_out) += (s·B·A)ᵀ``.
+Layout = Literal["linear", "transposed"]
+
+
 @dataclass(frozen=True)
 class LoraModule:
-    """One adapted module: ``A`` is ``(rank, d_in)``, ``B`` is ``(d_out, rank)``, scale is ``s``."""
+    """One adapted module: ``A`` is ``(rank, d_in)``, ``B`` is ``(d_out, rank)``, scale is ``s``.
+
+    ``A`` and ``B`` tell where they lie.
+    """
 
     name: str
     rank: int
     d_in: int
     d_out: int
     scale: float
+    layout: Layout
+    A: Stored = field(compare=False, repr=False)
+    B: Stored = field(compare=False, repr=False)
+
+    @property
+    def tensor(self) -> str:
+        """Name of the base's tensor that it changes."""
+        return f"{self.name}.weight"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """All that a LoRA folder changes in its base, by place, unread.
+
+    Attributes:
+        modules: module name to factors.
+        saved: name of a base tensor to its new value (``modules_to_save``, trained biases).
+    """
+
+    modules: Mapping[str, LoraModule]
+    saved: Mapping[str, Stored] = field(default_factory=dict)
 
 
 def adapter_weights(folder: Path) -> Path:
@@ -52,15 +83,24 @@ def adapter_weights(folder: Path) -> Path:
     raise InputError(Problem("no adapter weights", str(folder), f"no {WEIGHTS}", WEIGHTS, fix))
 
 
-def read_modules(folder: Path, config: AdapterConfig) -> dict[str, LoraModule]:
-    """Module name to shapes and scale, from the header alone.
+def read_adapter(folder: Path, config: AdapterConfig) -> Adapter:
+    """What the folder changes in its base, from the header alone.
 
     Raises:
         InputError: a key that is not LoRA, a missing half, shapes or ranks that disagree.
     """
+    return Adapter(read_modules(folder, config))
+
+
+def read_modules(folder: Path, config: AdapterConfig) -> dict[str, LoraModule]:
+    """Module name to shapes and scale, from the header alone.
+
+    Raises:
+        InputError: as :func:`read_adapter`.
+    """
     path = adapter_weights(folder)
-    pairs: dict[str, dict[str, TensorInfo]] = {}
-    for key, info in read_header(path).items():
+    pairs: dict[str, dict[str, Stored]] = {}
+    for key, info in read_stored(path).items():
         match = _KEY.match(key)
         if not match:
             fix = "leave this adapter out; only plain LoRA is read so far"
@@ -72,9 +112,7 @@ def read_modules(folder: Path, config: AdapterConfig) -> dict[str, LoraModule]:
     return {name: _module(path, name, pair, config) for name, pair in sorted(pairs.items())}
 
 
-def _module(
-    path: Path, name: str, pair: dict[str, TensorInfo], config: AdapterConfig
-) -> LoraModule:
+def _module(path: Path, name: str, pair: dict[str, Stored], config: AdapterConfig) -> LoraModule:
     if set(pair) != {"A", "B"}:
         found = f"{name} has only lora_{next(iter(pair))}"
         raise InputError(
@@ -91,7 +129,9 @@ def _module(
         expected = f"rank {config.rank_of(name)} as {CONFIG} says"
         fix = "use the adapter_config.json that was saved with these weights"
         raise InputError(Problem("rank differs", str(path), f"{name}: rank {a[0]}", expected, fix))
-    return LoraModule(name, a[0], a[1], b[0], config.scale(name, a[0]))
+    layout: Layout = "transposed" if config.fan_in_fan_out else "linear"
+    scale = config.scale(name, a[0])
+    return LoraModule(name, a[0], a[1], b[0], scale, layout, pair["A"], pair["B"])
 
 
 def module_of(key: str) -> tuple[str, str] | None:

@@ -1,0 +1,60 @@
+"""Where a tensor lies on disk: known from headers, read only when its numbers are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mashup.headers import WIDTHS, TensorInfo, read_header
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor in a safetensors file.
+
+    Attributes:
+        name: as the file has it.
+        path: the file.
+        info: dtype, shape and place in the file.
+    """
+
+    name: str
+    path: Path
+    info: TensorInfo
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.info.shape
+
+    @property
+    def dtype(self) -> str:
+        """safetensors' name: ``BF16``, ``F32``, ..."""
+        return self.info.dtype
+
+    @property
+    def rows(self) -> int:
+        """Length of the first dimension; 1 for a scalar."""
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def row_bytes(self) -> int:
+        return self.info.bytes // self.rows
+
+    @property
+    def row_size(self) -> int:
+        """How many numbers a row holds."""
+        return self.row_bytes // WIDTHS[self.dtype]
+
+
+def read_stored(path: Path) -> dict[str, Stored]:
+    """Every tensor of one safetensors file.
+
+    Raises:
+        InputError: as :func:`mashup.headers.read_header`.
+    """
+    return {name: Stored(name, path, info) for name, info in read_header(path).items()}
+
+
+def total_bytes(tensors: Mapping[str, Stored]) -> int:
+    return sum(stored.info.bytes for stored in tensors.values())

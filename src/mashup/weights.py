@@ -1,0 +1,75 @@
+"""Read stored tensors into torch: whole, or some rows at a time, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mashup.checkpoint import Stored
+from mashup.errors import InputError, Problem
+
+#: safetensors' names of types to torch's (https://github.com/huggingface/safetensors).
+TORCH = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "C64": torch.complex64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
+}
+#: torch's type to safetensors' name.
+SAFETENSORS = {torch_type: name for name, torch_type in TORCH.items()}
+
+
+def read(stored: Stored) -> Tensor:
+    """The whole tensor, in the dtype that it is stored in."""
+    return read_rows(stored, 0, stored.rows).reshape(stored.shape)
+
+
+def read_rows(stored: Stored, start: int, stop: int) -> Tensor:
+    """Rows ``start`` to ``stop`` of the first dimension, ``(stop - start, *shape[1:])``.
+
+    Read with a system call, not by mapping the file: mapped pages would count as memory of
+    this process and stay until the system wants them back.
+
+    Raises:
+        InputError: the file has become shorter, or cannot be read.
+    """
+    shape = (stop - start, *stored.shape[1:])
+    tensor = torch.empty(shape, dtype=TORCH[stored.dtype])
+    buffer = tensor.reshape(-1).view(torch.uint8).numpy().data
+    _fill(stored, buffer, stored.info.begin + start * stored.row_bytes)
+    return tensor
+
+
+def _fill(stored: Stored, buffer: memoryview, offset: int) -> None:
+    try:
+        with open(stored.path, "rb", buffering=0) as stream:
+            _read_into(stream, buffer, offset)
+    except (OSError, EOFError) as error:
+        fix = "copy or download the file again"
+        found = f"{stored.name}: {error}"
+        raise InputError(Problem("cannot read weights", str(stored.path), found, fix=fix)) from None
+
+
+def _read_into(stream: Any, buffer: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(buffer):  # one call reads 2 GiB at most
+        count = os.preadv(stream.fileno(), [buffer[done:]], offset + done)
+        if count == 0:
+            raise EOFError("the file ends early")
+        done += count
