@@ -8,7 +8,7 @@ It stays in factors; ``d_out × d_in`` is made only where a model is patched.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -48,10 +48,12 @@ class Delta:
     """Module name to factors; a module that is not named has a delta of zero.
 
     ``fan_in_fan_out``: the base stores these weights transposed (GPT-2's Conv1D).
+    ``saved``: name of a base tensor to its new value.
     """
 
     modules: Mapping[str, Factors]
     fan_in_fan_out: bool = False
+    saved: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def is_zero(self) -> bool:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mashup.delta import read_delta
+from mashup.delta import Delta, read_delta
 from mashup.files import refuse_existing
 from mashup.merge import Init, merge
-from mashup.model import Base, applied
+from mashup.model import Base, applied, load_base
 from mashup.progress import SILENT, Progress
 from mashup.score import Score, Scores
-from mashup.score.evaluate import evaluate_showing
+from mashup.score.evaluate import evaluate, evaluate_showing
 from mashup.score.exhaustive import batches_for, sample_tokens
 from mashup.select import Selection
-from mashup.task import Task
+from mashup.task import Task, load_task
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ def make_init(
     staged = output.with_name(f".{output.name}.measuring")  # it gets its name when it is complete
     shutil.rmtree(staged, ignore_errors=True)
     try:
-        init = merge(selection, output=staged, base=base, **options)
+        measuring = partial(_loss, base, task, sample)
+        init = merge(selection, output=staged, base=base, measure=measuring, **options)
         start = time.perf_counter()
         merged = measure(staged, base, task, sample, progress)
         seconds = time.perf_counter() - start
@@ -74,6 +77,46 @@ def _free(output: Path) -> Path:
     if output.is_dir():
         output.rmdir()
     return output
+
+
+def measuring(
+    checkpoints: Sequence[str | Path], model: str, dataset: str, samples: int
+) -> dict[str, Any]:
+    """``losses`` of checkpoints on a dataset's sample, and ``measure``, for :func:`mashup.merge`.
+
+    Raises:
+        InputError: a model, a dataset or a checkpoint that cannot be read.
+    """
+    base, task, sample = load_base(model), load_task(dataset), Sample(samples)
+    losses = [measure(Path(folder), base, task, sample).loss for folder in checkpoints]
+    return {"losses": losses, "measure": partial(_loss, base, task, sample)}
+
+
+def _loss(base: Base, task: Task, sample: Sample, delta: Delta) -> float:
+    """Loss of ``base`` with ``delta`` on the sample, in nats a token."""
+    tokens = sample_tokens(base, task, sample.samples, sample.seed, sample.max_length)
+    with applied(base.model, delta):
+        return evaluate(base.model, batches_for(base, tokens)).loss
+
+
+def measuring(
+    checkpoints: Sequence[str | Path], model: str, dataset: str, samples: int
+) -> dict[str, Any]:
+    """``losses`` of checkpoints on a dataset's sample, and ``measure``, for :func:`mashup.merge`.
+
+    Raises:
+        InputError: a model, a dataset or a checkpoint that cannot be read.
+    """
+    base, task, sample = load_base(model), load_task(dataset), Sample(samples)
+    losses = [measure(Path(folder), base, task, sample).loss for folder in checkpoints]
+    return {"losses": losses, "measure": partial(_loss, base, task, sample)}
+
+
+def _loss(base: Base, task: Task, sample: Sample, delta: Delta) -> float:
+    """Loss of ``base`` with ``delta`` on the sample, in nats a token."""
+    tokens = sample_tokens(base, task, sample.samples, sample.seed, sample.max_length)
+    with applied(base.model, delta):
+        return evaluate(base.model, batches_for(base, tokens)).loss
 
 
 def measure(

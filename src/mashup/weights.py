@@ -40,20 +40,26 @@ def read(stored: Stored) -> Tensor:
     return read_rows(stored, 0, stored.rows).reshape(stored.shape)
 
 
-def read_rows(stored: Stored, start: int, stop: int) -> Tensor:
+def read_rows(stored: Stored, start: int, stop: int, buffer: Tensor | None = None) -> Tensor:
     """Rows ``start`` to ``stop`` of the first dimension, ``(stop - start, *shape[1:])``.
 
     Read with a system call, not by mapping the file: mapped pages would count as memory of
     this process and stay until the system wants them back.
 
+    Args:
+        stored: the tensor.
+        start: first row.
+        stop: row after the last.
+        buffer: bytes to read into, large enough; the rows are a view of it. Memory that is
+            used again and again is several times faster than new memory.
+
     Raises:
         InputError: the file has become shorter, or cannot be read.
     """
-    shape = (stop - start, *stored.shape[1:])
-    tensor = torch.empty(shape, dtype=TORCH[stored.dtype])
-    buffer = tensor.reshape(-1).view(torch.uint8).numpy().data
-    _fill(stored, buffer, stored.info.begin + start * stored.row_bytes)
-    return tensor
+    size = (stop - start) * stored.row_bytes
+    place = torch.empty(size, dtype=torch.uint8) if buffer is None else buffer[:size]
+    _fill(stored, place.numpy().data, stored.info.begin + start * stored.row_bytes)
+    return place.view(TORCH[stored.dtype]).view(stop - start, *stored.shape[1:])
 
 
 def _fill(stored: Stored, buffer: memoryview, offset: int) -> None:

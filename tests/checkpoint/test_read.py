@@ -40,11 +40,11 @@ def test_an_adapter_is_described_from_header_and_json(tmp_path):
     )
 
 
-def test_a_whole_model_is_listed_as_not_used_yet(tmp_path):
+def test_a_whole_model_is_read_from_its_headers(tmp_path):
     checkpoint = read_checkpoint(write_full(tmp_path / "full"))
-    assert checkpoint.state == "full, not used yet"
-    assert not checkpoint.usable
-    assert checkpoint.bytes == (tmp_path / "full" / "model.safetensors").stat().st_size
+    assert checkpoint.state == "whole model, base not named"
+    assert checkpoint.usable
+    assert checkpoint.bytes == 64
 
 
 def test_names_runs_and_steps():

@@ -30,7 +30,7 @@ def test_whole_models_are_left_out_and_said_so(tmp_path):
     write_full(tmp_path / "full")
     used, left_out = fit(tmp_path)
     assert used == ["a"]
-    assert_problem(*left_out, "full checkpoint, not used yet", where="full")
+    assert_problem(*left_out, "full checkpoint, not scored yet", where="full")
 
 
 def test_a_blank_base_is_a_problem_that_the_user_decides_about(tmp_path):
@@ -78,4 +78,4 @@ def test_nothing_that_fits_is_an_error_with_every_reason(tmp_path, skip_bad):
     with pytest.raises(InputError) as caught:
         fit(tmp_path, skip_bad=skip_bad)
     whats = {problem.what for problem in caught.value.problems}
-    assert whats == {"adapter of another base", "full checkpoint, not used yet"}
+    assert whats == {"adapter of another base", "full checkpoint, not scored yet"}

@@ -58,11 +58,10 @@ def test_a_broken_sibling_stays_visible(library):
     assert_problem(*found.problems, "truncated safetensors", where="checkpoint-20")
 
 
-def test_whole_models_are_listed_but_not_usable(library):
+def test_whole_models_are_listed(library):
     write_full(library / "full")
     found = scan(library)
-    assert {c.name: c.state for c in found.checkpoints}["full"] == "full, not used yet"
-    assert [c.name for c in found.usable] == ["a", "b"]
+    assert {c.name: c.state for c in found.checkpoints}["full"] == "whole model, base not named"
 
 
 def test_a_second_scan_reads_nothing_again(library):

@@ -215,12 +215,12 @@ def zeroed(folder):
 @pytest.mark.parametrize(
     ("make", "what"),
     [
-        (lambda p: write_adapter(p, base="owner/other"), "adapters of different bases"),
+        (lambda p: write_adapter(p, base="owner/other"), "checkpoints of different bases"),
         (lambda p: write_adapter(p, base=""), "base model not named"),
-        (lambda p: write_adapter(p, modules={Q_PROJ: (8, 16)}), "adapters of different bases"),
+        (lambda p: write_adapter(p, modules={Q_PROJ: (8, 16)}), "checkpoints of different bases"),
         (lambda p: write_adapter(p, use_dora=True), "not a plain LoRA"),
         (lambda p: zeroed(write_adapter(p)), "adapter changes nothing"),
-        (write_full, "full checkpoint, not used yet"),
+        (write_full, "base model not named"),
     ],
 )
 def test_parents_that_do_not_go_together_are_refused_and_nothing_is_written(tmp_path, make, what):

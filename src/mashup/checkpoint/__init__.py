@@ -4,6 +4,7 @@ from mashup.checkpoint.adapter import Adapter, LoraModule, read_adapter, read_mo
 from mashup.checkpoint.config import AdapterConfig, read_adapter_config
 from mashup.checkpoint.full import read_tensors
 from mashup.checkpoint.identity import canonical_name, same_base
+from mashup.checkpoint.locate import locate
 from mashup.checkpoint.read import Checkpoint, read_checkpoint
 from mashup.checkpoint.stored import Stored, read_stored
 
@@ -14,6 +15,7 @@ __all__ = [
     "LoraModule",
     "Stored",
     "canonical_name",
+    "locate",
     "read_adapter",
     "read_adapter_config",
     "read_checkpoint",

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mashup.errors import InputError
 from mashup.files import read_json
 
@@ -38,6 +40,36 @@ def read_task(folder: Path) -> str:
     """Name of the task that a checkpoint was trained on, "" when the folder does not say."""
     task = _optional(folder / MANIFEST).get("task") or {}
     return str(task.get("name") or "") if isinstance(task, Mapping) else str(task)
+
+
+def read_base(folder: Path) -> str:
+    """Name of the base that a whole model was trained from, "" when the folder does not say.
+
+    From our ``mashup.json``, the head of the model card (``base_model``), or the
+    ``_name_or_path`` that older versions of transformers left in ``config.json``.
+    """
+    card = card_head(folder).get("base_model")
+    named = card[0] if isinstance(card, list) and card else card
+    config = _optional(folder / "config.json").get("_name_or_path")
+    for name in (_optional(folder / MANIFEST).get("base"), named, config):
+        if isinstance(name, str) and name.strip() and not _is_self(name, folder):
+            return name.strip()
+    return ""
+
+
+def _is_self(name: str, folder: Path) -> bool:
+    return Path(name).absolute() == folder.absolute()
+
+
+def card_head(folder: Path) -> dict[str, Any]:
+    """The YAML head of a model card, ``README.md``; empty without one that can be read."""
+    path = folder / "README.md"
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        values = yaml.safe_load(text.split("---")[1]) if text.startswith("---") else {}
+    except (OSError, IndexError, yaml.YAMLError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def read_metric(folder: Path) -> tuple[str, float] | None:

@@ -1,27 +1,53 @@
 """Is this the same base model? Names are often blank, local or aliased.
 
-A LoRA says only a name; whether its modules and shapes fit is checked against
-the loaded base. Both must hold, or the user must say so with ``--accept-base``.
+A LoRA says only a name; whether its modules and shapes fit is checked against the base's
+headers or the loaded base. A whole model also tells its sizes: the fingerprint. Both name and
+sizes must agree, or the user must say so with ``--accept-base``.
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mashup.errors import InputError
+from mashup.files import digest_file, read_json
 
 _HUB_CACHE = re.compile(r"models--(?:[^/]+?--)?(?P<name>[^/]+)/snapshots/")
+#: What people append to the name of a model that they quantised, without retraining it.
+_QUANTISED = re.compile(
+    r"[-_.](?:unsloth[-_.])?(?:bnb[-_.])?(?:4bit|8bit|int4|int8|nf4|fp8|gptq|awq)(?:[-_.].*)?$",
+    re.IGNORECASE,
+)
+#: How names of the output head's tensor end.
+HEAD = "lm_head.weight"
+_SIZES = (
+    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"),
+)
 
 
 def canonical_name(name: str) -> str:
     """The comparable part of a base's name.
 
-    The last part of a Hub id or path, lower case; ``.../models--Owner--Name/snapshots/...``
-    (the Hub's cache) gives ``name``.
+    The last part of a Hub id or path, lower case, without a suffix that says how it was
+    quantised; ``.../models--Owner--Name/snapshots/...`` (the Hub's cache) gives ``name``.
     """
+    return _QUANTISED.sub("", _last_part(name))
+
+
+def _last_part(name: str) -> str:
     match = _HUB_CACHE.search(name.replace("\\", "/"))
     if match:
         return match["name"].lower()
     return PurePosixPath(name.replace("\\", "/").rstrip("/")).name.lower()
+
+
+def is_quantised(name: str) -> bool:
+    """Whether a name says that this is a quantised copy of a model (``...-bnb-4bit``)."""
+    return _QUANTISED.search(_last_part(name)) is not None
 
 
 def same_base(recorded: str, given: str) -> bool | None:
@@ -29,3 +55,45 @@ def same_base(recorded: str, given: str) -> bool | None:
     if not recorded.strip() or not given.strip():
         return None
     return canonical_name(recorded) == canonical_name(given)
+
+
+def fingerprint(folder: Path) -> dict[str, Any]:
+    """Sizes of the model in ``folder`` as ``config.json`` has them, and its tokenizer.
+
+    Empty without a readable ``config.json``. The tokenizer is a digest of ``tokenizer.json``,
+    None when that file is not there.
+    """
+    config = read_config(folder)
+    if not config:
+        return {}
+    text = _text_config(config)
+    sizes = {name: text.get(name, config.get(name)) for name in _SIZES}
+    tokens = folder / "tokenizer.json"
+    return sizes | {"tokenizer": digest_file(tokens)[:16] if tokens.is_file() else None}
+
+
+def is_tied(config: Mapping[str, Any], tensors: Iterable[str]) -> bool:
+    """Whether input and output embeddings are one tensor.
+
+    By ``tie_word_embeddings``; where older versions left it out as the architecture's default,
+    a model without a stored head is tied.
+    """
+    told = _text_config(config).get("tie_word_embeddings", config.get("tie_word_embeddings"))
+    if isinstance(told, bool):
+        return told
+    return not any(name.endswith(HEAD) for name in tensors)
+
+
+def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part about the language model, in configs of models that see as well."""
+    inner = config.get("text_config")
+    return inner if isinstance(inner, dict) else config
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json``, empty when it cannot be read."""
+    try:
+        config = read_json(folder / "config.json")
+    except InputError:
+        return {}
+    return config if isinstance(config, dict) else {}

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mashup.checkpoint import adapter, history
+from mashup.checkpoint import adapter, full, history
 from mashup.checkpoint.adapter import LoraModule
 from mashup.checkpoint.config import CONFIG, AdapterConfig, read_adapter_config
+from mashup.checkpoint.full import read_tensors
+from mashup.checkpoint.history import read_base
+from mashup.checkpoint.stored import total_bytes
 from mashup.errors import InputError, Problem
+from mashup.files import read_json
 
 Kind = Literal["lora", "full"]
-FULL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-FULL_NOTE = "full, not used yet"
+FULL_WEIGHTS = (full.WEIGHTS, full.INDEX, *full.PICKLES)
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,15 @@ class Checkpoint:
 
     @property
     def usable(self) -> bool:
-        return self.kind == "lora" and self.problem is None
+        return self.problem is None
 
     @property
     def state(self) -> str:
         """One phrase for tables: ``ok``, a note, or what is wrong."""
         if self.problem:
             return self.problem.what
-        if self.kind == "full":
-            return FULL_NOTE
-        return "ok" if self.base else "base not named"
+        kind = "whole model, " if self.kind == "full" else ""
+        return kind + ("ok" if self.base else "base not named")
 
 
 def kind_of(names: Iterable[str]) -> Kind | None:
@@ -100,9 +102,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         names = f"{CONFIG} and {adapter.WEIGHTS}"
         fix = "give the folder that holds these two files"
         raise InputError(Problem("no checkpoint here", str(folder), "neither", names, fix))
-    if kind == "full":
-        return Checkpoint(folder, "full", bytes=_full_bytes(folder), **_history(folder))
-    return _read_lora(folder)
+    return _read_full(folder) if kind == "full" else _read_lora(folder)
 
 
 def _history(folder: Path) -> dict:
@@ -113,8 +113,33 @@ def _history(folder: Path) -> dict:
     }
 
 
-def _full_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+def _read_full(folder: Path) -> Checkpoint:
+    about = _history(folder) | {"base": read_base(folder)}
+    try:
+        _refuse_quantised(folder)
+        tensors = read_tensors(folder)
+    except InputError as error:
+        return Checkpoint(folder, "full", problem=error.problems[0], **about)
+    about |= {"bytes": total_bytes(tensors), "modules": len(tensors)}
+    return Checkpoint(folder, "full", **about)
+
+
+def _refuse_quantised(folder: Path) -> None:
+    """Refuse weights that are not numbers of the model but codes for them.
+
+    Raises:
+        InputError: ``config.json`` is damaged, or tells how the weights were quantised.
+    """
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        found, fix = f"a {type(config).__name__}", "copy the folder again"
+        raise InputError(Problem("not JSON", str(folder / "config.json"), found, "settings", fix))
+    how = config.get("quantization_config")
+    if how:
+        name = how.get("quant_method", "unknown") if isinstance(how, dict) else "unknown"
+        fix = "use the 16-bit weights, or load and save them dequantised (model.dequantize())"
+        found, where = f"quantised with {name}", str(folder)
+        raise InputError(Problem("quantised weights", where, found, "16- or 32-bit weights", fix))
 
 
 def _read_lora(folder: Path) -> Checkpoint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mashup.cli.options import Options
 
@@ -60,9 +60,54 @@ class ScoreOptions(Options):
     skip_bad: bool = Field(False, description="leave broken checkpoints out and go on")
 
 
+MethodName = Literal[
+    "linear",
+    "task_arithmetic",
+    "ties",
+    "dare_linear",
+    "dare_ties",
+    "della",
+    "breadcrumbs",
+    "slerp",
+    "model_stock",
+    "greedy_soup",
+    "factor_average",
+]
+
+
 class MergeOptions(Options):
-    method: Literal["linear", "factor_average"] = Field("linear", description="merge method")
-    rank: str = Field("sum", description="sum (exact), max, a number, or energy=X")
+    method: MethodName = Field("linear", description="merge method (see mashup methods)")
+    weights: tuple[str, ...] = Field(
+        ("uniform",), description="uniform, loss (softmax of sample losses), or one a checkpoint"
+    )
+    scale: float = Field(1.0, description="factor on the merged delta")
+    density: float = Field(0.5, description="share of the numbers that trimming methods keep")
+    gamma: float = Field(0.01, description="share of the largest that breadcrumbs drops")
+    epsilon: float = Field(0.1, description="half the width of della's probabilities")
+    rank: str = Field("sum", description="of a LoRA: sum (exact), max, a number, or energy=X")
     factors: Literal["rotated", "initialised", "balanced"] = Field(
         "rotated", description="how the merged delta is factored"
     )
+
+    @field_validator("weights")
+    @classmethod
+    def _known_weights(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        """One of the words, or numbers."""
+        if given not in (("uniform",), ("loss",)) and not all(map(_is_number, given)):
+            raise ValueError("uniform, loss, or a number for each checkpoint")
+        return given
+
+    def merging(self) -> dict[str, Any]:
+        """Keyword arguments of :func:`mashup.merge`."""
+        values = {name: getattr(self, name) for name in MergeOptions.model_fields}
+        word = self.weights[0] if len(self.weights) == 1 else ""
+        weights = word if word in ("uniform", "loss") else tuple(map(float, self.weights))
+        return values | {"weights": weights}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -59,7 +59,7 @@ def run(options: Options) -> None:
         learning_rates=options.learning_rates,
         budgets=options.budgets,
         settings=settings_of(options),
-        merge_options={n: getattr(options, n) for n in MergeOptions.model_fields},
+        merge_options=options.merging(),
         accept_base=options.accept_base,
         skip_bad=options.skip_bad,
         progress=Bars(),

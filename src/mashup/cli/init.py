@@ -41,7 +41,6 @@ def run(options: Options) -> None:
     init = None
     if not selection.is_empty:
         sample = Sample(options.samples, options.split_seed, options.max_length)
-        merging = {"method": options.method, "rank": options.rank, "factors": options.factors}
         init = make_init(
             selection,
             base,
@@ -50,7 +49,7 @@ def run(options: Options) -> None:
             output,
             progress=Bars(),
             accept_base=options.accept_base,
-            **merging,
+            **options.merging(),
         )
     if options.json_:
         manifest = init.manifest if init else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import typer
@@ -13,16 +14,24 @@ from mashup.cli.options import JsonOption, add_command, positional
 
 
 class Options(MergeOptions, JsonOption):
-    checkpoints: tuple[str, ...] = positional("checkpoint folders")
+    checkpoints: tuple[str, ...] = positional("checkpoint folders: LoRAs and whole models")
     output: str = Field(description="folder to make")
-    weights: tuple[float, ...] | None = Field(
-        None, description="one a checkpoint (default: 1/k each)"
+    model: str | None = Field(None, description="base model; for whole models and full output")
+    output_kind: Literal["auto", "lora", "full"] = Field(
+        "auto", description="what to write; auto is full if any checkpoint is"
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="of the written tensors"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of the written weights; auto keeps a model's, float32 for a LoRA"
     )
-    seed: int = Field(42, description="of the rotation of the factors")
+    shard_size: float = Field(5.0, gt=0, description="most GB (10^9 bytes) of a model's file")
+    seed: int = Field(42, description="of random methods and of the rotation of factors")
     accept_base: bool = Field(False, description="merge though base names differ or are blank")
+    allow_partial: bool = Field(False, description="merge what fits of those that fit in part")
+    untie: bool = Field(False, description="write a separate output head where a parent has one")
+    tokenizer: str | None = Field(None, description="folder whose vocabulary the result gets")
+    dataset: str | None = Field(None, description="for --weights loss and greedy_soup")
+    samples: int = Field(256, ge=2, description="examples of --dataset to measure on")
+    dry_run: bool = Field(False, description="tell what would be read and written, and stop")
 
 
 def register(app: typer.Typer) -> None:
@@ -30,24 +39,58 @@ def register(app: typer.Typer) -> None:
 
 
 def run(options: Options) -> None:
-    """Merge LoRA checkpoints exactly into one adapter that any trainer takes."""
+    """Merge checkpoints exactly into a LoRA or a model that any trainer takes."""
+    if options.dry_run:
+        _dry_run(options)
+        return
     from mashup.merge import merge
+    from mashup.progress import Bars
 
-    init = merge(
-        options.checkpoints,
-        output=options.output,
-        method=options.method,
-        weights=options.weights,
-        rank=options.rank,
-        factors=options.factors,
-        dtype=options.dtype,
-        seed=options.seed,
-        accept_base=options.accept_base,
-    )
+    given = _arguments(options) | _measured(options)
+    init = merge(options.checkpoints, output=options.output, progress=Bars(), **given)
     if options.json_:
         show.print_json(init.manifest)
     else:
         print_init(init)
+
+
+def _arguments(options: Options) -> dict[str, Any]:
+    """Keyword arguments of :func:`mashup.merge` that need no model."""
+    same = ("output_kind", "seed", "accept_base", "allow_partial", "untie", "tokenizer")
+    return {
+        **options.merging(),
+        **{name: getattr(options, name) for name in same},
+        "base": options.model,
+        "dtype": None if options.dtype == "auto" else options.dtype,
+        "shard_bytes": int(options.shard_size * 1e9),
+    }
+
+
+def _measured(options: Options) -> dict[str, Any]:
+    """Losses of the checkpoints and a way to measure merges, where they are asked for."""
+    if options.weights != ("loss",) and options.method != "greedy_soup":
+        return {}
+    if options.model is None or options.dataset is None:
+        return {}  # merge itself says what is missing
+    from mashup.start import measuring
+
+    return measuring(options.checkpoints, options.model, options.dataset, options.samples)
+
+
+def _dry_run(options: Options) -> None:
+    """Check everything and tell what the merge would cost."""
+    from mashup.files import refuse_existing
+    from mashup.merge.cost import cost_of
+
+    refuse_existing(Path(options.output))
+    cost = cost_of(options.checkpoints, **_arguments(options))
+    if options.json_:
+        show.print_json(cost)
+        return
+    print(f"output: {cost['output_kind']}, {cost['tensors']} tensors in {cost['files']} files")
+    for name in ("bytes_read", "bytes_written", "peak_memory"):
+        print(f"{name.replace('_', ' ')}: {show.size(cost[name])}")
+    print("nothing was written (--dry-run)")
 
 
 def print_init(init: Any) -> None:
@@ -55,11 +98,17 @@ def print_init(init: Any) -> None:
     from mashup.merge.manifest import quality
 
     about = init.manifest
-    columns = ("parent", "task", "weight", "modules covered")
+    columns = ("parent", "task", "weight", "covered")
     rows = [
         (p["name"], p["task"], f"{p['weight']:.4g}", f"{p['coverage']:.0%}")
         for p in about["parents"]
     ]
-    show.table(columns, rows, numbers=("weight", "modules covered"))
-    print(f"rank {about['resolved_rank']} over {about['modules']} modules, {quality(about)}")
+    show.table(columns, rows, numbers=("weight", "covered"))
+    if about["output_kind"] == "lora":
+        print(f"rank {about['resolved_rank']} over {about['modules']} modules, {quality(about)}")
+    else:
+        print(quality(about))
+    for path, what in about.get("partial", {}).items():
+        counts = ", ".join(f"{len(names)} {kind}" for kind, names in what.items() if names)
+        print(f"merged in part (--allow-partial): {path}: {counts}")
     print(f"written: {init.path}")

@@ -50,8 +50,8 @@ def _row(c: Any) -> tuple[str, ...]:
     state = c.state
     if c.problem:
         state = "; ".join(t for t in (c.problem.what, c.problem.found, c.problem.fix) if t)
-    elif state == "base not named":
-        state = "base not named; pass --accept-base if you know it"
+    elif not c.base:
+        state = f"{state}; pass --accept-base if you know it"
     rank = str(c.rank) if c.rank else ""
     targets = " ".join(c.targets)
     return c.name, c.base, rank, targets, c.task, metric, show.size(c.bytes), state

@@ -1,8 +1,8 @@
 """Library: the checkpoints below a folder, found fast and remembered."""
 
 from mashup.library.compatible import fitting, other_weights
-from mashup.library.digest import adapter_digest
+from mashup.library.digest import adapter_digest, model_digest
 from mashup.library.index import Index
 from mashup.library.scan import Library, scan
 
-__all__ = ["Index", "Library", "adapter_digest", "fitting", "other_weights", "scan"]
+__all__ = ["Index", "Library", "adapter_digest", "fitting", "model_digest", "other_weights", "scan"]

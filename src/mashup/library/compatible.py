@@ -62,7 +62,8 @@ def fitting(
 def _identity(checkpoint: Checkpoint, base: str, accept_base: bool) -> Problem | None:
     where = str(checkpoint.path)
     if checkpoint.kind == "full":
-        return Problem("full checkpoint, not used yet", where, fix="only LoRA is merged so far")
+        fix = "give it to 'mashup merge' by name; only LoRAs are scored so far"
+        return Problem("full checkpoint, not scored yet", where, fix=fix)
     if accept_base:
         return None
     same = same_base(checkpoint.base, base)

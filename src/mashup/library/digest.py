@@ -1,15 +1,18 @@
-"""Content digest of an adapter, remembered by the size and time of its files."""
+"""Content digest of a checkpoint, an adapter's remembered by the size and time of its files."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mashup.checkpoint import read_adapter_config
+from mashup.checkpoint import read_adapter_config, read_tensors
 from mashup.checkpoint.adapter import adapter_weights
 from mashup.checkpoint.config import CONFIG
 from mashup.files import digest_file, digest_of
 from mashup.library.index import Index
+
+_SAMPLE = 4096  # bytes
 
 
 def adapter_digest(folder: Path, index: Index | None = None) -> str:
@@ -25,3 +28,19 @@ def adapter_digest(folder: Path, index: Index | None = None) -> str:
     if index:
         index.keep_digest(folder.resolve(), stamp, digest)
     return digest
+
+
+def model_digest(folder: Path) -> str:
+    """Digest (hex) of a whole model: its headers, and 4 KiB of every tensor.
+
+    Reading all of a large model for a name would take longer than merging it. Training changes
+    nearly every number, so the samples tell two checkpoints apart; they do not prove that two
+    files are the same to the byte, which the manifest says (``sampled``).
+    """
+    parts = []
+    for name, stored in sorted(read_tensors(folder).items()):
+        with stored.path.open("rb") as stream:
+            stream.seek(stored.info.begin + max(0, stored.info.bytes - _SAMPLE) // 2)
+            sample = stream.read(min(_SAMPLE, stored.info.bytes))
+        parts.append((name, stored.dtype, stored.shape, hashlib.sha256(sample).hexdigest()))
+    return digest_of(parts)

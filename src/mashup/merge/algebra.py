@@ -28,6 +28,11 @@ FACTOR_STYLES: tuple[FactorStyle, ...] = get_args(FactorStyle)
 _ROW_NORM = 1 / math.sqrt(3)
 
 
+#: A randomised decomposition looks for this many directions more than are wanted, and is used
+#: where the matrix has this many times more than that.
+_OVERSAMPLE, _FAR_BELOW = 16, 4
+
+
 @dataclass(frozen=True)
 class Spectrum:
     """A delta as ``U @ diag(S) @ Vt``: ``U (d_out, k)``, ``S (k,)`` falling, ``Vt (k, d_in)``."""
@@ -50,6 +55,45 @@ def weighted_sum(parents: Sequence[tuple[float, Factors]]) -> Spectrum:
     q_right, r_right = torch.linalg.qr(right.T)
     U, S, Vt = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
     return Spectrum(q_left @ U, S, Vt @ q_right.T)
+
+
+def inner(one: Factors, other: Factors) -> Tensor:
+    """``⟨Δ₁, Δ₂⟩``, the sum of products, from ``r₁ × r₂`` matrices alone; float64."""
+    left = one.B.double().T @ other.B.double()
+    right = one.A.double() @ other.A.double().T
+    return one.scale * other.scale * (left * right).sum()
+
+
+def rounding_energy(exact: Factors, rounded: Factors) -> float:
+    """``‖Δ - Δ'‖²`` of factors and the same ones rounded.
+
+    ``BA - B'A' = (B - B')A + B'(A - A')``: differences are taken where they are small, in the
+    factors, so nothing cancels and nothing ``d_out × d_in`` is made.
+    """
+    A, B = rounded.A.double(), rounded.B.double()
+    parts = (
+        Factors(exact.A, exact.B - B, exact.scale),
+        Factors(exact.A - A, B, exact.scale),
+    )
+    return float(sum(inner(one, other) for one in parts for other in parts))
+
+
+def dense_spectrum(delta: Tensor, rank: int | None, generator: torch.Generator) -> Spectrum:
+    """The largest singular values of a dense ``(d_out, d_in)`` delta, float64.
+
+    All of them when ``rank`` is None or not far below the size; else ``rank`` by a randomised
+    range finder with two power iterations (Halko et al., arXiv 0909.4061, algorithm 4.4).
+    """
+    delta = delta.float()
+    wanted = None if rank is None else rank + _OVERSAMPLE
+    if wanted is None or _FAR_BELOW * wanted >= min(delta.shape):
+        U, S, Vt = torch.linalg.svd(delta, full_matrices=False)
+        return Spectrum(U.double(), S.double(), Vt.double())
+    Q = torch.linalg.qr(delta @ torch.randn(delta.shape[1], wanted, generator=generator))[0]
+    for _ in range(2):
+        Q = torch.linalg.qr(delta @ torch.linalg.qr(delta.T @ Q)[0])[0]
+    U, S, Vt = torch.linalg.svd(Q.T @ delta, full_matrices=False)
+    return Spectrum((Q @ U)[:, :rank].double(), S[:rank].double(), Vt[:rank].double())
 
 
 def factorise(

@@ -1,17 +1,30 @@
-"""``mashup.json`` and the model card of an init: where it comes from, in full."""
+"""``mashup.json`` and the model card of a merge: where it comes from, in full."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from mashup.checkpoint.history import MANIFEST
-from mashup.merge.methods import Merged
-from mashup.merge.parents import Parent
+import yaml
 
-__all__ = ["MANIFEST", "card", "describe", "quality", "versions"]
+from mashup.checkpoint.history import MANIFEST
+from mashup.merge.carry import kept_head
+from mashup.merge.full import FullPlan
+from mashup.merge.lora import LoraPlan, Written
+from mashup.merge.parents import Parent
+from mashup.merge.prepare import Prepared
+
+__all__ = [
+    "MANIFEST",
+    "card",
+    "describe_full",
+    "describe_lora",
+    "describe_parents",
+    "quality",
+    "versions",
+]
 
 _PACKAGES = ("mashup-learning", "torch", "transformers", "peft", "safetensors", "numpy")
 
@@ -27,68 +40,129 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe(
-    parents: Sequence[Parent],
-    merged: Merged,
-    base: str,
-    settings: dict[str, Any],
-    seconds: float,
-) -> dict[str, Any]:
-    """The manifest of a merge."""
-    union = len(merged.delta.modules)
-    return {
+def describe_parents(prepared: Prepared, base: str) -> dict[str, Any]:
+    """What is the same for every kind of result: parents, base, method and its numbers."""
+    recipe, method = prepared.recipe, prepared.recipe.method
+    numbers = {name: getattr(recipe.settings, name) for name in ("seed", *method.takes)}
+    about: dict[str, Any] = {
         "kind": "init",
         "base": base,
-        "parents": [_parent(parent, union) for parent in parents],
-        **settings,
-        "resolved_rank": merged.rank,
-        "modules": union,
-        "kept_energy": merged.kept_energy,
-        "relative_error": merged.relative_error,
-        "merge_seconds": seconds,
+        "method": method.name,
+        "parents": [_parent(parent, prepared) for parent in prepared.parents],
+        **numbers,
         "versions": versions(),
     }
+    partial = _partial(prepared)
+    return about | ({"partial": partial} if partial else {})
 
 
-def _parent(parent: Parent, union: int) -> dict[str, Any]:
+def _partial(prepared: Prepared) -> dict[str, Any]:
+    """What ``--allow-partial`` let pass, by the folder of the parent."""
+    if prepared.reference is None:
+        return {}
+    counting = [p for p in prepared.parents if p.weight != 0 or prepared.recipe.method.needs_gram]
+    both = zip(counting, prepared.reference.covered, strict=True)
+    return {str(p.checkpoint.path): one.to_json() for p, one in both if one.is_partial}
+
+
+def _parent(parent: Parent, prepared: Prepared) -> dict[str, Any]:
+    plan = prepared.plan
+    tensors = plan.tensors if isinstance(plan, FullPlan) else [m.tensors for m in plan.modules]
+    names = {one.name for one in tensors}
     return {
         "name": parent.checkpoint.name,
         "path": str(parent.checkpoint.path),
+        "kind": parent.checkpoint.kind,
         "task": parent.checkpoint.task,
         "digest": parent.digest,
+        "digest_of": "headers and samples" if parent.is_full else "all bytes",
         "weight": parent.weight,
-        "coverage": len(parent.delta.modules) / union,
+        "coverage": len(names & parent.changes.keys()) / max(1, len(names)),
+    }
+
+
+def describe_lora(prepared: Prepared, written: Written) -> dict[str, Any]:
+    """Rank, factors and how exact a LoRA is."""
+    plan = prepared.plan
+    assert isinstance(plan, LoraPlan)
+    averaged = prepared.recipe.method.name == "factor_average"
+    energy = written.energy
+    return {
+        "output_kind": "lora",
+        "rank": "the parents'" if averaged else plan.rank.text,
+        "factors": "the parents' average" if averaged else plan.style,
+        "resolved_rank": written.rank,
+        "modules": len(plan.modules),
+        "saved_tensors": [one.name for one in plan.saved],
+        "left_out_tensors": [one.name for one in plan.left_out],
+        "left_out_energy": written.left_out / energy.total if energy.total else 0.0,
+        "kept_energy": None if averaged else written.kept_energy,
+        "relative_error": written.relative_error,
+    }
+
+
+def describe_full(prepared: Prepared) -> dict[str, Any]:
+    """Sizes of a whole model."""
+    plan, reference = prepared.plan, prepared.reference
+    assert isinstance(plan, FullPlan)
+    assert reference is not None
+    return {
+        "output_kind": "full",
+        "tensors": len(plan.tensors),
+        "shards": len(plan.shards),
+        "bytes": plan.bytes_written,
+        "tied": reference.tied,
+        "vocabulary": str(reference.vocabulary) if reference.bases else None,
     }
 
 
 def quality(manifest: dict[str, Any]) -> str:
-    """How well a merge holds the exact weighted mean, in words."""
+    """How well a merge holds what its method says, in words."""
+    if manifest["output_kind"] == "full":
+        size = manifest["bytes"] / 1e9
+        return f"{manifest['tensors']} tensors, {size:.2f} GB in {manifest['shards']} files"
     kept, error = manifest["kept_energy"], manifest["relative_error"]
     energy = "" if kept is None else f"{kept:.2%} of the energy kept, "
-    return f"{energy}relative error to the exact weighted mean {error:.2g}"
+    what = "weighted mean" if manifest["method"] in ("linear", "factor_average") else "merge"
+    text = f"{energy}relative error to the exact {what} {error:.2g}"
+    outside = manifest["left_out_energy"]
+    if outside:
+        count = len(manifest["left_out_tensors"])
+        text += f"; {outside:.2%} of the energy is in {count} tensors that a LoRA cannot hold"
+    return text
 
 
-def card(manifest: dict[str, Any]) -> str:
+def card(manifest: dict[str, Any], source: Path | None) -> str:
     """The model card: YAML head as the Hub reads it, then what this is in words."""
+    lora = manifest["output_kind"] == "lora"
+    head = {
+        **(kept_head(source) if source else {}),
+        "base_model": manifest["base"] or "unknown",
+        "library_name": "peft" if lora else "transformers",
+        "tags": [*(["lora"] if lora else []), "mashup-learning", "merge"],
+    }
     rows = "\n".join(
         f"| {p['name']} | {p['task'] or 'unknown'} | {p['weight']:.4g} | {p['coverage']:.0%} "
         f"| `{p['digest'][:12]}` |"
         for p in manifest["parents"]
     )
+    shape = (
+        f", rank {manifest['resolved_rank']} (`{manifest['rank']}`), factors "
+        f"`{manifest['factors']}`"
+        if lora
+        else ""
+    )
     return f"""---
-base_model: {manifest["base"] or "unknown"}
-library_name: peft
-tags: [lora, mashup-learning, merge]
+{yaml.safe_dump(head, sort_keys=False).strip()}
 ---
 
 # A start for fine-tuning, merged from past checkpoints
 
 Not a finished model: train from it. Merged by Mashup Learning (arXiv 2603.10156).
 
-| parent | task | weight | modules covered | digest |
+| parent | task | weight | covered | digest |
 |---|---|---|---|---|
 {rows}
 
-Method `{manifest["method"]}`, rank {manifest["resolved_rank"]} (`{manifest["rank"]}`), factors
-`{manifest["factors"]}`, {quality(manifest)}. All details are in `{MANIFEST}`.
+Method `{manifest["method"]}`{shape}, {quality(manifest)}. All details are in `{MANIFEST}`.
 """

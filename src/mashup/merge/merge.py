@@ -1,27 +1,40 @@
-"""Merge checkpoints into an init: a standard PEFT folder that any trainer takes."""
+"""Merge checkpoints into an init: a standard PEFT or model folder that any trainer takes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from mashup.checkpoint import Checkpoint
-from mashup.errors import InputError, Problem
+from mashup.delta import Delta
+from mashup.errors import InputError, Problem, UsageError
 from mashup.files import new_folder, read_json, refuse_existing, to_json, write_text
-from mashup.merge import methods
 from mashup.merge.algebra import FactorStyle
-from mashup.merge.manifest import MANIFEST, card, describe
+from mashup.merge.carry import carry_model_files, carry_prompts, carry_tokenizer
+from mashup.merge.combine import Recipe
+from mashup.merge.full import FullPlan, check_disk, write_full
+from mashup.merge.lora import write_lora
+from mashup.merge.manifest import MANIFEST, card, describe_full, describe_lora, describe_parents
+from mashup.merge.memory import merged_in_memory
+from mashup.merge.methods import METHODS, Settings
+from mashup.merge.methods.greedy_soup import chosen_weights
 from mashup.merge.parents import Parent, read_parents
-from mashup.merge.write import write_adapter
+from mashup.merge.peft_config import peft_config
+from mashup.merge.prepare import Options, OutputKind, Prepared, prepare
+from mashup.merge.shards import SHARD_BYTES
+from mashup.merge.vocabulary import BY_TOKEN
+from mashup.merge.weighing import Weights, weights_for
 from mashup.model import Base
+from mashup.progress import SILENT, Progress
 from mashup.select import NOTHING_HELPS, Selection
 
-Method = Literal["linear", "factor_average"]
+#: A merge in memory to its loss on the task's sample.
+Measure = Callable[[Delta], float]
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ class Init:
     """A merged start, on disk.
 
     Attributes:
-        path: a PEFT adapter folder with tokenizer, model card and ``mashup.json``.
+        path: a PEFT or model folder with tokenizer, model card and ``mashup.json``.
         manifest: what ``mashup.json`` holds: parents, weights, method, rank, kept energy, ...
     """
 
@@ -56,58 +69,202 @@ def merge(
     parents: Selection | Sequence[Checkpoint | str | Path],
     *,
     output: str | Path,
-    method: Method = "linear",
-    weights: Sequence[float] | None = None,
+    method: str = "linear",
+    weights: Weights = None,
+    scale: float = 1.0,
+    density: float = 0.5,
+    gamma: float = 0.01,
+    epsilon: float = 0.1,
+    seed: int = 42,
+    base: Base | str | Path | None = None,
+    output_kind: OutputKind = "auto",
     rank: str | int = "sum",
     factors: FactorStyle = "rotated",
-    base: Base | None = None,
-    dtype: str = "float32",
-    seed: int = 42,
+    dtype: str | None = None,
     accept_base: bool = False,
+    allow_partial: bool = False,
+    untie: bool = False,
+    tokenizer: str | Path | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    losses: Sequence[float] | None = None,
+    measure: Measure | None = None,
+    progress: Progress = SILENT,
 ) -> Init:
-    """Merge LoRA checkpoints of one base into one adapter and write it as a folder.
+    """Merge checkpoints of one base and write the result as a folder.
 
     Args:
-        parents: a selection, or checkpoints by value or path.
+        parents: a selection, or checkpoints by value or path; LoRAs and whole models.
         output: the folder to make; it must not exist.
-        method: ``linear`` (exact) or ``factor_average`` (A and B apart, see the docs).
-        weights: one a parent, used as given; 1/k each by default.
-        rank: ``sum`` (exact), ``max``, a number, or ``energy=X``.
-        factors: how the delta is factored; same delta, different training (see the docs).
-        base: the loaded base, to carry its tokenizer and name.
-        dtype: of the written tensors, ``float32`` or ``bfloat16`` or ``float16``.
-        seed: of the rotation.
-        accept_base: merge adapters whose base names differ or are blank.
+        method: a name of :data:`mashup.merge.METHODS`.
+        weights: one a parent, ``uniform`` (the default), or ``loss`` (softmax of the losses).
+        scale: λ, a factor on the merged delta.
+        density: share of a delta's numbers that trimming methods keep.
+        gamma: share of the largest numbers that breadcrumbs drops.
+        epsilon: half the width of della's probabilities.
+        seed: of random methods and of the rotation of factors.
+        base: the base model, loaded or by name; needed for whole models, save for a plain mean.
+        output_kind: ``lora``, ``full``, or ``auto``: full if any parent is.
+        rank: of a LoRA: ``sum`` (exact), ``max``, a number, or ``energy=X``.
+        factors: how a merged LoRA is factored; same delta, different training (see the docs).
+        dtype: of the written weights; None is a model's own, and float32 for a LoRA.
+        accept_base: merge checkpoints whose base names differ or are blank.
+        allow_partial: merge what fits of parents that do not fit as a whole.
+        untie: write a separate output head where a parent has one.
+        tokenizer: folder of the base or of a parent whose vocabulary the result gets.
+        shard_bytes: the most bytes of a file of a model.
+        losses: of the parents on the sample, for ``weights="loss"``; a selection knows its own.
+        measure: loss of a merge in memory, for ``greedy_soup``.
+        progress: where to show a bar.
 
     Raises:
         InputError: no parents, parents that do not go together, or an existing output.
-        UsageError: weights or rank that cannot be.
+        UsageError: a method, weights, a rank or a number that cannot be.
+        OutputError: no room on the disk.
     """
     start = time.perf_counter()
     output = Path(output)
     refuse_existing(output)
-    if isinstance(parents, Selection):
-        if parents.is_empty:
-            raise InputError(Problem("nothing to merge", "selection", NOTHING_HELPS))
-        parents = [score.checkpoint for score in parents.chosen if score.checkpoint]
-    read = read_parents(parents, weights, accept_base=accept_base)
-    merged = methods.rounded(_merge(read, method, rank, factors, seed), getattr(torch, dtype))
-    name = base.name if base else read[0].checkpoint.base
-    settings = {"method": method, "rank": str(rank), "factors": factors, "seed": seed}
-    if method == "factor_average":
-        settings |= {"rank": "the parents'", "factors": "the parents' average"}
-    manifest = describe(read, merged, name, settings, time.perf_counter() - start)
+    settings = Settings(scale, density, gamma, epsilon, seed)
+    options = options_of(
+        output_kind=output_kind,
+        rank=rank,
+        factors=factors,
+        dtype=dtype,
+        allow_partial=allow_partial,
+        untie=untie,
+        tokenizer=tokenizer,
+        shard_bytes=shard_bytes,
+    )
+    prepared = prepare_merge(
+        parents, method, weights, settings, options, base, accept_base, losses, measure
+    )
+    check_disk(output, prepared.plan.bytes_written)
     with new_folder(output) as folder:
-        write_adapter(folder, read, merged, name, base)
+        manifest = _write(folder, prepared, base, options, progress)
+        manifest["merge_seconds"] = time.perf_counter() - start
         write_text(folder / MANIFEST, to_json(manifest))
-        write_text(folder / "README.md", card(manifest))
+        write_text(folder / "README.md", card(manifest, _card_source(prepared)))
     return Init(output, manifest)
 
 
-def _merge(
-    parents: Sequence[Parent], method: Method, rank: str | int, style: FactorStyle, seed: int
-) -> methods.Merged:
-    deltas, weights = [p.delta for p in parents], [p.weight for p in parents]
-    if method == "factor_average":
-        return methods.factor_average(deltas, weights)
-    return methods.linear(deltas, weights, rank=rank, style=style, seed=seed)
+def options_of(*, tokenizer: str | Path | None, **given: Any) -> Options:
+    """Options from the arguments of :func:`merge`."""
+    return Options(tokenizer=Path(tokenizer) if tokenizer else None, **given)
+
+
+def prepare_merge(
+    parents: Selection | Sequence[Checkpoint | str | Path],
+    method: str,
+    weights: Weights,
+    settings: Settings,
+    options: Options,
+    base: Base | str | Path | None,
+    accept_base: bool,
+    losses: Sequence[float] | None = None,
+    measure: Measure | None = None,
+) -> Prepared:
+    """All of :func:`merge` before the first byte is written.
+
+    Raises:
+        InputError, UsageError: as :func:`merge`.
+    """
+    chosen = METHODS.get(method)
+    if chosen is None:
+        expected = ", ".join(METHODS)
+        raise UsageError(Problem("unknown method", "--method", method, expected))
+    if isinstance(parents, Selection):
+        if parents.is_empty:
+            raise InputError(Problem("nothing to merge", "selection", NOTHING_HELPS))
+        losses = [score.loss for score in parents.chosen]
+        parents = [score.checkpoint for score in parents.chosen if score.checkpoint]
+    given = weights_for(chosen, weights, len(parents), losses)
+    chosen.check(settings, len(parents))
+    name = base.name if isinstance(base, Base) else base
+    read = read_parents(
+        parents, given, base=str(name) if name is not None else None, accept_base=accept_base
+    )
+    recipe = _recipe(method, settings, read)
+    if method == "greedy_soup":
+        read, recipe = _greedy(read, recipe, name, options, measure)
+    counting = [p for p in read if p.weight != 0 or chosen.needs_gram]
+    prepared = prepare(counting, _recipe(method, settings, counting), name, options)
+    return replace(prepared, parents=tuple(read))
+
+
+def _recipe(method: str, settings: Settings, parents: Sequence[Parent]) -> Recipe:
+    weights, keys = tuple(p.weight for p in parents), tuple(p.digest for p in parents)
+    return Recipe(METHODS[method], settings, weights, keys)
+
+
+def _greedy(
+    parents: Sequence[Parent],
+    recipe: Recipe,
+    base: str | Path | None,
+    options: Options,
+    measure: Measure | None,
+) -> tuple[tuple[Parent, ...], Recipe]:
+    if measure is None:
+        fix = "use 'mashup init', or give --model and --dataset to measure on"
+        raise UsageError(Problem("nothing to measure with", "--method greedy_soup", fix=fix))
+
+    def loss(weights: Sequence[float]) -> float:
+        counting = [replace(p, weight=w) for p, w in zip(parents, weights, strict=True) if w]
+        tried = _recipe("greedy_soup", recipe.settings, counting)
+        return measure(merged_in_memory(prepare(counting, tried, base, options)))
+
+    weights, _ = chosen_weights(len(parents), loss)
+    kept = tuple(replace(p, weight=w) for p, w in zip(parents, weights, strict=True))
+    return kept, _recipe("greedy_soup", recipe.settings, kept)
+
+
+def _write(
+    folder: Path,
+    prepared: Prepared,
+    base: Base | str | Path | None,
+    options: Options,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Everything but manifest and card; returns the manifest."""
+    parents, recipe, plan = prepared.parents, prepared.recipe, prepared.plan
+    name = str(base.name if isinstance(base, Base) else base or _named_base(parents))
+    about = describe_parents(prepared, name)
+    if isinstance(plan, FullPlan):
+        write_full(folder, plan, recipe, progress)
+        _carry_full(folder, prepared, options)
+        about |= describe_full(prepared)
+    else:
+        dtype = options.torch_dtype() or torch.float32
+        written = write_lora(folder, plan, recipe, dtype, progress)
+        config = peft_config(parents, plan, written, name)
+        write_text(folder / "adapter_config.json", to_json(config))
+        about |= describe_lora(prepared, written)
+        if isinstance(base, Base):
+            base.tokenizer.save_pretrained(folder)
+        else:
+            carry_tokenizer([p.checkpoint.path for p in parents], folder)
+    carry_prompts(parents, folder)
+    return about
+
+
+def _named_base(parents: Sequence[Parent]) -> str:
+    return next((p.checkpoint.base for p in parents if p.checkpoint.base), "")
+
+
+def _carry_full(folder: Path, prepared: Prepared, options: Options) -> None:
+    reference = prepared.reference
+    assert reference is not None
+    assert isinstance(prepared.plan, FullPlan)
+    rows = [one.shape[0] for one in prepared.plan.tensors if one.name.endswith(BY_TOKEN)]
+    carry_model_files(
+        reference.folder,
+        folder,
+        tied=reference.tied,
+        rows=rows[0] if reference.bases else None,
+        dtype=options.dtype,
+    )
+    sources = [p.checkpoint.path for p in prepared.parents if p.is_full]
+    carry_tokenizer([reference.vocabulary, *sources, reference.folder], folder)
+
+
+def _card_source(prepared: Prepared) -> Path | None:
+    return prepared.reference.folder if prepared.reference else None

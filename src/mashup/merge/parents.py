@@ -1,123 +1,157 @@
-"""Parents of a merge: read, checked against each other, weighted."""
+"""Parents of a merge: described from headers, checked against each other, weighted."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from mashup.checkpoint import Checkpoint, read_checkpoint, same_base
-from mashup.delta import Delta, read_delta
-from mashup.errors import InputError, Problem, UsageError, raise_all
-from mashup.library import adapter_digest
+from mashup.checkpoint import (
+    Adapter,
+    Checkpoint,
+    Stored,
+    read_adapter,
+    read_adapter_config,
+    read_checkpoint,
+    read_tensors,
+    same_base,
+)
+from mashup.checkpoint.identity import HEAD, is_tied, read_config
+from mashup.errors import InputError, Problem, raise_all
+from mashup.library import adapter_digest, model_digest
+from mashup.merge.changes import Change, Lora, OnDisk
+from mashup.weights import read
 
 
 @dataclass(frozen=True)
 class Parent:
-    """One checkpoint that goes into a merge, with its weight."""
+    """One checkpoint that goes into a merge, by place; its numbers are read when needed.
+
+    Attributes:
+        checkpoint: what and where it is.
+        digest: of its content.
+        weight: as it is used.
+        adapter: what a LoRA changes; None for a whole model.
+        tensors: of a whole model, without a head that repeats the embeddings.
+        moved: its changes, where they were aligned with another vocabulary.
+    """
 
     checkpoint: Checkpoint
     digest: str
     weight: float
-    delta: Delta
+    adapter: Adapter | None
+    tensors: Mapping[str, Stored]
+    moved: Mapping[str, Change] | None = None
+
+    @cached_property
+    def changes(self) -> Mapping[str, Change]:
+        """Name of a base tensor to what this parent changes in it."""
+        if self.moved is not None:
+            return self.moved
+        if self.adapter is None:
+            return {name: Change(OnDisk(stored)) for name, stored in self.tensors.items()}
+        loras = {module.tensor: Lora(module) for module in self.adapter.modules.values()}
+        saved = {name: OnDisk(stored) for name, stored in self.adapter.saved.items()}
+        names = sorted(loras.keys() | saved.keys())
+        return {name: Change(saved.get(name), loras.get(name)) for name in names}
+
+    @property
+    def is_full(self) -> bool:
+        return self.adapter is None
 
 
 def read_parents(
     checkpoints: Sequence[Checkpoint | str | Path],
-    weights: Sequence[float] | None,
+    weights: Sequence[float],
     *,
+    base: str | None = None,
     accept_base: bool,
 ) -> tuple[Parent, ...]:
-    """Read the parents, sorted by content so that the order of arguments does not matter.
+    """Describe the parents, sorted by content so that the order of arguments does not matter.
+
+    Args:
+        checkpoints: by value or path.
+        weights: one a checkpoint.
+        base: name of the base, where the caller gives it.
+        accept_base: take parents whose base's name differs or is blank.
 
     Raises:
-        UsageError: weights that do not fit.
-        InputError: a parent that is broken, changes nothing, or has another base or shapes.
+        InputError: a parent that is broken or says that it has another base; all at once.
     """
     found = [c if isinstance(c, Checkpoint) else read_checkpoint(Path(c)) for c in checkpoints]
-    used = check_weights(weights, len(found))
-    raise_all(problem for c in found if (problem := _unusable(c)))
+    raise_all(checkpoint.problem for checkpoint in found if checkpoint.problem)
     if not accept_base:
-        raise_all(_base_problems(found))
-    deltas = _read(found)
-    raise_all(_shape_problems(found, deltas))
-    digests = [adapter_digest(checkpoint.path) for checkpoint in found]
-    parents = map(Parent, found, digests, used, deltas)
+        raise_all(_base_problems(found, base))
+    parents: list[Parent] = []
+    problems: list[Problem] = []
+    for checkpoint, weight in zip(found, weights, strict=True):
+        try:
+            parents.append(_parent(checkpoint, weight))
+        except InputError as error:
+            problems += error.problems
+    raise_all([*problems, *_shape_problems(parents)])
+    raise_all(_changes_nothing(parent) for parent in parents if _is_zero(parent))
     return tuple(sorted(parents, key=lambda parent: (parent.digest, parent.weight)))
 
 
-def check_weights(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
-    """The weights as given, or 1/count each.
-
-    Raises:
-        UsageError: not one a parent, not finite, or all zero.
-    """
-    if count == 0:
-        raise UsageError(Problem("nothing to merge", "parents", "none", "at least one"))
-    given = tuple(weights) if weights is not None else (1 / count,) * count
-    if len(given) != count:
-        expected = f"{count}, one for each parent"
-        raise UsageError(Problem("wrong number of weights", "--weights", str(len(given)), expected))
-    if not all(math.isfinite(weight) for weight in given) or not any(given):
-        expected = "finite numbers, not all zero"
-        raise UsageError(Problem("bad weights", "--weights", str(list(given)), expected))
-    return given
+def _parent(checkpoint: Checkpoint, weight: float) -> Parent:
+    folder = checkpoint.path
+    if checkpoint.kind == "lora":
+        adapter = read_adapter(folder, read_adapter_config(folder))
+        return Parent(checkpoint, adapter_digest(folder), weight, adapter, {})
+    return Parent(checkpoint, model_digest(folder), weight, None, full_tensors(folder))
 
 
-def _unusable(checkpoint: Checkpoint) -> Problem | None:
-    if checkpoint.kind == "full":
-        fix = "merge LoRA adapters"
-        return Problem("full checkpoint, not used yet", str(checkpoint.path), fix=fix)
-    return checkpoint.problem
-
-
-def _read(checkpoints: Sequence[Checkpoint]) -> list[Delta]:
-    deltas, problems = [], []
-    for checkpoint in checkpoints:
-        try:
-            delta = read_delta(checkpoint.path)
-            deltas.append(delta)
-            if delta.is_zero:
-                problems.append(_changes_nothing(checkpoint))
-        except InputError as error:
-            problems += error.problems
-    raise_all(problems)
-    return deltas
-
-
-def _changes_nothing(checkpoint: Checkpoint) -> Problem:
-    found, fix = "B = 0: it was saved before it was trained", "leave it out"
-    where = str(checkpoint.path)
-    return Problem("adapter changes nothing", where, found, "a trained adapter", fix)
-
-
-def _base_problems(checkpoints: Sequence[Checkpoint]) -> list[Problem]:
-    first = checkpoints[0]
-    fix = "merge adapters of one base, or pass --accept-base if it is the same model"
+def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
+    """LoRAs whose modules have other widths than the same modules of those before them."""
+    seen: dict[str, tuple[int, ...]] = {}
     problems = []
-    for checkpoint in checkpoints:
-        same = same_base(checkpoint.base, first.base)
-        where, found = str(checkpoint.path), checkpoint.base or "a blank name"
-        if same is None and not checkpoint.base:
-            problems.append(Problem("base model not named", where, found, "its base", fix))
-        elif same is False:
-            problems.append(Problem("adapters of different bases", where, found, first.base, fix))
+    for parent in parents:
+        shapes = {n: change.lora.shape for n, change in parent.changes.items() if change.lora}
+        wrong = [n for n, shape in shapes.items() if seen.setdefault(n, shape) != shape]
+        if wrong:
+            found = f"{wrong[0]}: {shapes[wrong[0]]}"
+            expected = f"{seen[wrong[0]]} as in the others"
+            where, fix = str(parent.checkpoint.path), "merge checkpoints of one base"
+            problems.append(Problem("checkpoints of different bases", where, found, expected, fix))
     return problems
 
 
-def _shape_problems(checkpoints: Sequence[Checkpoint], deltas: Sequence[Delta]) -> list[Problem]:
-    seen: dict[str, tuple[int, int]] = {}
+def _is_zero(parent: Parent) -> bool:
+    """Whether a LoRA changes nothing, as one that was never trained does (B = 0)."""
+    if parent.adapter is None or parent.adapter.saved:
+        return False
+    return not any(bool(read(module.B).any()) for module in parent.adapter.modules.values())
+
+
+def _changes_nothing(parent: Parent) -> Problem:
+    found, fix = "B = 0: it was saved before it was trained", "leave it out"
+    where = str(parent.checkpoint.path)
+    return Problem("adapter changes nothing", where, found, "a trained adapter", fix)
+
+
+def full_tensors(folder: Path) -> dict[str, Stored]:
+    """Tensors of a whole model; the head of a tied one is its embedding, so it is left out.
+
+    Raises:
+        InputError: as :func:`mashup.checkpoint.read_tensors`.
+    """
+    tensors = read_tensors(folder)
+    tied = is_tied(read_config(folder), tensors)
+    return {n: stored for n, stored in tensors.items() if not (tied and n.endswith(HEAD))}
+
+
+def _base_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[Problem]:
+    """Parents that name no base, or another one than ``base`` or the first that is named."""
+    named = base or next((c.base for c in checkpoints if c.base), "")
+    fix = "merge checkpoints of one base, or pass --accept-base if it is the same model"
     problems = []
-    for checkpoint, delta in zip(checkpoints, deltas, strict=True):
-        shapes = {n: (f.B.shape[0], f.A.shape[1]) for n, f in delta.modules.items()}
-        wrong = [n for n, shape in shapes.items() if seen.setdefault(n, shape) != shape]
-        if wrong:
-            found, expected = (
-                f"{wrong[0]}: {shapes[wrong[0]]}",
-                f"{seen[wrong[0]]} as in the others",
-            )
-            where = str(checkpoint.path)
-            fix = "merge adapters that were trained on one base"
-            problems.append(Problem("adapters of different bases", where, found, expected, fix))
+    for checkpoint in checkpoints:
+        where = str(checkpoint.path)
+        if not checkpoint.base:
+            problems.append(Problem("base model not named", where, "a blank name", named, fix))
+        elif same_base(checkpoint.base, named) is False:
+            found = checkpoint.base
+            problems.append(Problem("checkpoints of different bases", where, found, named, fix))
     return problems

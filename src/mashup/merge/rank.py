@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from mashup.delta import Delta
+from torch import Tensor
+
 from mashup.errors import Problem, UsageError
-from mashup.merge.algebra import Spectrum
 
 _EXPECTED = "sum, max, a whole number of at least 1, or energy=X with 0 < X <= 1"
 
 
-def choose_rank(rank: str | int, parents: Sequence[Delta], spectra: Mapping[str, Spectrum]) -> int:
-    """The one rank that the merged adapter gets.
+@dataclass(frozen=True)
+class Rank:
+    """A rank as users ask for it.
 
-    ``sum`` keeps everything: the largest sum of the parents' ranks over the modules.
-    ``max`` is the largest rank of any parent. ``energy=X`` is the smallest rank that keeps
-    the share X of the squared norm, over all modules together.
-
-    Raises:
-        UsageError: not one of these.
+    Attributes:
+        text: as given.
+        number: when it is a number.
+        share: when it is ``energy=X``.
     """
-    text = str(rank)
-    most = max(len(spectrum.S) for spectrum in spectra.values())
-    if text == "sum":
-        return most
-    if text == "max":
-        return max(factors.rank for delta in parents for factors in delta.modules.values())
-    if text.isdigit() and int(text) > 0:
-        return int(text)
-    share = _share(text)
-    ranks = range(1, most + 1)
-    return next((r for r in ranks if kept_energy(spectra, r) >= share), most)
+
+    text: str
+    number: int | None = None
+    share: float | None = None
+
+    @classmethod
+    def parse(cls, rank: str | int) -> Rank:
+        """Read ``sum``, ``max``, a number or ``energy=X``.
+
+        Raises:
+            UsageError: none of these.
+        """
+        text = str(rank)
+        if text in ("sum", "max"):
+            return cls(text)
+        if text.isdigit() and int(text) > 0:
+            return cls(text, number=int(text))
+        return cls(text, share=_share(text))
+
+    def of(self, ranks: Sequence[Sequence[int]]) -> int | None:
+        """The rank, from the parents' ranks in every module; None when spectra decide.
+
+        ``sum`` keeps everything: the largest sum over the modules. ``max`` is the largest rank
+        of any parent.
+        """
+        if self.share is not None:
+            return None
+        if self.number is not None:
+            return self.number
+        combine = sum if self.text == "sum" else max
+        return max(combine(module) for module in ranks)
 
 
-def kept_energy(spectra: Mapping[str, Spectrum], rank: int) -> float:
-    """Share of the squared Frobenius norm, over all modules, that ``rank`` directions keep."""
-    total = sum(float(spectrum.energy.sum()) for spectrum in spectra.values())
-    kept = sum(float(spectrum.energy[:rank].sum()) for spectrum in spectra.values())
-    return kept / total if total else 1.0
+def rank_for_energy(share: float, spectra: Sequence[Tensor]) -> int:
+    """The smallest rank that keeps ``share`` of the squared norm over all modules together.
+
+    Entry ``i`` of ``spectra`` holds the singular values of module ``i``, falling.
+    """
+    total = sum(float((S**2).sum()) for S in spectra)
+    most = max(len(S) for S in spectra)
+    for rank in range(1, most):
+        kept = sum(float((S[:rank] ** 2).sum()) for S in spectra)
+        if kept >= share * total:
+            return rank
+    return most
 
 
 def _share(text: str) -> float:

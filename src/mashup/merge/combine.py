@@ -1,0 +1,162 @@
+"""One tensor of a merge: the parents' changes in, rows of the merged delta or value out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mashup.merge.algebra import generator_for, inner
+from mashup.merge.changes import Change, Opened, Value, spans
+from mashup.merge.methods import Method, Settings
+from mashup.merge.methods.method import Trimmer
+from mashup.merge.weighted import NOTHING, Term, weighted_rows
+
+#: ``(start, stop, rows)`` of a tensor, in order.
+Pieces = Iterator[tuple[int, int, Tensor]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to merge: the same for every tensor.
+
+    Attributes:
+        weights: one a parent.
+        keys: what tells the parents apart whatever their order, for random methods.
+    """
+
+    method: Method
+    settings: Settings
+    weights: tuple[float, ...]
+    keys: tuple[str, ...]
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether values are averaged and the base drops out."""
+        rest = 1 - self.settings.scale * sum(self.weights)
+        return self.method.trim is None and not self.method.needs_gram and abs(rest) < NOTHING
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """One tensor in the base and in the parents.
+
+    Attributes:
+        name: in the base.
+        shape: of the merged tensor.
+        changes: entry ``i`` is what parent ``i`` changes, None for nothing.
+        base: None where it is not needed.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    changes: tuple[Change | None, ...]
+    base: Value | None = None
+
+
+def needs_base(recipe: Recipe, changes: Sequence[Change | None]) -> bool:
+    """Whether the merged value depends on the base's; not for a mean of whole new values."""
+    return not recipe.is_mean or any(change is None or change.value is None for change in changes)
+
+
+def merged_values(recipe: Recipe, tensors: Tensors) -> Pieces:
+    """Rows of the merged tensor, float32 or higher; each is valid until the next is asked for.
+
+    A mixing method is one weighted sum of values in which ``W0`` has what is left to one as
+    its coefficient: a single parent of weight one comes back to the bit.
+    """
+    if recipe.method.trim:
+        base = tensors.base
+        assert base is not None  # a trimmed delta is one from the base
+        for start, stop, rows in merged_deltas(recipe, tensors):
+            yield start, stop, rows.add_(base.rows(start, stop))
+        return
+    opened = open_changes(tensors)
+    mixed = coefficients(recipe, tensors, opened)
+    terms = [Term(mixed[i], one.value, one) for i, one in opened.items()]
+    whole = sum(term.coefficient for term in terms if term.value is not None)
+    yield from weighted_rows([*terms, Term(1 - whole, tensors.base)], tensors.shape)
+
+
+def merged_deltas(recipe: Recipe, tensors: Tensors) -> Pieces:
+    """Rows of the merged delta, float32 or higher."""
+    opened = open_changes(tensors)
+    if recipe.method.trim:
+        yield from _trimmed(recipe, tensors, opened)
+        return
+    mixed = coefficients(recipe, tensors, opened)
+    for start, stop in spans(tensors.shape):
+        rows = [mixed[i] * one.delta(tensors.base, start, stop) for i, one in opened.items()]
+        yield start, stop, torch.stack(rows).sum(0)
+
+
+def open_changes(tensors: Tensors) -> dict[int, Opened]:
+    """Index of a parent to its change; parents that change nothing here are not in it."""
+    return {i: Opened.of(change) for i, change in enumerate(tensors.changes) if change is not None}
+
+
+def coefficients(
+    recipe: Recipe, tensors: Tensors, opened: Mapping[int, Opened]
+) -> tuple[float, ...]:
+    """One a parent, for a mixing method."""
+    assert recipe.method.mix is not None
+    count = len(recipe.weights)
+    gram = torch.zeros(count, count, dtype=torch.float64)
+    if recipe.method.needs_gram:
+        where = torch.tensor(list(opened))
+        gram[where[:, None], where] = _gram(tensors, list(opened.values()))
+    return recipe.method.mix(gram, recipe.weights, recipe.settings)
+
+
+def _gram(tensors: Tensors, opened: Sequence[Opened]) -> Tensor:
+    """Inner products of the deltas, ``(n, n)`` in float64; of LoRAs from their factors."""
+    loras = [one.factors for one in opened if one.value is None and one.factors]
+    if len(loras) == len(opened):
+        return torch.stack([torch.stack([inner(f, g) for g in loras]) for f in loras])
+    gram = torch.zeros(len(opened), len(opened), dtype=torch.float64)
+    for start, stop in spans(tensors.shape):
+        rows = torch.stack([one.delta(tensors.base, start, stop).flatten() for one in opened])
+        gram += rows @ rows.T
+    return gram
+
+
+def _trimmed(recipe: Recipe, tensors: Tensors, opened: Mapping[int, Opened]) -> Pieces:
+    """Trim each parent's delta, then sum, or average those of the elected sign."""
+    trimmers = {i: _trimmer(recipe, tensors, i, one) for i, one in opened.items()}
+    weights = [recipe.weights[i] for i in opened]
+    combine = elected_mean if recipe.method.elect else weighted_sum
+    for start, stop in spans(tensors.shape):
+        rows = [trimmers[i](one.delta(tensors.base, start, stop)) for i, one in opened.items()]
+        yield start, stop, combine(rows, weights).mul_(recipe.settings.scale)
+
+
+def _trimmer(recipe: Recipe, tensors: Tensors, index: int, one: Opened) -> Trimmer:
+    def rows() -> Iterator[Tensor]:
+        for start, stop in spans(tensors.shape):
+            yield one.delta(tensors.base, start, stop).float()
+
+    generator = generator_for(recipe.settings.seed, f"{tensors.name}:{recipe.keys[index]}")
+    assert recipe.method.trim is not None
+    return recipe.method.trim(rows, math.prod(tensors.shape), recipe.settings, generator)
+
+
+def weighted_sum(rows: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """``Σ w δ``."""
+    return torch.stack([w * one for w, one in zip(weights, rows, strict=True)]).sum(0)
+
+
+def elected_mean(rows: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """``Σ w δ / Σ w``, number by number, over those with the sign of ``Σ w δ``.
+
+    arXiv 2306.01708, sections 4.2 and 4.3; a sum of zero counts as positive. Numbers that were
+    trimmed to zero have no vote and no part in the mean.
+    """
+    weighted = torch.stack([w * one for w, one in zip(weights, rows, strict=True)])
+    sign = torch.where(weighted.sum(0) >= 0, 1.0, -1.0).to(weighted.dtype)
+    agree = torch.sign(weighted) == sign
+    share = torch.tensor(weights, dtype=weighted.dtype).view(-1, *[1] * rows[0].dim())
+    total = (share * agree).sum(0)
+    return (weighted * agree).sum(0) / torch.where(total == 0, 1.0, total)

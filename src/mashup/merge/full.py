@@ -1,0 +1,148 @@
+"""Merge into a whole model: safetensors to safetensors, tensor by tensor, in bounded memory."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mashup.checkpoint import Stored
+from mashup.errors import OutputError, Problem
+from mashup.headers import TensorInfo
+from mashup.merge.changes import CHUNK
+from mashup.merge.combine import Recipe, Tensors, merged_values, needs_base
+from mashup.merge.pool import run_all
+from mashup.merge.reference import Reference
+from mashup.merge.shards import SHARD_BYTES, Shard, ShardWriter, cast, open_shards, plan_shards
+from mashup.progress import SILENT, Advance, Progress
+from mashup.weights import SAFETENSORS, TORCH, read
+
+LIBRARIES = 600_000_000  # bytes of Python, torch and numpy themselves, measured
+
+
+@dataclass(frozen=True)
+class FullPlan:
+    """All that is decided before the first byte is written.
+
+    Attributes:
+        tensors: what to merge, in the order of the files.
+        copied: tensors that are not weights (integers), taken from the first that has them.
+        shards: the files to write.
+    """
+
+    tensors: tuple[Tensors, ...]
+    copied: Mapping[str, Stored]
+    shards: tuple[Shard, ...]
+
+    @property
+    def bytes_written(self) -> int:
+        return sum(shard.bytes for shard in self.shards)
+
+    def bytes_read(self, recipe: Recipe) -> int:
+        """Of one pass; methods that look at all numbers first read some of them again."""
+        return sum(_read_bytes(recipe, one) for one in self.tensors)
+
+    def peak_memory(self, parents: int) -> int:
+        """An upper estimate in bytes: the libraries, and each worker's pieces."""
+        widest = max((_piece(one.shape) for one in self.tensors), default=0)
+        loras = max((_lora_bytes(one) for one in self.tensors), default=0)
+        return LIBRARIES + torch.get_num_threads() * (widest * 4 * (2 * parents + 4) + loras)
+
+
+def _piece(shape: tuple[int, ...]) -> int:
+    """Numbers in one piece of a tensor."""
+    row = 1
+    for length in shape[1:]:
+        row *= length
+    return max(CHUNK, row)
+
+
+def _read_bytes(recipe: Recipe, one: Tensors) -> int:
+    values = [change.value for change in one.changes if change and change.value]
+    if one.base is not None and needs_base(recipe, one.changes):
+        values.append(one.base)
+    sizes = (v.dtype.itemsize * max(1, torch.Size(v.shape).numel()) for v in values)
+    return sum(sizes) + _lora_bytes(one)
+
+
+def _lora_bytes(one: Tensors) -> int:
+    modules = [change.lora.module for change in one.changes if change and change.lora]
+    return sum(module.A.info.bytes + module.B.info.bytes for module in modules)
+
+
+def plan_full(
+    reference: Reference, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES
+) -> FullPlan:
+    """Decide tensors, types and files.
+
+    Args:
+        reference: what the merged model looks like, with the parents matched.
+        dtype: of the merged weights; None keeps the widest among the base and the values.
+        shard_bytes: the most bytes of a file.
+    """
+    tensors, infos, copied = [], {}, {}
+    for name, stored in reference.tensors.items():
+        if not stored.info.is_float:
+            copied[name], infos[name] = stored, stored.info
+            continue
+        base = reference.base(name)
+        shape = tuple(base.shape) if base else stored.shape
+        changes = tuple(parent.get(name) for parent in reference.changes)
+        one = Tensors(name, shape or (1,), changes, base)
+        tensors.append(one)
+        infos[name] = TensorInfo(SAFETENSORS[dtype or _widest(stored, one)], shape)
+    return FullPlan(tuple(tensors), copied, tuple(plan_shards(infos, shard_bytes)))
+
+
+def _widest(stored: Stored, one: Tensors) -> torch.dtype:
+    dtype = TORCH[stored.dtype]
+    for change in one.changes:
+        if change and change.value:
+            dtype = torch.promote_types(dtype, change.value.dtype)
+    return dtype
+
+
+def check_disk(folder: Path, wanted: int) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Raises:
+        OutputError: less free space than ``wanted`` bytes.
+    """
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if free < wanted:
+        found, expected = f"{free / 1e9:.2f} GB free", f"{wanted / 1e9:.2f} GB"
+        fix = "free some space or choose another --output"
+        raise OutputError(Problem("not enough disk space", str(folder), found, expected, fix))
+
+
+def write_full(folder: Path, plan: FullPlan, recipe: Recipe, progress: Progress = SILENT) -> None:
+    """Merge and write every tensor of ``plan`` into ``folder``.
+
+    Raises:
+        InputError: numbers that are not finite, or a file that cannot be read any more.
+    """
+    infos = {name: info for shard in plan.shards for name, info in shard.tensors.items()}
+    largest = sorted(plan.tensors, key=lambda one: -infos[one.name].bytes)
+    with (
+        open_shards(folder, plan.shards) as writer,
+        progress.bar("merging", len(plan.tensors)) as advance,
+    ):
+        for name, stored in plan.copied.items():
+            writer.write(name, 0, read(stored))
+        run_all(
+            partial(_merge_one, recipe, one, writer, infos[one.name], advance) for one in largest
+        )
+
+
+def _merge_one(
+    recipe: Recipe, one: Tensors, writer: ShardWriter, info: TensorInfo, advance: Advance
+) -> None:
+    dtype = TORCH[info.dtype]
+    for start, _, rows in merged_values(recipe, one):
+        writer.write(one.name, start, cast(rows, dtype, one.name))
+    advance()

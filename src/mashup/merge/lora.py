@@ -1,0 +1,244 @@
+"""Merge into a LoRA: module by module, exact in factors where the method is a weighted sum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mashup.checkpoint.adapter import WEIGHTS, LoraModule
+from mashup.delta import Factors
+from mashup.headers import TensorInfo
+from mashup.merge.algebra import (
+    FactorStyle,
+    Spectrum,
+    dense_spectrum,
+    factorise,
+    generator_for,
+    rounding_energy,
+    weighted_sum,
+)
+from mashup.merge.combine import (
+    Recipe,
+    Tensors,
+    coefficients,
+    merged_deltas,
+    merged_values,
+    open_changes,
+)
+from mashup.merge.methods.factor_average import average
+from mashup.merge.pool import run_all
+from mashup.merge.rank import Rank, rank_for_energy
+from mashup.merge.shards import ShardWriter, cast, open_shards, plan_shards
+from mashup.progress import SILENT, Progress
+from mashup.weights import SAFETENSORS
+
+_ONE_FILE = 1 << 62  # bytes: an adapter is never sharded
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module of the merged LoRA: its base tensor in all parents, widths and scale.
+
+    ``ranks`` are those of the parents that have it; ``fixed`` the rank that it must keep.
+    """
+
+    name: str
+    tensors: Tensors
+    d_in: int
+    d_out: int
+    ranks: tuple[int, ...]
+    scale: float
+    fixed: int | None = None
+
+    def size(self, rank: int) -> int:
+        """The rank that it gets when the adapter has ``rank``."""
+        return self.fixed or min(rank, self.d_in, self.d_out)
+
+
+@dataclass(frozen=True)
+class LoraPlan:
+    """All that is decided before any module is merged.
+
+    Attributes:
+        modules: to be merged in factors or as dense deltas.
+        saved: whole tensors that go beside them (``modules_to_save``).
+        left_out: tensors that change but that a LoRA of linear layers cannot hold.
+        rank: as asked for.
+        style: of the factors.
+    """
+
+    modules: tuple[Module, ...]
+    saved: tuple[Tensors, ...]
+    left_out: tuple[Tensors, ...]
+    rank: Rank
+    style: FactorStyle
+    fan_in_fan_out: bool = False
+
+    @property
+    def bytes_written(self) -> int:
+        """At most, in float32."""
+        widths = ((m.d_in + m.d_out) * m.size(sum(m.ranks) or 1) for m in self.modules)
+        return 4 * (sum(widths) + sum(math.prod(one.shape) for one in self.saved))
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Squared norms: of the exact delta, of what the rank keeps, of the final error."""
+
+    total: float = 0.0
+    kept: float = 0.0
+    error: float = 0.0
+
+    def __add__(self, other: Energy) -> Energy:
+        return Energy(self.total + other.total, self.kept + other.kept, self.error + other.error)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written, and how well it holds the exact merge.
+
+    Attributes:
+        rank: of every module that is large enough for it.
+        sizes: module name to its rank.
+        energy: over all modules and what was left out.
+        left_out: of ``energy.total``, the part that is in no module.
+    """
+
+    rank: int
+    sizes: Mapping[str, int]
+    energy: Energy
+    left_out: float = field(default=0.0)
+
+    @property
+    def kept_energy(self) -> float:
+        return self.energy.kept / self.energy.total if self.energy.total else 1.0
+
+    @property
+    def relative_error(self) -> float:
+        """``‖written - exact‖ / ‖exact‖``."""
+        return (self.energy.error / self.energy.total) ** 0.5 if self.energy.total else 0.0
+
+
+def write_lora(
+    folder: Path,
+    plan: LoraPlan,
+    recipe: Recipe,
+    dtype: torch.dtype,
+    progress: Progress = SILENT,
+) -> Written:
+    """Merge every module and write ``adapter_model.safetensors``; memory holds a few modules.
+
+    Raises:
+        InputError: numbers that are not finite, or that ``dtype`` cannot hold.
+    """
+    ranks = [module.ranks for module in plan.modules]
+    rank = plan.rank.of(ranks) or _rank_of_energy(plan, recipe)
+    sizes = {module.name: module.size(rank) for module in plan.modules}
+    infos = _infos(plan, sizes, SAFETENSORS[dtype])
+    with (
+        open_shards(folder, plan_shards(infos, _ONE_FILE, WEIGHTS)) as writer,
+        progress.bar("merging", len(plan.modules)) as advance,
+    ):
+
+        def one(module: Module) -> Energy:
+            energy = _merge(module, plan, recipe, sizes[module.name], dtype, writer)
+            advance()
+            return energy
+
+        energies = run_all(partial(one, module) for module in plan.modules)
+        for tensors in plan.saved:
+            for start, _, rows in merged_values(recipe, tensors):
+                writer.write(key_of(tensors.name), start, cast(rows, dtype, tensors.name))
+    outside = sum(_delta_energy(recipe, tensors) for tensors in plan.left_out)
+    total = sum(energies, Energy(total=outside, error=outside))
+    return Written(max(sizes.values()), sizes, total, outside)
+
+
+def _rank_of_energy(plan: LoraPlan, recipe: Recipe) -> int:
+    assert plan.rank.share is not None
+    jobs = (partial(_spectrum, module, recipe, None) for module in plan.modules)
+    return rank_for_energy(plan.rank.share, [found.S for found, _ in run_all(jobs)])
+
+
+def _merge(
+    module: Module,
+    plan: LoraPlan,
+    recipe: Recipe,
+    size: int,
+    dtype: torch.dtype,
+    writer: ShardWriter,
+) -> Energy:
+    if recipe.method.name == "factor_average":
+        exact, energy = _averaged(module, recipe)
+    else:
+        spectrum, total = _spectrum(module, recipe, size)
+        generator = generator_for(recipe.settings.seed, module.name)
+        exact = factorise(spectrum, size, module.scale, plan.style, generator)
+        kept = min(total, float(spectrum.energy[:size].sum()))
+        energy = Energy(total, kept, total - kept)
+    A, B = (cast(half, dtype, module.name) for half in (exact.A, exact.B))
+    writer.write(key_of(f"{module.name}.lora_A.weight"), 0, A)
+    writer.write(key_of(f"{module.name}.lora_B.weight"), 0, B)
+    return energy + Energy(error=rounding_energy(exact, Factors(A, B, exact.scale)))
+
+
+def _spectrum(module: Module, recipe: Recipe, rank: int | None) -> tuple[Spectrum, float]:
+    """Spectrum and squared norm of a module's merged delta."""
+    opened = open_changes(module.tensors)
+    if recipe.method.mix and all(one.value is None for one in opened.values()):
+        mixed = coefficients(recipe, module.tensors, opened)
+        pairs = [(mixed[i], one.factors) for i, one in opened.items() if one.factors]
+        spectrum = weighted_sum(pairs)
+        return spectrum, float(spectrum.energy.sum())
+    pieces = [rows for _, _, rows in merged_deltas(recipe, module.tensors)]
+    dense = torch.cat(pieces)
+    if tuple(dense.shape) != (module.d_out, module.d_in):
+        dense = dense.T
+    generator = generator_for(recipe.settings.seed, f"svd:{module.name}")
+    return dense_spectrum(dense, rank, generator), float(dense.double().square().sum())
+
+
+def _averaged(module: Module, recipe: Recipe) -> tuple[Factors, Energy]:
+    """The average of the factors, and how far it is from the mean of the deltas."""
+    opened = open_changes(module.tensors)
+    pairs = [(recipe.weights[i], one.factors) for i, one in opened.items() if one.factors]
+    made = average(pairs)
+    mean = weighted_sum(pairs)
+    error = weighted_sum([(1.0, made), *((-weight, f) for weight, f in pairs)])
+    total = float(mean.energy.sum())
+    return made, Energy(total, total, float(error.energy.sum()))
+
+
+def _delta_energy(recipe: Recipe, tensors: Tensors) -> float:
+    return sum(float(rows.double().square().sum()) for _, _, rows in merged_deltas(recipe, tensors))
+
+
+def key_of(name: str) -> str:
+    """PEFT's name for a tensor of an adapter file."""
+    return f"base_model.model.{name}"
+
+
+def _infos(plan: LoraPlan, sizes: Mapping[str, int], dtype: str) -> dict[str, TensorInfo]:
+    infos = {}
+    for module in plan.modules:
+        rank = sizes[module.name]
+        key = key_of(module.name)
+        infos[f"{key}.lora_A.weight"] = TensorInfo(dtype, (rank, module.d_in))
+        infos[f"{key}.lora_B.weight"] = TensorInfo(dtype, (module.d_out, rank))
+    for tensors in plan.saved:
+        infos[key_of(tensors.name)] = TensorInfo(dtype, tensors.shape)
+    return infos
+
+
+def module_widths(
+    shape: Sequence[int], lora: LoraModule | None, transposed: bool
+) -> tuple[int, int]:
+    """``(d_in, d_out)`` of a linear module, from a LoRA of it or from its stored shape."""
+    if lora is not None:
+        return lora.d_in, lora.d_out
+    return (shape[0], shape[1]) if transposed else (shape[1], shape[0])

@@ -1,0 +1,28 @@
+"""factor_average: A and B averaged apart, as the code released with arXiv 2603.10156 does.
+
+It is not the mean of the deltas, and is here to reproduce the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mashup.delta import Factors
+from mashup.merge.methods.method import Method
+
+
+def average(parents: Sequence[tuple[float, Factors]]) -> Factors:
+    """``(Σ w B) (Σ w A)`` of one module, in float64; ranks and scales are the same."""
+    A: Tensor = torch.stack([w * f.A.double() for w, f in parents]).sum(0)
+    B: Tensor = torch.stack([w * f.B.double() for w, f in parents]).sum(0)
+    return Factors(A, B, parents[0][1].scale)
+
+
+FACTOR_AVERAGE = Method(
+    "factor_average",
+    "s (Σ wᵢ Bᵢ) (Σ wᵢ Aᵢ), w = 1/k; LoRA only",
+    "code of arXiv 2603.10156; not the mean of the deltas",
+)

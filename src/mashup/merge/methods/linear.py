@@ -1,0 +1,22 @@
+"""linear: the exact weighted mean of the deltas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from mashup.merge.methods.method import Method, Settings
+
+
+def mix(_: Tensor, weights: Sequence[float], settings: Settings) -> tuple[float, ...]:
+    return tuple(settings.scale * weight for weight in weights)
+
+
+LINEAR = Method(
+    "linear",
+    "λ Σ wᵢ δᵢ, w = 1/k",
+    "model soups, arXiv 2203.05482; on deltas, arXiv 2603.10156",
+    mix=mix,
+    takes=("scale",),
+)

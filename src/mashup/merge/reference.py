@@ -1,0 +1,196 @@
+"""The model that a full merge is shaped like, and the parents matched with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mashup.checkpoint import Stored, read_tensors
+from mashup.checkpoint.identity import HEAD, is_tied, read_config
+from mashup.checkpoint.vocabulary import FILE
+from mashup.errors import InputError, Problem, raise_all
+from mashup.files import digest_file
+from mashup.merge.changes import Change, OnDisk, Value
+from mashup.merge.coverage import Covered, cover
+from mashup.merge.parents import Parent
+from mashup.merge.vocabulary import BY_TOKEN, Vocabularies, read_vocabularies
+
+_EMBEDDING = "embed_tokens.weight"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the merged model looks like.
+
+    Attributes:
+        folder: where its tensors are described: the base, or the first parent.
+        is_base: whether that is the base.
+        tied: whether its output head is its embedding.
+        tensors: name to place of its tensors; no head where it is tied.
+        vocabulary: folder whose tokenizer the result has.
+        bases: values of the base that are not as stored, having been aligned.
+        covered: per parent, its changes and what does not fit.
+    """
+
+    folder: Path
+    is_base: bool
+    tied: bool
+    tensors: Mapping[str, Stored]
+    vocabulary: Path
+    bases: Mapping[str, Value] = field(default_factory=dict)
+    covered: tuple[Covered, ...] = ()
+
+    @property
+    def changes(self) -> list[Mapping[str, Change]]:
+        return [one.changes for one in self.covered]
+
+    def base(self, name: str) -> Value | None:
+        """The base's value of a tensor, None when the base is not known."""
+        if not self.is_base:
+            return None
+        return self.bases.get(name) or OnDisk(self.tensors[name])
+
+
+def match(
+    parents: Sequence[Parent],
+    base: Path | None,
+    *,
+    allow_partial: bool = False,
+    untie: bool = False,
+    tokenizer: Path | None = None,
+) -> Reference:
+    """Match the parents with the base, or with the first of them when none is given.
+
+    Args:
+        parents: at least one; a LoRA needs ``base``.
+        base: folder of the base model.
+        allow_partial: merge what fits.
+        untie: give the result an output head of its own where a parent has one.
+        tokenizer: the folder of the base or of a parent whose vocabulary the result gets.
+
+    Raises:
+        InputError: tensors without a place or a filler, ties that would break, vocabularies
+            that cannot be aligned; all at once where they are independent.
+    """
+    folder = base or parents[0].checkpoint.path
+    tensors = read_tensors(folder)
+    tied = is_tied(read_config(folder), tensors)
+    tensors = {n: s for n, s in tensors.items() if not (tied and n.endswith(HEAD))}
+    reference = Reference(folder, base is not None, tied, tensors, folder)
+    breaking = [parent for parent in parents if _breaks_tie(parent, tied)]
+    if breaking and not untie:
+        raise InputError(*(_tie_problem(parent, tied) for parent in breaking))
+    if breaking:
+        reference, parents = _untied(reference), [_with_head(parent) for parent in parents]
+    aligned, parents = _align(reference, parents, tokenizer)
+    covered = tuple(cover(parent, _shapes(aligned)) for parent in parents)
+    if not allow_partial:
+        both = zip(covered, parents, strict=True)
+        raise_all(problem for one, p in both for problem in one.problems(str(p.checkpoint.path)))
+    return replace(aligned, covered=covered)
+
+
+def _breaks_tie(parent: Parent, tied: bool) -> bool:
+    """Whether a parent's embedding and head are (or would become) one where they are two.
+
+    In a tied model a LoRA or a saved module changes one of the pair and leaves the other.
+    """
+    if parent.is_full:
+        return tied == any(name.endswith(HEAD) for name in parent.changes)
+    return tied and any(name.endswith((HEAD, _EMBEDDING)) for name in parent.changes)
+
+
+def _tie_problem(parent: Parent, tied: bool) -> Problem:
+    where = str(parent.checkpoint.path)
+    found = "an output head of its own" if tied else "a head that is tied to the embedding"
+    expected = "tied embeddings as in the base" if tied else "an untied head as in the base"
+    fix = (
+        "pass --untie to write a model with a separate output head (tied parents give their "
+        "embedding twice), leave this parent out, or for a LoRA use --output-kind lora"
+    )
+    return Problem("merge would break tied weights", where, found, expected, fix)
+
+
+def _untied(reference: Reference) -> Reference:
+    tensors = with_head(reference.tensors)
+    return replace(reference, tied=False, tensors=tensors)
+
+
+def with_head(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Tensors of a tied model with the embedding as the head as well."""
+    embedding = next((name for name in tensors if name.endswith(_EMBEDDING)), None)
+    if embedding is None or any(name.endswith(HEAD) for name in tensors):
+        return dict(tensors)
+    return {**tensors, HEAD: tensors[embedding]}
+
+
+def _with_head(parent: Parent) -> Parent:
+    return replace(parent, tensors=with_head(parent.tensors)) if parent.is_full else parent
+
+
+def _shapes(reference: Reference) -> dict[str, Stored]:
+    """The reference's tensors with the shapes that the result will have."""
+    shaped = dict(reference.tensors)
+    for name, value in reference.bases.items():
+        info = replace(shaped[name].info, shape=tuple(value.shape))
+        shaped[name] = replace(shaped[name], info=info)
+    return shaped
+
+
+def _align(
+    reference: Reference, parents: Sequence[Parent], tokenizer: Path | None
+) -> tuple[Reference, Sequence[Parent]]:
+    """Align all tensors that have one row a token, if any vocabulary differs."""
+    places = [_embedding_place(parent) for parent in parents]
+    base = _place(reference.folder, reference.tensors)
+    others = [place for place in places if place]
+    if base is None or not any(_differs(base, place) for place in others):
+        return reference, parents
+    if not reference.is_base:
+        fix = "give --model: a token that a parent lacks gets the base's row"
+        where = str(reference.folder)
+        raise InputError(Problem("vocabularies differ", where, "no base", "the base model", fix))
+    tables = read_vocabularies(base, places, tokenizer)
+    if tables.are_one:
+        return reference, parents
+    return _aligned(reference, parents, tables)
+
+
+def _aligned(
+    reference: Reference, parents: Sequence[Parent], tables: Vocabularies
+) -> tuple[Reference, Sequence[Parent]]:
+    bases: dict[str, Value] = {}
+    changes = [dict(parent.changes) for parent in parents]
+    for name in reference.tensors:
+        if name.endswith(BY_TOKEN):
+            base = OnDisk(reference.tensors[name])
+            bases[name], moved = tables.align(base, [one.get(name) for one in changes])
+            for own, change in zip(changes, moved, strict=True):
+                if change is not None:
+                    own[name] = change
+    moved_parents = [replace(p, moved=own) for p, own in zip(parents, changes, strict=True)]
+    return replace(reference, bases=bases, vocabulary=tables.folder), moved_parents
+
+
+def _embedding_place(parent: Parent) -> tuple[Path, int] | None:
+    values = {n: c.value for n, c in parent.changes.items() if c.value and n.endswith(BY_TOKEN)}
+    if not values:
+        return None
+    return parent.checkpoint.path, next(iter(values.values())).shape[0]
+
+
+def _place(folder: Path, tensors: Mapping[str, Stored]) -> tuple[Path, int] | None:
+    rows = [stored.rows for name, stored in tensors.items() if name.endswith(BY_TOKEN)]
+    return (folder, rows[0]) if rows else None
+
+
+def _differs(one: tuple[Path, int], other: tuple[Path, int]) -> bool:
+    """Whether rows must be moved: other sizes, or other tokenizers where both are told."""
+    if one[1] != other[1]:
+        return True
+    files = [folder / FILE for folder, _ in (one, other)]
+    if not all(path.is_file() for path in files):
+        return False
+    return digest_file(files[0]) != digest_file(files[1])
