@@ -99,26 +99,6 @@ def _loss(base: Base, task: Task, sample: Sample, delta: Delta) -> float:
         return evaluate(base.model, batches_for(base, tokens)).loss
 
 
-def measuring(
-    checkpoints: Sequence[str | Path], model: str, dataset: str, samples: int
-) -> dict[str, Any]:
-    """``losses`` of checkpoints on a dataset's sample, and ``measure``, for :func:`mashup.merge`.
-
-    Raises:
-        InputError: a model, a dataset or a checkpoint that cannot be read.
-    """
-    base, task, sample = load_base(model), load_task(dataset), Sample(samples)
-    losses = [measure(Path(folder), base, task, sample).loss for folder in checkpoints]
-    return {"losses": losses, "measure": partial(_loss, base, task, sample)}
-
-
-def _loss(base: Base, task: Task, sample: Sample, delta: Delta) -> float:
-    """Loss of ``base`` with ``delta`` on the sample, in nats a token."""
-    tokens = sample_tokens(base, task, sample.samples, sample.seed, sample.max_length)
-    with applied(base.model, delta):
-        return evaluate(base.model, batches_for(base, tokens)).loss
-
-
 def measure(
     folder: Path, base: Base, task: Task, sample: Sample, progress: Progress = SILENT
 ) -> Score:
