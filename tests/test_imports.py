@@ -23,7 +23,7 @@ FLOORS = (
     ("score",),
     ("select",),
     ("merge",),
-    ("start",),
+    ("start", "check", "convert"),
     ("train",),
     ("compare",),
     ("report",),

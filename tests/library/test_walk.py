@@ -33,7 +33,7 @@ def test_files_that_are_links_count_as_in_the_cache_of_the_hub(tmp_path):
 def test_a_stamp_changes_with_the_files_that_matter_only(tmp_path):
     write_adapter(tmp_path)
     before = list(find(tmp_path))
-    (tmp_path / "README.md").write_text("words")
+    (tmp_path / "notes.txt").write_text("words")
     assert list(find(tmp_path)) == before
     (tmp_path / "trainer_state.json").write_text("{}")
     assert list(find(tmp_path)) != before

@@ -74,7 +74,7 @@ def adapter_weights(folder: Path) -> Path:
     if path.exists():
         return path
     if (folder / PICKLE).exists():
-        fix = "load it once where you trust it and save it with safe_serialization=True"
+        fix = "write safetensors beside it with 'mashup convert', or pass --allow-pickle to merge"
         where = str(folder / PICKLE)
         raise InputError(
             Problem("pickle refused", where, "a .bin file, which can run code", WEIGHTS, fix)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from mashup.checkpoint import adapter, full, history
 from mashup.checkpoint.adapter import LoraModule
 from mashup.checkpoint.config import CONFIG, AdapterConfig, read_adapter_config
+from mashup.checkpoint.distributed import in_pieces, trainer_of_shards
 from mashup.checkpoint.full import read_tensors
 from mashup.checkpoint.history import read_base
+from mashup.checkpoint.naming import named_base
 from mashup.checkpoint.stored import total_bytes
 from mashup.errors import InputError, Problem
 from mashup.files import read_json
@@ -84,7 +86,9 @@ def kind_of(names: Iterable[str]) -> Kind | None:
     found = set(names)
     if found & {CONFIG, adapter.WEIGHTS, adapter.PICKLE}:
         return "lora"
-    return "full" if "config.json" in found and found & set(FULL_WEIGHTS) else None
+    if "config.json" in found and found & set(FULL_WEIGHTS):
+        return "full"
+    return "full" if trainer_of_shards(found) else None
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -94,6 +98,16 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
     Raises:
         InputError: the folder is missing or holds no checkpoint at all.
+    """
+    checkpoint = describe(folder)
+    return checkpoint if checkpoint.base else replace(checkpoint, base=named_base(folder))
+
+
+def describe(folder: Path) -> Checkpoint:
+    """:func:`read_checkpoint` by what the folder says itself, without names that users gave.
+
+    Raises:
+        InputError: as :func:`read_checkpoint`.
     """
     if not folder.is_dir():
         raise InputError(Problem("no such folder", str(folder), fix="check the path"))
@@ -115,6 +129,10 @@ def _history(folder: Path) -> dict:
 
 def _read_full(folder: Path) -> Checkpoint:
     about = _history(folder) | {"base": read_base(folder)}
+    whole = any((folder / name).exists() for name in FULL_WEIGHTS)
+    pieces = None if whole else in_pieces(folder)
+    if pieces:
+        return Checkpoint(folder, "full", problem=pieces, **about)
     try:
         _refuse_quantised(folder)
         tensors = read_tensors(folder)

@@ -137,7 +137,7 @@ def card(manifest: dict[str, Any], source: Path | None) -> str:
     lora = manifest["output_kind"] == "lora"
     head = {
         **(kept_head(source) if source else {}),
-        "base_model": manifest["base"] or "unknown",
+        **({"base_model": manifest["base"]} if manifest["base"] else {}),
         "library_name": "peft" if lora else "transformers",
         "tags": [*(["lora"] if lora else []), "mashup-learning", "merge"],
     }
