@@ -11,7 +11,7 @@ import mashup
 
 ROOT = Path(mashup.__file__).parent
 FLOORS = (
-    ("errors", "settings", "progress"),
+    ("errors", "settings", "progress", "strict"),
     ("files",),
     ("headers",),
     ("checkpoint",),
