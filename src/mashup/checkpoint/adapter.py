@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from mashup.checkpoint.config import CONFIG, AdapterConfig
-from mashup.checkpoint.stored import Stored, read_stored
-from mashup.errors import InputError, Problem
+from mashup.checkpoint.stored import Stored, not_floats, read_stored
+from mashup.errors import InputError, Problem, raise_all
 
 WEIGHTS = "adapter_model.safetensors"
 PICKLE = "adapter_model.bin"
@@ -100,7 +100,9 @@ def read_modules(folder: Path, config: AdapterConfig) -> dict[str, LoraModule]:
     """
     path = adapter_weights(folder)
     pairs: dict[str, dict[str, Stored]] = {}
-    for key, info in read_stored(path).items():
+    stored = read_stored(path)
+    raise_all(map(not_floats, stored.values()))
+    for key, info in stored.items():
         match = _KEY.match(key)
         if not match:
             fix = "leave this adapter out; only plain LoRA is read so far"
