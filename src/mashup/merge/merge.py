@@ -177,6 +177,7 @@ def prepare_merge(
             raise InputError(Problem("nothing to merge", "selection", NOTHING_HELPS))
         losses = [score.loss for score in parents.chosen]
         parents = [score.checkpoint for score in parents.chosen if score.checkpoint]
+    options = replace(options, accept_base=accept_base)
     given = weights_for(chosen, weights, len(parents), losses)
     chosen.check(settings, len(parents))
     name = base.name if isinstance(base, Base) else base

@@ -39,6 +39,7 @@ class Options:
         untie: write a separate output head where a parent has one.
         tokenizer: folder whose vocabulary the result gets.
         shard_bytes: the most bytes of a file of a model.
+        accept_base: merge whole models whose settings differ.
     """
 
     output_kind: OutputKind = "auto"
@@ -49,6 +50,7 @@ class Options:
     untie: bool = False
     tokenizer: Path | None = None
     shard_bytes: int = SHARD_BYTES
+    accept_base: bool = False
 
     def torch_dtype(self) -> torch.dtype | None:
         return getattr(torch, self.dtype) if self.dtype else None
@@ -122,6 +124,7 @@ def _reference(parents: Sequence[Parent], base: str | Path | None, options: Opti
         allow_partial=options.allow_partial,
         untie=options.untie,
         tokenizer=options.tokenizer,
+        accept_base=options.accept_base,
     )
 
 

@@ -12,6 +12,7 @@ from mashup.checkpoint.identity import HEAD, is_tied, read_config
 from mashup.checkpoint.vocabulary import FILE
 from mashup.errors import InputError, Problem, raise_all
 from mashup.files import digest_file
+from mashup.merge.architecture import architecture_problems
 from mashup.merge.changes import Change, OnDisk, Value
 from mashup.merge.coverage import Covered, cover
 from mashup.merge.parents import Parent
@@ -60,6 +61,7 @@ def match(
     allow_partial: bool = False,
     untie: bool = False,
     tokenizer: Path | None = None,
+    accept_base: bool = False,
 ) -> Reference:
     """Match the parents with the base, or with the first of them when none is given.
 
@@ -69,6 +71,7 @@ def match(
         allow_partial: merge what fits.
         untie: give the result an output head of its own where a parent has one.
         tokenizer: the folder of the base or of a parent whose vocabulary the result gets.
+        accept_base: take parents whose settings differ; the result has those of the first.
 
     Raises:
         InputError: tensors without a place or a filler, ties that would break, vocabularies
@@ -79,6 +82,10 @@ def match(
     tied = is_tied(read_config(folder), tensors)
     tensors = {n: s for n, s in tensors.items() if not (tied and n.endswith(HEAD))}
     reference = Reference(folder, base is not None, tied, tensors, folder)
+    whole = [parent for parent in parents if parent.is_full]
+    folders = [folder, *(parent.checkpoint.path for parent in whole)]
+    known = [tensors, *(parent.tensors for parent in whole)]
+    raise_all(architecture_problems(folders, known, same=not accept_base))
     breaking = [parent for parent in parents if _breaks_tie(parent, tied)]
     if breaking and not untie:
         raise InputError(*(_tie_problem(parent, tied) for parent in breaking))
@@ -178,7 +185,7 @@ def _embedding_place(parent: Parent) -> tuple[Path, int] | None:
     values = {n: c.value for n, c in parent.changes.items() if c.value and n.endswith(BY_TOKEN)}
     if not values:
         return None
-    return parent.checkpoint.path, next(iter(values.values())).shape[0]
+    return parent.checkpoint.path, (*next(iter(values.values())).shape, 1)[0]
 
 
 def _place(folder: Path, tensors: Mapping[str, Stored]) -> tuple[Path, int] | None:
