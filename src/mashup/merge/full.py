@@ -143,6 +143,8 @@ def _merge_one(
     recipe: Recipe, one: Tensors, writer: ShardWriter, info: TensorInfo, advance: Advance
 ) -> None:
     dtype = TORCH[info.dtype]
+    place = None  # new memory for every piece would cost more than the sum
     for start, _, rows in merged_values(recipe, one):
-        writer.write(one.name, start, cast(rows, dtype, one.name))
+        place = torch.empty(rows.shape, dtype=dtype) if place is None else place
+        writer.write(one.name, start, cast(rows, dtype, one.name, place))
     advance()
