@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mashup.checkpoint import LoraModule, Stored
+from mashup.checkpoint.coverage import shape_of
 from mashup.delta import Factors
 from mashup.errors import InputError, Problem
 from mashup.weights import TORCH, read, read_rows
@@ -69,8 +70,7 @@ class Lora:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        both = (self.module.d_out, self.module.d_in)
-        return both if self.module.layout == "linear" else both[::-1]
+        return shape_of(self.module)
 
     def factors(self) -> Factors:
         """``A`` and ``B`` in float32 or higher, checked to be finite."""

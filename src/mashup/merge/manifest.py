@@ -62,7 +62,9 @@ def _partial(prepared: Prepared) -> dict[str, Any]:
         return {}
     counting = [p for p in prepared.parents if p.weight != 0 or prepared.recipe.method.needs_gram]
     both = zip(counting, prepared.reference.covered, strict=True)
-    return {str(p.checkpoint.path): one.to_json() for p, one in both if one.is_partial}
+    return {
+        str(p.checkpoint.path): one.coverage.to_json() for p, one in both if one.coverage.is_partial
+    }
 
 
 def _parent(parent: Parent, prepared: Prepared) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from mashup.checkpoint import Checkpoint
+from mashup.checkpoint.vocabulary import BY_TOKEN
 from mashup.delta import Delta
 from mashup.errors import InputError, Problem, UsageError
 from mashup.files import new_folder, read_json, refuse_existing, to_json, write_text
@@ -27,7 +28,6 @@ from mashup.merge.parents import Parent, read_parents
 from mashup.merge.peft_config import peft_config
 from mashup.merge.prepare import Options, OutputKind, Prepared, prepare
 from mashup.merge.shards import SHARD_BYTES
-from mashup.merge.vocabulary import BY_TOKEN
 from mashup.merge.weighing import Weights, weights_for
 from mashup.model import Base
 from mashup.progress import SILENT, Progress

@@ -14,10 +14,9 @@ from mashup.checkpoint import (
     read_adapter,
     read_adapter_config,
     read_checkpoint,
-    read_tensors,
     same_base,
 )
-from mashup.checkpoint.identity import HEAD, is_tied, read_config
+from mashup.checkpoint.ties import read_untied
 from mashup.errors import InputError, Problem, raise_all
 from mashup.library import adapter_digest, model_digest
 from mashup.merge.changes import Change, Lora, OnDisk
@@ -100,7 +99,7 @@ def _parent(checkpoint: Checkpoint, weight: float) -> Parent:
     if checkpoint.kind == "lora":
         adapter = read_adapter(folder, read_adapter_config(folder))
         return Parent(checkpoint, adapter_digest(folder), weight, adapter, {})
-    return Parent(checkpoint, model_digest(folder), weight, None, full_tensors(folder))
+    return Parent(checkpoint, model_digest(folder), weight, None, read_untied(folder)[0])
 
 
 def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
@@ -129,17 +128,6 @@ def _changes_nothing(parent: Parent) -> Problem:
     found, fix = "B = 0: it was saved before it was trained", "leave it out"
     where = str(parent.checkpoint.path)
     return Problem("adapter changes nothing", where, found, "a trained adapter", fix)
-
-
-def full_tensors(folder: Path) -> dict[str, Stored]:
-    """Tensors of a whole model; the head of a tied one is its embedding, so it is left out.
-
-    Raises:
-        InputError: as :func:`mashup.checkpoint.read_tensors`.
-    """
-    tensors = read_tensors(folder)
-    tied = is_tied(read_config(folder), tensors)
-    return {n: stored for n, stored in tensors.items() if not (tied and n.endswith(HEAD))}
 
 
 def _base_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[Problem]:

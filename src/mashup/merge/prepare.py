@@ -11,6 +11,7 @@ import torch
 
 from mashup.checkpoint import locate, read_adapter_config
 from mashup.checkpoint.identity import read_config
+from mashup.checkpoint.vocabulary import BY_TOKEN
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.merge.algebra import FactorStyle
 from mashup.merge.combine import Recipe, Tensors, needs_base
@@ -21,7 +22,6 @@ from mashup.merge.parents import Parent
 from mashup.merge.rank import Rank
 from mashup.merge.reference import Reference, match
 from mashup.merge.shards import SHARD_BYTES
-from mashup.merge.vocabulary import BY_TOKEN
 
 OutputKind = Literal["auto", "lora", "full"]
 
@@ -90,7 +90,7 @@ def prepare(
     reference = None
     saves = any(parent.adapter and parent.adapter.saved for parent in parents)
     if kind == "full" or any(parent.is_full for parent in parents) or (saves and base):
-        reference = _reference(parents, base, options)
+        reference = _reference(parents, base, options, untie=options.untie or kind == "lora")
     if kind == "full":
         assert reference is not None
         full = plan_full(reference, options.torch_dtype(), options.shard_bytes)
@@ -112,7 +112,10 @@ def _kind(wanted: OutputKind, parents: Sequence[Parent], method: Method) -> str:
     return "full" if full else "lora"
 
 
-def _reference(parents: Sequence[Parent], base: str | Path | None, options: Options) -> Reference:
+def _reference(
+    parents: Sequence[Parent], base: str | Path | None, options: Options, *, untie: bool
+) -> Reference:
+    """What the result is shaped like; ``untie`` as well for a LoRA, which keeps both apart."""
     if base is None and not all(parent.is_full for parent in parents):
         fix = "give --model: a LoRA is a change of its base"
         raise InputError(Problem("base model is needed", "--model", "none", "the base model", fix))
@@ -120,7 +123,7 @@ def _reference(parents: Sequence[Parent], base: str | Path | None, options: Opti
         parents,
         locate(base) if base is not None else None,
         allow_partial=options.allow_partial,
-        untie=options.untie,
+        untie=untie,
         tokenizer=options.tokenizer,
     )
 
