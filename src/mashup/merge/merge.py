@@ -230,7 +230,7 @@ def _write(
     about = describe_parents(prepared, name)
     if isinstance(plan, FullPlan):
         write_full(folder, plan, recipe, progress)
-        _carry_full(folder, prepared, options)
+        _carry_full(folder, prepared)
         about |= describe_full(prepared)
     else:
         dtype = options.torch_dtype() or torch.float32
@@ -250,20 +250,22 @@ def _named_base(parents: Sequence[Parent]) -> str:
     return next((p.checkpoint.base for p in parents if p.checkpoint.base), "")
 
 
-def _carry_full(folder: Path, prepared: Prepared, options: Options) -> None:
+def _carry_full(folder: Path, prepared: Prepared) -> None:
     reference = prepared.reference
     assert reference is not None
     assert isinstance(prepared.plan, FullPlan)
+    moved = bool(reference.bases)
     rows = [one.shape[0] for one in prepared.plan.tensors if one.name.endswith(BY_TOKEN)]
+    trained = [p.checkpoint.path for p in prepared.parents if p.is_full]
+    known = [reference.vocabulary, *trained] if moved else [*trained, reference.folder]
     carry_model_files(
         reference.folder,
         folder,
         tied=reference.tied,
-        rows=rows[0] if reference.bases else None,
-        dtype=options.dtype,
+        rows=rows[0] if moved else None,
+        dtype=prepared.plan.dtype,
+        tokenizer=carry_tokenizer(known, folder),
     )
-    sources = [p.checkpoint.path for p in prepared.parents if p.is_full]
-    carry_tokenizer([reference.vocabulary, *sources, reference.folder], folder)
 
 
 def _card_source(prepared: Prepared) -> Path | None:
