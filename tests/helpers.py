@@ -144,10 +144,12 @@ def assert_problem(problem: Problem | None, what: str, *, where: str = "", found
 
 
 @contextlib.contextmanager
-def refused(what: str, *, where: str = "", found: str = "") -> Iterator[None]:
+def refused(
+    what: str, *, where: str = "", found: str = ""
+) -> Iterator[pytest.ExceptionInfo[InputError]]:
     """The block raises an :class:`InputError` whose first problem is this one."""
     with pytest.raises(InputError) as caught:
-        yield
+        yield caught
     assert_problem(caught.value.problems[0], what, where=where, found=found)
 
 

@@ -94,10 +94,17 @@ def _rows(folder: Path, rows: int) -> dict[str, int]:
 
 
 def _no_superset(folders: Sequence[Path], tables: Sequence[Mapping[str, int]]) -> Problem:
-    sizes = ", ".join(f"{f.name} {len(t):,}" for f, t in zip(folders, tables, strict=True))
+    shared = set.intersection(*(set(table) for table in tables))
+    own = [sorted(t for t in table if t not in shared and t[0] != "\0") for table in tables]
+    counts = dict.fromkeys(
+        f"{folder} {len(tokens):,} ({tokens[0]})"
+        for folder, tokens in zip(folders, own, strict=True)
+        if tokens
+    )
+    found = f"tokens that not all have: {', '.join(counts)}"
     fix = (
         "pass --tokenizer with the folder of one of them: the result has its tokens, and those "
         "that it lacks are dropped"
     )
     expected = "one tokenizer that holds the tokens of all"
-    return Problem("vocabularies differ", "parents", sizes, expected, fix)
+    return Problem("vocabularies differ", "parents", found, expected, fix)
