@@ -226,8 +226,9 @@ def _write(
 ) -> dict[str, Any]:
     """Everything but manifest and card; returns the manifest."""
     parents, recipe, plan = prepared.parents, prepared.recipe, prepared.plan
-    name = str(base.name if isinstance(base, Base) else base or _named_base(parents))
-    about = describe_parents(prepared, name)
+    given = str(base.name if isinstance(base, Base) else base or "")
+    name = given or _named_base(parents)
+    about = describe_parents(prepared, name, given)
     if isinstance(plan, FullPlan):
         write_full(folder, plan, recipe, progress)
         _carry_full(folder, prepared)
