@@ -47,21 +47,31 @@ def run(options: Options) -> None:
     from mashup.merge import merge
     from mashup.progress import Bars
 
-    given = _arguments(options) | _measured(options)
-    init = merge(_folders(options), output=options.output, progress=Bars(), **given)
+    folders = _folders(options)
+    given = _arguments(options) | _measured(options, folders)
+    init = merge(folders, output=options.output, progress=Bars(), **given)
+    init = _as_named(init, dict(zip(folders, options.checkpoints, strict=True)))
     if options.json_:
         show.print_json(init.manifest)
     else:
         print_init(init)
 
 
-def _folders(options: Options) -> tuple[str, ...]:
-    """The checkpoints, pickled ones as copies in safetensors if that is allowed."""
+def _folders(options: Options) -> list[str]:
+    """What to read for each checkpoint: itself, or a copy in safetensors if that is allowed."""
     if not options.allow_pickle:
-        return options.checkpoints
+        return list(options.checkpoints)
     from mashup.convert import converted
 
-    return tuple(str(converted(Path(folder))) for folder in options.checkpoints)
+    return [str(converted(Path(folder))) for folder in options.checkpoints]
+
+
+def _as_named(init: Any, folders: dict[str, str]) -> Any:
+    """The manifest with the folders that the user gave, not with copies of them."""
+    if all(read == named for read, named in folders.items()):
+        return init
+    parents = [p | {"path": folders[p["path"]]} for p in init.manifest["parents"]]
+    return init.noting(parents=parents)
 
 
 def _arguments(options: Options) -> dict[str, Any]:
@@ -76,7 +86,7 @@ def _arguments(options: Options) -> dict[str, Any]:
     }
 
 
-def _measured(options: Options) -> dict[str, Any]:
+def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
     """Losses of the checkpoints and a way to measure merges, where they are asked for."""
     if options.weights != ("loss",) and options.method != "greedy_soup":
         return {}
@@ -84,7 +94,7 @@ def _measured(options: Options) -> dict[str, Any]:
         return {}  # merge itself says what is missing
     from mashup.start import measuring
 
-    return measuring(_folders(options), options.model, options.dataset, options.samples)
+    return measuring(folders, options.model, options.dataset, options.samples)
 
 
 def _dry_run(options: Options) -> None:
