@@ -2,17 +2,20 @@
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from helpers import make_tokenizer, prompt_rows, write_jsonl
 from kinds import KINDS, save_kind, trained, write_base
 from lora import some_ids
-from mashup import TrainSettings, load_base, load_task, score
+from mashup import TrainSettings, load_base, load_task, score, train
 from mashup.delta import read_delta
 from mashup.errors import UsageError
 from mashup.model import applied
+from mashup.score.evaluate import evaluate
 from mashup.score.exhaustive import batches_for, sample_tokens
 from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
+from mashup.train.loop import run_tokens
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +94,39 @@ def test_dropout_on_expert_parameters_is_refused(bases, tmp_path):
     with pytest.raises(UsageError, match="no dropout on expert parameters"):
         attach(base.model, TrainSettings(lora_dropout=0.1), folder)
     assert_same(state(base.model), before)
+
+
+SMALL = TrainSettings(max_steps=4, batch_size=4, learning_rate=1e-2, evaluations=2, save_steps=2)
+
+
+class _Stop(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "kind", ["everything", "all biases, saved modules", "token rows, tied", "saved head, tied"]
+)
+def test_a_stopped_run_goes_on_and_its_result_scores_as_it_ended(
+    bases, tmp_path, task, kind, dtype
+):
+    family, config = KINDS[kind]
+    init = save_kind(bases(family), tmp_path / "init", **config)
+    base = load_base(bases(family), dtype=dtype)
+    before = state(base.model)
+    whole = train(base, task, output=tmp_path / "whole", init=init, settings=SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        train(base, task, output=tmp_path / "run", init=init, settings=SMALL, callbacks=[_Stop()])
+    run = train(base, task, output=tmp_path / "run", init=init, settings=SMALL)
+    assert_same(state(base.model), before)
+    end, same = read_delta(run.path), read_delta(whole.path)
+    assert end.saved.keys() == read_delta(init).saved.keys()
+    for name, value in end.saved.items():
+        assert torch.equal(value, same.saved[name])
+    for name, factors in end.modules.items():
+        assert torch.equal(factors.B, same.modules[name].B)
+    batches = batches_for(base, run_tokens(base, task, SMALL).test)
+    with applied(base.model, end):
+        assert evaluate(base.model, batches).loss == pytest.approx(run.last.test_loss, abs=1e-5)
