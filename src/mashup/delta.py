@@ -70,6 +70,7 @@ class Delta:
     fan_in_fan_out: bool = False
     saved: Mapping[str, Tensor] = field(default_factory=dict)
     copied: frozenset[str] = frozenset()
+    originals: Mapping[str, Tensor] = field(default_factory=dict)
     rows: Mapping[str, tuple[tuple[int, ...], Tensor]] = field(default_factory=dict)
     biases: Mapping[str, tuple[float, Tensor]] = field(default_factory=dict)
 
@@ -102,6 +103,7 @@ def load_delta(adapter: Adapter, fan_in_fan_out: bool, dtype: torch.dtype) -> De
         fan_in_fan_out,
         {name: _finite(stored) for name, stored in adapter.saved.items()},
         adapter.copied,
+        {name: _finite(stored) for name, stored in adapter.originals.items()},
         {name: (ids, _finite(stored)) for name, (ids, stored) in adapter.rows.items()},
         {name: (s, _finite(stored).to(dtype)) for name, (s, stored) in adapter.biases.items()},
     )

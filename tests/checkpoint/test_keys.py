@@ -41,8 +41,8 @@ def test_tensor_names_as_peft_writes_them(name, key):
     [
         ("model.head.weight", Key("copied", "model.head.weight")),
         ("model.head.inner.bias", Key("copied", "model.head.inner.bias")),
-        ("model.head.original_module.bias", Key("spare", "model.head")),
-        ("model.head.modules_to_save.bias", Key("spare", "model.head")),
+        ("model.head.original_module.bias", Key("original", "model.head.bias")),
+        ("model.head.modules_to_save.bias", Key("spare", "model.head.bias")),
         ("model.tail.weight", None),
     ],
 )

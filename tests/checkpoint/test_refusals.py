@@ -2,7 +2,7 @@ from dataclasses import fields
 
 import pytest
 
-from mashup.checkpoint.refusals import refusal
+from mashup.checkpoint.refusals import _FIELDS, refusal
 from mashup.files import read_json
 
 
@@ -50,3 +50,26 @@ def test_every_variant_that_the_installed_peft_knows_is_refused():
     variants = {field.name for field in fields(LoraConfig) if field.metadata.get("is_lora_variant")}
     assert "use_dora" in variants
     assert [v for v in sorted(variants) if refusal({"peft_type": "LORA", v: True}) is None] == []
+
+
+#: Settings that decide what the weights mean and are honoured.
+READ = {
+    *("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+    *("bias", "lora_bias", "modules_to_save", "trainable_token_indices", "target_parameters"),
+    *("ensure_weight_tying", "init_lora_weights", "peft_type"),
+    *("base_model_name_or_path", "revision"),
+}
+#: Settings of the start of a training, of saving or of speed: the weights mean the same.
+HARMLESS = {
+    *("lora_dropout", "loftq_config", "eva_config", "corda_config", "lora_ga_config"),
+    *("runtime_config", "megatron_core", "qalora_group_size", "task_type", "inference_mode"),
+    *("auto_mapping", "peft_version"),
+}
+
+
+def test_every_setting_of_the_installed_peft_is_known():
+    """A new one must be looked at: does it change what the weights mean?"""
+    from peft import LoraConfig
+
+    assert {field.name for field in fields(LoraConfig)} == READ | HARMLESS | set(_FIELDS)

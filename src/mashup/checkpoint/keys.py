@@ -14,9 +14,9 @@ from mashup.checkpoint.config import AdapterConfig
 
 #: ``A``, ``B`` and ``bias`` are of a linear or parameter LoRA, ``eA`` and ``eB`` of an embedding
 #: LoRA, ``rows`` new rows of an embedding, ``copied`` a tensor of a module that is trained as a
-#: whole, ``written`` a new value that PEFT loads into the base itself, ``spare`` what PEFT writes
-#: twice.
-Part = Literal["A", "B", "bias", "eA", "eB", "rows", "copied", "written", "spare"]
+#: whole, ``original`` the base's tensor under such a copy, ``written`` a new value that PEFT loads
+#: into the base itself, ``spare`` what PEFT writes twice and never reads.
+Part = Literal["A", "B", "bias", "eA", "eB", "rows", "copied", "original", "written", "spare"]
 
 PREFIX = "base_model.model."
 WRAPPED = ".base_layer"
@@ -28,7 +28,7 @@ _ADAPTER = r"(?:\.(?!weight$)[^.]+)?"
 _LORA = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])(?:\.[^.]+)?\.(?P<leaf>weight|bias)$")
 _EMBEDDING = re.compile(rf"^(?P<module>.+)\.lora_embedding_(?P<side>[AB]){_ADAPTER}$")
 _ROWS = re.compile(rf"^(?P<module>.+)\.token_adapter\.trainable_tokens_delta{_ADAPTER}$")
-_SPARE = re.compile(r"^(?P<module>.+)\.(?:original_module|modules_to_save)\.(?P<leaf>.+)$")
+_WHOLE = re.compile(r"^(?P<module>.+)\.(?P<of>original_module|modules_to_save)\.(?P<leaf>.+)$")
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,10 @@ def read_key(name: str, config: AdapterConfig) -> Key | None:
         return Key("eA" if match["side"] == "A" else "eB", match["module"])
     if match := _ROWS.match(name):
         return Key("rows", match["module"])
-    if match := _SPARE.match(name):
-        return Key("spare", match["module"]) if config.targets.saves(match["module"]) else None
+    if match := _WHOLE.match(name):
+        tensor = f"{match['module']}.{match['leaf']}"
+        part: Part = "original" if match["of"] == "original_module" else "spare"
+        return Key(part, tensor) if config.targets.saves_tensor(tensor) else None
     if config.targets.saves_tensor(name):
         return Key("copied", name)
     return _written(name, config)

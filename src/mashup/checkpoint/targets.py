@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 #: What PEFT replaces by the names of all linear layers when it sees the model.
@@ -41,7 +42,9 @@ class Targets:
     @property
     def is_known(self) -> bool:
         """Whether the settings tell the modules without the model."""
-        return self.modules is not None and str(self.modules).lower() != _ALL_LINEAR
+        if isinstance(self.modules, str):
+            return self.modules.lower() != _ALL_LINEAR
+        return self.modules is not None
 
     def match(self, module: str) -> bool:
         """Whether PEFT puts a LoRA on this module; True where the settings do not say."""
@@ -100,14 +103,12 @@ class Targets:
     ) -> tuple[str, ...]:
         """Names of lists that no adapted module or parameter and no saved tensor bears."""
         named = self.modules if isinstance(self.modules, tuple) else ()
+        saved = {name: Targets(saved=(name,)) for name in self.saved}
+        borne, borne_parameters = _endings(modules), _endings(parameters)
         return (
-            *(name for name in named if not any(_named((name,), m) for m in modules)),
-            *(name for name in self.parameters if not any(_named((name,), p) for p in parameters)),
-            *(
-                n
-                for n in self.saved
-                if not any(Targets(saved=(n,)).saves_tensor(t) for t in tensors)
-            ),
+            *(name for name in named if name not in borne),
+            *(name for name in self.parameters if name not in borne_parameters),
+            *(name for name, one in saved.items() if not any(map(one.saves_tensor, tensors))),
         )
 
 
@@ -115,7 +116,18 @@ def _named(names: tuple[str, ...] | str, full: str) -> bool:
     """Whether one of the names is, or ends, ``full``; a text is a pattern for the whole."""
     if isinstance(names, str):
         return re.fullmatch(names, full) is not None
-    return full in names or full.endswith(tuple(f".{name}" for name in names))
+    return full in names or full.endswith(_dotted(names))
+
+
+@lru_cache(maxsize=64)
+def _dotted(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f".{name}" for name in names)
+
+
+def _endings(names: Collection[str]) -> set[str]:
+    """All that a name of a list may be to mean one of ``names``."""
+    parts = [name.split(".") for name in names]
+    return {".".join(part[start:]) for part in parts for start in range(len(part))}
 
 
 def read_targets(config: dict[str, Any]) -> Targets:

@@ -54,7 +54,7 @@ def applied(model: Any, delta: Delta) -> Iterator[None]:
 def _refuse_missing(model: nn.Module, delta: Delta) -> None:
     known = {n for n in delta.modules if adapted(model, n) is not None}
     missing = [n for n in delta.modules if n not in known and find(model, n) is None]
-    missing += [n for n in (*delta.saved, *delta.rows) if find(model, n) is None]
+    missing += [n for n in (*delta.saved, *delta.originals, *delta.rows) if find(model, n) is None]
     if missing:
         fix = "give the base that this adapter was trained on"
         raise InputError(Problem("no such module in the base", missing[0], fix=fix))

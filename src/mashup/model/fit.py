@@ -97,7 +97,7 @@ def _parameter_fault(model: nn.Module, lora: LoraModule) -> str | None:
 
 def _value_faults(model: nn.Module, adapter: Adapter) -> Iterable[tuple[str, str]]:
     """New values and rows that the base has no place for, and parameters in another order."""
-    for name, stored in adapter.saved.items():
+    for name, stored in (*adapter.saved.items(), *adapter.originals.items()):
         tensor = find(model, name)
         if tensor is None or tuple(tensor.shape) != stored.shape:
             base = "none" if tensor is None else tuple(tensor.shape)

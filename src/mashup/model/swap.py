@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mashup.delta import Delta
+from mashup.errors import InputError, Problem
 
 
 @contextlib.contextmanager
@@ -29,6 +30,8 @@ def swapped(model: Any, delta: Delta) -> Iterator[None]:
     Values are cast to the dtype that they replace, as PEFT does on loading.
     """
     with contextlib.ExitStack() as back:
+        for name, value in delta.originals.items():
+            back.enter_context(put(model, name, value, copy=False))
         for name, value in delta.saved.items():
             copy = name in delta.copied
             back.enter_context(put(model, name, value, copy=copy))
@@ -43,10 +46,17 @@ def swapped(model: Any, delta: Delta) -> Iterator[None]:
 
 @contextlib.contextmanager
 def put(model: nn.Module, name: str, value: Tensor, *, copy: bool) -> Iterator[None]:
-    """One tensor has another value; with ``copy`` only under this name, whatever is tied to it."""
+    """One tensor has another value; with ``copy`` only under this name, whatever is tied to it.
+
+    Raises:
+        InputError: a value of another shape.
+    """
     module, leaf = owner(model, name)
     table: Any = module._parameters if leaf in module._parameters else module._buffers
     old = table[leaf]
+    if value.shape != old.shape:
+        found, expected = str(tuple(value.shape)), f"{tuple(old.shape)}, as in the base"
+        raise InputError(Problem("adapter fits only in part", name, found, expected))
     kept, new = old.data, value.to(device=old.device, dtype=old.dtype)
     try:
         if copy:

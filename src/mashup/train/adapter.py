@@ -75,10 +75,9 @@ def _no_dropout(settings: TrainSettings) -> Problem:
 
 def _keep_written(model: Any, adapter: Adapter, undo: contextlib.ExitStack) -> None:
     """PEFT loads some values into the base itself and trains them there: let it have copies."""
-    for name in adapter.saved:
-        if name not in adapter.copied:
-            tensor = find(model, name)
-            undo.enter_context(put(model, name, tensor.detach().clone(), copy=False))
+    for name in {*adapter.saved, *adapter.originals} - (adapter.copied - {*adapter.originals}):
+        copy = find(model, name).detach().clone()
+        undo.enter_context(put(model, name, copy, copy=False))
 
 
 def _targets(text: str) -> str | list[str]:
