@@ -48,6 +48,13 @@ class Factors:
         left = self.B.reshape(self.B.shape[0], self.rank, self.experts)
         return self.A.reshape(self.experts, self.rank, -1), left.permute(2, 0, 1)
 
+    def split(self) -> list[Factors]:
+        """One pair of matrices for each expert; itself when there is only one."""
+        if self.experts == 1:
+            return [self]
+        both = zip(*self.stacked(), strict=True)
+        return [Factors(right, left, self.scale) for right, left in both]
+
     def dense(self) -> Tensor:
         """The ``(d_out, d_in)`` matrix; ``(experts, d_out, d_in)`` of stacked experts."""
         if self.experts == 1:

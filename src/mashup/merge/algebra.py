@@ -59,6 +59,9 @@ def weighted_sum(parents: Sequence[tuple[float, Factors]]) -> Spectrum:
 
 def inner(one: Factors, other: Factors) -> Tensor:
     """``⟨Δ₁, Δ₂⟩``, the sum of products, from ``r₁ × r₂`` matrices alone; float64."""
+    if one.experts > 1:
+        pairs = zip(one.split(), other.split(), strict=True)
+        return torch.stack([inner(first, second) for first, second in pairs]).sum()
     left = one.B.double().T @ other.B.double()
     right = one.A.double() @ other.A.double().T
     return one.scale * other.scale * (left * right).sum()

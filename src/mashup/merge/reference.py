@@ -7,17 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mashup.checkpoint import Stored, read_tensors
+from mashup.checkpoint import Stored, laid_out, read_tensors
 from mashup.checkpoint.identity import HEAD, is_tied, read_config
 from mashup.checkpoint.vocabulary import FILE
 from mashup.errors import InputError, Problem, raise_all
 from mashup.files import digest_file
 from mashup.merge.changes import Change, OnDisk, Value
 from mashup.merge.coverage import Covered, cover
-from mashup.merge.parents import Parent
-from mashup.merge.vocabulary import BY_TOKEN, Vocabularies, read_vocabularies
-
-_EMBEDDING = "embed_tokens.weight"
+from mashup.merge.parents import Parent, changes_of
+from mashup.merge.vocabulary import BY_TOKEN, EMBEDDINGS, Vocabularies, read_vocabularies
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,7 @@ def match(
     allow_partial: bool = False,
     untie: bool = False,
     tokenizer: Path | None = None,
+    into_lora: bool = False,
 ) -> Reference:
     """Match the parents with the base, or with the first of them when none is given.
 
@@ -69,6 +68,7 @@ def match(
         allow_partial: merge what fits.
         untie: give the result an output head of its own where a parent has one.
         tokenizer: the folder of the base or of a parent whose vocabulary the result gets.
+        into_lora: the result is a LoRA, which breaks no ties: its base stays as it is.
 
     Raises:
         InputError: tensors without a place or a filler, ties that would break, vocabularies
@@ -80,26 +80,55 @@ def match(
     tensors = {n: s for n, s in tensors.items() if not (tied and n.endswith(HEAD))}
     reference = Reference(folder, base is not None, tied, tensors, folder)
     breaking = [parent for parent in parents if _breaks_tie(parent, tied)]
-    if breaking and not untie:
+    if breaking and not untie and not into_lora:
         raise InputError(*(_tie_problem(parent, tied) for parent in breaking))
     if breaking:
-        reference, parents = _untied(reference), [_with_head(parent) for parent in parents]
+        reference = _untied(reference)
+        parents = [p if into_lora and p.adapter else _with_head(p) for p in parents]
+    parents = [_laid_out(parent, reference) for parent in parents]
     aligned, parents = _align(reference, parents, tokenizer)
     covered = tuple(cover(parent, _shapes(aligned)) for parent in parents)
     if not allow_partial:
         both = zip(covered, parents, strict=True)
         raise_all(problem for one, p in both for problem in one.problems(str(p.checkpoint.path)))
-    return replace(aligned, covered=covered)
+    return replace(aligned, covered=tuple(_beside(one, aligned) for one in covered))
+
+
+def _laid_out(parent: Parent, reference: Reference) -> Parent:
+    """A LoRA of stacked experts, turned as the base's tensors are."""
+    adapter = parent.adapter
+    if adapter is None or all(module.experts == 1 for module in adapter.modules.values()):
+        return parent
+    shapes = {name: stored.shape for name, stored in reference.tensors.items()}
+    placed = {name: m for name, m in adapter.modules.items() if m.tensor in shapes}
+    turned = replace(adapter, modules={**adapter.modules, **laid_out(placed, shapes)})
+    return replace(parent, adapter=turned, moved=changes_of(turned))
+
+
+def _beside(covered: Covered, reference: Reference) -> Covered:
+    """Changes of rows and biases as whole values, which the base is needed for."""
+    changes = {}
+    for name, change in covered.changes.items():
+        base = reference.base(name)
+        changes[name] = change.beside(base) if base is not None else change
+    return replace(covered, changes=changes)
 
 
 def _breaks_tie(parent: Parent, tied: bool) -> bool:
     """Whether a parent's embedding and head are (or would become) one where they are two.
 
-    In a tied model a LoRA or a saved module changes one of the pair and leaves the other.
+    In a tied model a LoRA, or a module that PEFT keeps as a copy, changes one of the pair and
+    leaves the other; a value that is written into the base, and token rows, change both.
     """
-    if parent.is_full:
+    if parent.adapter is None:
         return tied == any(name.endswith(HEAD) for name in parent.changes)
-    return tied and any(name.endswith((HEAD, _EMBEDDING)) for name in parent.changes)
+    for name, change in parent.changes.items():
+        if tied and name.endswith(HEAD):
+            return True
+        apart = change.lora is not None or name in parent.adapter.copied
+        if tied and name.endswith(EMBEDDINGS) and apart:
+            return True
+    return False
 
 
 def _tie_problem(parent: Parent, tied: bool) -> Problem:
@@ -120,14 +149,26 @@ def _untied(reference: Reference) -> Reference:
 
 def with_head(tensors: Mapping[str, Any]) -> dict[str, Any]:
     """Tensors of a tied model with the embedding as the head as well."""
-    embedding = next((name for name in tensors if name.endswith(_EMBEDDING)), None)
+    embedding = next((name for name in tensors if name.endswith(EMBEDDINGS)), None)
     if embedding is None or any(name.endswith(HEAD) for name in tensors):
         return dict(tensors)
     return {**tensors, HEAD: tensors[embedding]}
 
 
 def _with_head(parent: Parent) -> Parent:
-    return replace(parent, tensors=with_head(parent.tensors)) if parent.is_full else parent
+    """The parent with what its head computes with, where that was its embedding."""
+    if parent.adapter is None:
+        return replace(parent, tensors=with_head(parent.tensors))
+    changes = dict(parent.changes)
+    for name, change in parent.changes.items():
+        if not name.endswith(EMBEDDINGS) or HEAD in changes:
+            continue
+        original = parent.adapter.originals.get(name)
+        if original is not None:
+            changes[HEAD] = Change(OnDisk(original))
+        elif name not in parent.adapter.copied and (change.value or change.rows):
+            changes[HEAD] = Change(change.value, rows=change.rows)
+    return replace(parent, moved=changes)
 
 
 def _shapes(reference: Reference) -> dict[str, Stored]:

@@ -19,11 +19,9 @@ from mashup.checkpoint.vocabulary import read_vocabulary, rows_by_token
 from mashup.errors import InputError, Problem
 from mashup.merge.changes import Change, Value
 
-#: Ends of the names of tensors that have one row a token.
-BY_TOKEN = (
-    *("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight"),
-    *("lm_head.weight", "lm_head.bias", "embed_out.weight"),
-)
+#: Ends of the names of input embeddings, and of all tensors that have one row a token.
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+BY_TOKEN = (*EMBEDDINGS, "lm_head.weight", "lm_head.bias", "embed_out.weight")
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ class Vocabularies:
         Raises:
             InputError: a LoRA on a tensor whose rows would have to move.
         """
-        if any(change and change.lora for change in changes):
+        if any(change and (change.lora or change.rows) for change in changes):
             raise InputError(_lora_on_embeddings())
         own = [
             Aligned(change.value, self.index(rows)) if change and change.value else None
