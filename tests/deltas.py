@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mashup.merge import METHODS
 from mashup.merge.changes import Change
-from mashup.merge.combine import Recipe, Tensors, merged_deltas, merged_values
+from mashup.merge.combine import Recipe, Tensors, merged_values
 from mashup.merge.methods import Settings
 from mashup.merge.vocabulary import InMemory
 
@@ -20,11 +20,6 @@ from mashup.merge.vocabulary import InMemory
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     """Normal numbers that depend on the seed alone."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def tensors_for(base: Tensor, changes: Sequence[Change | None]) -> Tensors:
-    """One tensor of a merge, the base and the parents in memory."""
-    return Tensors("t", tuple(base.shape), tuple(changes), InMemory(base))
 
 
 def recipe_for(method: str, weights: Sequence[float], **settings: float) -> Recipe:
@@ -43,13 +38,9 @@ def merged(
     origin = torch.zeros_like(deltas[0]) if base is None else base
     weights = weights or [1.0] * len(deltas)
     changes = [Change(InMemory(origin + delta)) for delta in deltas]
-    pieces = merged_values(recipe_for(method, weights, **settings), tensors_for(origin, changes))
+    tensors = Tensors("t", tuple(origin.shape), tuple(changes), InMemory(origin))
+    pieces = merged_values(recipe_for(method, weights, **settings), tensors)
     return torch.cat([rows.clone() for _, _, rows in pieces])
-
-
-def merged_delta(recipe: Recipe, tensors: Tensors) -> Tensor:
-    """Rows of the merged delta, in one."""
-    return torch.cat([rows.clone() for _, _, rows in merged_deltas(recipe, tensors)])
 
 
 def float32s(low: int = 1, high: int = 40) -> st.SearchStrategy[Tensor]:
