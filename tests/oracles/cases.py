@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mashup import merge
 from oracles.peers import case
 
 
@@ -127,3 +128,9 @@ DIFFERENT: dict[str, Case] = {
         base="hbase", their_base="hbase", out_dtype="bfloat16",
     ),
 }  # fmt: skip
+
+
+def ours(one: Case, models: Path, output: Path) -> Path:
+    """Our merge of a case."""
+    given = {"base": models / one.base, "method": one.method, "accept_base": True, **one.ours}
+    return merge([models / name for name in one.parents], output=output, **given).path

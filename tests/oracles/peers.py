@@ -58,7 +58,7 @@ def case(
     *,
     base: Path | None = None,
     each: Sequence[Mapping[str, Any]] = (),
-    seed: int = 0,
+    seed: int = 1234,
     dtype: str | None = "float32",
     out_dtype: str | None = None,
     **parameters: Any,

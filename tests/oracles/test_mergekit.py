@@ -1,19 +1,10 @@
 """mergekit and we say the same where the methods are the same."""
 
-from pathlib import Path
-
 import pytest
 
-from mashup import merge
-from oracles.cases import EQUAL, Case
+from oracles.cases import EQUAL, ours
 from oracles.peers import FAMILIES
 from wholes import distance, tensors_of
-
-
-def ours(one: Case, models: Path, output: Path) -> Path:
-    """Our merge of a case."""
-    given = {"base": models / one.base, "method": one.method, "accept_base": True, **one.ours}
-    return merge([models / name for name in one.parents], output=output, **given).path
 
 
 @pytest.mark.parametrize("family", FAMILIES)
