@@ -78,6 +78,8 @@ def read_parents(
 ) -> tuple[Parent, ...]:
     """Describe the parents, sorted by content so that the order of arguments does not matter.
 
+    A whole model's digest is of samples: where two have the same, their paths decide.
+
     Args:
         checkpoints: by value or path.
         weights: one a checkpoint.
@@ -100,7 +102,11 @@ def read_parents(
             problems += error.problems
     raise_all([*problems, *_shape_problems(parents)])
     raise_all(_changes_nothing(parent) for parent in parents if _is_zero(parent))
-    return tuple(sorted(parents, key=lambda parent: (parent.digest, parent.weight)))
+    return tuple(sorted(parents, key=_place))
+
+
+def _place(parent: Parent) -> tuple[str, float, str]:
+    return parent.digest, parent.weight, str(parent.checkpoint.path.resolve())
 
 
 def _parent(checkpoint: Checkpoint, weight: float) -> Parent:
