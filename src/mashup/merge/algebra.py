@@ -74,11 +74,9 @@ def rounding_energy(exact: Factors, rounded: Factors) -> float:
     factors, so nothing cancels and nothing ``d_out × d_in`` is made.
     """
     A, B = rounded.A.double(), rounded.B.double()
-    parts = (
-        Factors(exact.A, exact.B - B, exact.scale),
-        Factors(exact.A - A, B, exact.scale),
-    )
-    return float(sum(inner(one, other) for one in parts for other in parts))
+    left = Factors(exact.A, exact.B - B, exact.scale)
+    right = Factors(exact.A - A, B, exact.scale)
+    return float(inner(left, left) + 2 * inner(left, right) + inner(right, right))
 
 
 def dense_spectrum(delta: Tensor, rank: int | None, generator: torch.Generator) -> Spectrum:
