@@ -12,6 +12,7 @@ import torch
 from mashup.checkpoint import locate
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.merge.algebra import FactorStyle
+from mashup.merge.architecture import architecture_problems
 from mashup.merge.combine import Recipe, Tensors, needs_base
 from mashup.merge.full import FullPlan, plan_full
 from mashup.merge.lora import LoraPlan
@@ -34,6 +35,7 @@ class Options:
         rank: of a LoRA: ``sum``, ``max``, a number, or ``energy=X``.
         factors: how a merged delta is factored.
         dtype: of what is written; None keeps a model's and is float32 for a LoRA.
+        accept_base: merge though names or architectures differ.
         allow_partial: merge what fits of parents that do not fit as a whole.
         untie: write a separate output head where a parent has one.
         tokenizer: folder whose vocabulary the result gets.
@@ -44,6 +46,7 @@ class Options:
     rank: str | int = "sum"
     factors: FactorStyle = "rotated"
     dtype: str | None = None
+    accept_base: bool = False
     allow_partial: bool = False
     untie: bool = False
     tokenizer: Path | None = None
@@ -117,9 +120,12 @@ def _reference(
     if base is None and not all(parent.is_full for parent in parents):
         fix = "give --model: a LoRA is a change of its base"
         raise InputError(Problem("base model is needed", "--model", "none", "the base model", fix))
+    folder = locate(base) if base is not None else None
+    if not options.accept_base:
+        raise_all(architecture_problems(parents, folder or parents[0].checkpoint.path))
     return match(
         parents,
-        locate(base) if base is not None else None,
+        folder,
         allow_partial=options.allow_partial,
         untie=options.untie,
         tokenizer=options.tokenizer,
