@@ -143,7 +143,8 @@ def read_vocabularies(
     names, else the first that holds every token of the others.
 
     Raises:
-        InputError: no tokenizer to align by, or none that holds all tokens.
+        InputError: no tokenizer to align by, none that holds all tokens, or a ``chosen`` folder
+            that is neither the base's nor a parent's.
     """
     own = [_rows(*one) if one else None for one in (base, *parents)]
     known = own[0]
@@ -155,7 +156,10 @@ def read_vocabularies(
     folder = chosen or (complete[0] if complete else None)
     if folder is None:
         raise InputError(_no_superset(folders, tables))
-    place = [f.resolve() for f in folders].index(folder.resolve()) if folder else 0
+    places = [f.resolve() for f in folders]
+    if folder.resolve() not in places:
+        raise InputError(_of_another(folder, folders))
+    place = places.index(folder.resolve())
     return Vocabularies(folders[place], tables[place], tables[0], tuple(tables[1:]))
 
 
@@ -172,6 +176,12 @@ def _rows(folder: Path, rows: int) -> dict[str, int]:
         raise InputError(
             Problem("damaged tokenizer", str(folder), str(error), expected, fix)
         ) from error
+
+
+def _of_another(folder: Path, folders: Sequence[Path]) -> Problem:
+    expected = "the base's folder or a parent's: " + ", ".join(sorted({str(f) for f in folders}))
+    fix = "give one of these; other tokens have no rows to take"
+    return Problem("tokenizer of another model", str(folder), "neither", expected, fix)
 
 
 def _no_superset(folders: Sequence[Path], tables: Sequence[Mapping[str, int]]) -> Problem:
