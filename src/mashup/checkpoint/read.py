@@ -139,7 +139,7 @@ def _read_full(folder: Path) -> Checkpoint:
     if pieces:
         return Checkpoint(folder, "full", problem=pieces, **about)
     try:
-        _refuse_quantised(folder)
+        refuse_quantised(folder)
         tensors = read_tensors(folder)
     except InputError as error:
         return Checkpoint(folder, "full", problem=error.problems[0], **about)
@@ -147,7 +147,7 @@ def _read_full(folder: Path) -> Checkpoint:
     return Checkpoint(folder, "full", **about)
 
 
-def _refuse_quantised(folder: Path) -> None:
+def refuse_quantised(folder: Path) -> None:
     """Refuse weights that are not numbers of the model but codes for them.
 
     Raises:

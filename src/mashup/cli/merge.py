@@ -121,4 +121,6 @@ def print_init(init: Any) -> None:
     for path, what in about.get("partial", {}).items():
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in what.items() if names)
         print(f"merged in part (--allow-partial): {path}: {counts}")
+    for note in about.get("notes", []):
+        print(f"note: {note}")
     print(f"written: {init.path}")

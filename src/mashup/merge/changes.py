@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mashup.checkpoint import LoraModule, Stored
+from mashup.checkpoint.placement import shape_of
 from mashup.delta import Factors
 from mashup.errors import InputError, Problem
 from mashup.weights import TORCH, read, read_rows
@@ -69,10 +70,7 @@ class Lora:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        module = self.module
-        both = (module.d_out, module.d_in)
-        turned = both[::-1] if module.layout.endswith("transposed") else both
-        return turned if module.experts == 1 else (module.experts, *turned)
+        return shape_of(self.module)
 
     def factors(self) -> Factors:
         """``A`` and ``B`` in float32 or higher, checked to be finite."""

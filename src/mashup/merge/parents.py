@@ -11,13 +11,14 @@ from mashup.checkpoint import (
     Adapter,
     Checkpoint,
     Stored,
+    locate,
     read_adapter,
     read_adapter_config,
     read_checkpoint,
-    read_tensors,
     same_base,
 )
-from mashup.checkpoint.identity import HEAD, is_tied, read_config
+from mashup.checkpoint.identity import fingerprint, other_sizes
+from mashup.checkpoint.ties import read_untied
 from mashup.errors import InputError, Problem, raise_all
 from mashup.library import adapter_digest, model_digest
 from mashup.merge.changes import Change, Lora, OnDisk
@@ -92,7 +93,7 @@ def read_parents(
     found = [c if isinstance(c, Checkpoint) else read_checkpoint(Path(c)) for c in checkpoints]
     raise_all(checkpoint.problem for checkpoint in found if checkpoint.problem)
     if not accept_base:
-        raise_all(_base_problems(found, base))
+        raise_all([*_base_problems(found, base), *_size_problems(found, base)])
     parents: list[Parent] = []
     problems: list[Problem] = []
     for checkpoint, weight in zip(found, weights, strict=True):
@@ -114,7 +115,7 @@ def _parent(checkpoint: Checkpoint, weight: float) -> Parent:
     if checkpoint.kind == "lora":
         adapter = read_adapter(folder, read_adapter_config(folder))
         return Parent(checkpoint, adapter_digest(folder), weight, adapter, {})
-    return Parent(checkpoint, model_digest(folder), weight, None, full_tensors(folder))
+    return Parent(checkpoint, model_digest(folder), weight, None, read_untied(folder)[0])
 
 
 def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
@@ -146,17 +147,6 @@ def _changes_nothing(parent: Parent) -> Problem:
     return Problem("adapter changes nothing", where, found, "a trained adapter", fix)
 
 
-def full_tensors(folder: Path) -> dict[str, Stored]:
-    """Tensors of a whole model; the head of a tied one is its embedding, so it is left out.
-
-    Raises:
-        InputError: as :func:`mashup.checkpoint.read_tensors`.
-    """
-    tensors = read_tensors(folder)
-    tied = is_tied(read_config(folder), tensors)
-    return {n: stored for n, stored in tensors.items() if not (tied and n.endswith(HEAD))}
-
-
 def _base_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[Problem]:
     """Parents that name no base, or another one than ``base`` or the first that is named."""
     named = base or next((c.base for c in checkpoints if c.base), "")
@@ -169,4 +159,20 @@ def _base_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[
         elif same_base(checkpoint.base, named) is False:
             found = checkpoint.base
             problems.append(Problem("checkpoints of different bases", where, found, named, fix))
+    return problems
+
+
+def _size_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[Problem]:
+    """Whole models of other sizes than the base or the first, also where no shape shows them."""
+    whole = [c.path for c in checkpoints if c.kind == "full"]
+    if not whole:
+        return []
+    reference = locate(base) if base else whole[0]
+    known, problems = fingerprint(reference), []
+    for folder in whole:
+        for size, (own, other) in other_sizes(fingerprint(folder), known).items():
+            expected = f"{size} {other} as in {reference.name}"
+            fix = "merge checkpoints of one base, or pass --accept-base if it is the same model"
+            what, found = "checkpoints of different bases", f"{size} {own}"
+            problems.append(Problem(what, str(folder), found, expected, fix))
     return problems

@@ -7,7 +7,7 @@ from itertools import chain
 
 from mashup.checkpoint import LoraModule, read_adapter_config
 from mashup.checkpoint.identity import read_config
-from mashup.checkpoint.vocabulary import FILE
+from mashup.checkpoint.vocabulary import BY_TOKEN, FILE
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.files import digest_file
 from mashup.merge.algebra import FactorStyle
@@ -17,7 +17,6 @@ from mashup.merge.lora import LoraPlan, Module, Saved, key_of
 from mashup.merge.parents import Parent
 from mashup.merge.rank import Rank
 from mashup.merge.reference import Reference
-from mashup.merge.vocabulary import BY_TOKEN
 
 Changes = Sequence[Mapping[str, Change]]
 

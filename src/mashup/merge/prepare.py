@@ -117,6 +117,7 @@ def _kind(wanted: OutputKind, parents: Sequence[Parent], method: Method) -> str:
 def _reference(
     parents: Sequence[Parent], base: str | Path | None, options: Options, *, into_lora: bool
 ) -> Reference:
+    """What the result is shaped like."""
     if base is None and not all(parent.is_full for parent in parents):
         fix = "give --model: a LoRA is a change of its base"
         raise InputError(Problem("base model is needed", "--model", "none", "the base model", fix))

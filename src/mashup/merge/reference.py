@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from mashup.checkpoint import Stored, laid_out, read_tensors
-from mashup.checkpoint.identity import HEAD, is_tied, read_config
-from mashup.checkpoint.vocabulary import FILE
+from mashup.checkpoint import Stored, laid_out
+from mashup.checkpoint.identity import HEAD
+from mashup.checkpoint.read import refuse_quantised
+from mashup.checkpoint.ties import breaks_tie, read_untied, tie_problem, with_head
+from mashup.checkpoint.tokens import Tables, differ, read_tables
+from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS
 from mashup.errors import InputError, Problem, raise_all
-from mashup.files import digest_file
 from mashup.merge.changes import Change, OnDisk, Value
 from mashup.merge.coverage import Covered, cover
 from mashup.merge.parents import Parent, changes_of
-from mashup.merge.vocabulary import BY_TOKEN, EMBEDDINGS, Vocabularies, read_vocabularies
+from mashup.merge.vocabulary import align
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,16 @@ def match(
             that cannot be aligned; all at once where they are independent.
     """
     folder = base or parents[0].checkpoint.path
-    tensors = read_tensors(folder)
-    tied = is_tied(read_config(folder), tensors)
-    tensors = {n: s for n, s in tensors.items() if not (tied and n.endswith(HEAD))}
+    refuse_quantised(folder)
+    tensors, tied = read_untied(folder)
     reference = Reference(folder, base is not None, tied, tensors, folder)
-    breaking = [parent for parent in parents if _breaks_tie(parent, tied)]
+    breaking = [
+        parent
+        for parent in parents
+        if breaks_tie(_apart(parent), tensors, whole=parent.is_full, tied=tied)
+    ]
     if breaking and not untie and not into_lora:
-        raise InputError(*(_tie_problem(parent, tied) for parent in breaking))
+        raise InputError(*(tie_problem(str(p.checkpoint.path), tied=tied) for p in breaking))
     if breaking:
         reference = _untied(reference)
         parents = [p if into_lora and p.adapter else _with_head(p) for p in parents]
@@ -90,8 +94,22 @@ def match(
     covered = tuple(cover(parent, _shapes(aligned)) for parent in parents)
     if not allow_partial:
         both = zip(covered, parents, strict=True)
-        raise_all(problem for one, p in both for problem in one.problems(str(p.checkpoint.path)))
+        raise_all(
+            problem for one, p in both for problem in one.coverage.problems(str(p.checkpoint.path))
+        )
     return replace(aligned, covered=tuple(_beside(one, aligned) for one in covered))
+
+
+def _apart(parent: Parent) -> list[str]:
+    """Names of what a parent changes in one of a tied pair alone.
+
+    A LoRA, and a module that PEFT keeps as a copy, leave the other as it was; a value that is
+    written into the base, and rows of the embedding, change both.
+    """
+    if parent.adapter is None:
+        return list(parent.changes)
+    copied = parent.adapter.copied
+    return [n for n, c in parent.changes.items() if c.lora or n in copied or n.endswith(HEAD)]
 
 
 def _laid_out(parent: Parent, reference: Reference) -> Parent:
@@ -114,45 +132,9 @@ def _beside(covered: Covered, reference: Reference) -> Covered:
     return replace(covered, changes=changes)
 
 
-def _breaks_tie(parent: Parent, tied: bool) -> bool:
-    """Whether a parent's embedding and head are (or would become) one where they are two.
-
-    In a tied model a LoRA, or a module that PEFT keeps as a copy, changes one of the pair and
-    leaves the other; a value that is written into the base, and token rows, change both.
-    """
-    if parent.adapter is None:
-        return tied == any(name.endswith(HEAD) for name in parent.changes)
-    for name, change in parent.changes.items():
-        if tied and name.endswith(HEAD):
-            return True
-        apart = change.lora is not None or name in parent.adapter.copied
-        if tied and name.endswith(EMBEDDINGS) and apart:
-            return True
-    return False
-
-
-def _tie_problem(parent: Parent, tied: bool) -> Problem:
-    where = str(parent.checkpoint.path)
-    found = "an output head of its own" if tied else "a head that is tied to the embedding"
-    expected = "tied embeddings as in the base" if tied else "an untied head as in the base"
-    fix = (
-        "pass --untie to write a model with a separate output head (tied parents give their "
-        "embedding twice), leave this parent out, or for a LoRA use --output-kind lora"
-    )
-    return Problem("merge would break tied weights", where, found, expected, fix)
-
-
 def _untied(reference: Reference) -> Reference:
     tensors = with_head(reference.tensors)
     return replace(reference, tied=False, tensors=tensors)
-
-
-def with_head(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Tensors of a tied model with the embedding as the head as well."""
-    embedding = next((name for name in tensors if name.endswith(EMBEDDINGS)), None)
-    if embedding is None or any(name.endswith(HEAD) for name in tensors):
-        return dict(tensors)
-    return {**tensors, HEAD: tensors[embedding]}
 
 
 def _with_head(parent: Parent) -> Parent:
@@ -187,27 +169,27 @@ def _align(
     places = [_embedding_place(parent) for parent in parents]
     base = _place(reference.folder, reference.tensors)
     others = [place for place in places if place]
-    if base is None or not any(_differs(base, place) for place in others):
+    if base is None or not any(differ(base, place) for place in others):
         return reference, parents
     if not reference.is_base:
         fix = "give --model: a token that a parent lacks gets the base's row"
         where = str(reference.folder)
         raise InputError(Problem("vocabularies differ", where, "no base", "the base model", fix))
-    tables = read_vocabularies(base, places, tokenizer)
+    tables = read_tables(base, places, tokenizer)
     if tables.are_one:
         return reference, parents
     return _aligned(reference, parents, tables)
 
 
 def _aligned(
-    reference: Reference, parents: Sequence[Parent], tables: Vocabularies
+    reference: Reference, parents: Sequence[Parent], tables: Tables
 ) -> tuple[Reference, Sequence[Parent]]:
     bases: dict[str, Value] = {}
     changes = [dict(parent.changes) for parent in parents]
     for name in reference.tensors:
         if name.endswith(BY_TOKEN):
             base = OnDisk(reference.tensors[name])
-            bases[name], moved = tables.align(base, [one.get(name) for one in changes])
+            bases[name], moved = align(tables, base, [one.get(name) for one in changes])
             for own, change in zip(changes, moved, strict=True):
                 if change is not None:
                     own[name] = change
@@ -225,13 +207,3 @@ def _embedding_place(parent: Parent) -> tuple[Path, int] | None:
 def _place(folder: Path, tensors: Mapping[str, Stored]) -> tuple[Path, int] | None:
     rows = [stored.rows for name, stored in tensors.items() if name.endswith(BY_TOKEN)]
     return (folder, rows[0]) if rows else None
-
-
-def _differs(one: tuple[Path, int], other: tuple[Path, int]) -> bool:
-    """Whether rows must be moved: other sizes, or other tokenizers where both are told."""
-    if one[1] != other[1]:
-        return True
-    files = [folder / FILE for folder, _ in (one, other)]
-    if not all(path.is_file() for path in files):
-        return False
-    return digest_file(files[0]) != digest_file(files[1])
