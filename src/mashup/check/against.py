@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mashup.check.content import Content
 from mashup.checkpoint import Stored, locate, same_base
-from mashup.checkpoint.coverage import Shape, coverage
 from mashup.checkpoint.identity import fingerprint, other_sizes
+from mashup.checkpoint.placement import Shape, coverage
 from mashup.checkpoint.read import refuse_quantised
 from mashup.checkpoint.ties import breaks_tie, read_untied, tie_problem, with_head
 from mashup.checkpoint.tokens import Place, differ, read_tables

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mashup.checkpoint import Checkpoint, Stored, read_adapter, read_adapter_config
-from mashup.checkpoint.coverage import Shape, shapes_of
+from mashup.checkpoint.placement import Shape, shapes_of
 from mashup.checkpoint.ties import read_untied
 from mashup.checkpoint.tokens import Place
 from mashup.checkpoint.vocabulary import BY_TOKEN

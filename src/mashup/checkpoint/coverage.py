@@ -1,106 +1,73 @@
-"""Two-way coverage: every tensor of a checkpoint has a place, and every place is filled.
+"""Do the settings and the weights of an adapter speak of the same modules?
 
-Half-loaded checkpoints are the silent fault of this field, so both directions are errors;
-``--allow-partial`` goes on, and what was left out stands in the manifest. Names and shapes
-decide, so headers are enough.
+PEFT loads what it finds: weights that the settings do not target are dropped, and a target
+without weights starts from zero, both without an error. So both directions are checked.
+
+A name of a list (``target_modules``, ``modules_to_save``, ``target_parameters``) that no tensor
+bears is not an error here as long as another name of the list is borne: people write one list
+for several architectures, PEFT tolerates it, and for sequence classification writes such a list
+itself. It becomes one where the base shows that the name should have matched
+(:func:`mashup.model.adapter_problems`); until then it is a note (``Adapter.unmatched``).
+A pattern, or a list none of whose names is borne, is an error from the header alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from pathlib import Path
 
-from mashup.checkpoint.adapter import Adapter, LoraModule
+from mashup.checkpoint.config import CONFIG, AdapterConfig
+from mashup.checkpoint.modules import LoraModule
 from mashup.errors import Problem
 
-Shape = tuple[int, ...]
-_FIX = "give the base that it was trained on, or pass --allow-partial to merge what fits"
-#: Buffers that some versions of transformers saved and that are computed, not trained.
-_COMPUTED = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
+_SAME = "use the adapter_config.json that was saved with these weights"
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """What of a checkpoint does not fit.
-
-    Attributes:
-        fitting: names of the base's tensors that it changes.
-        unused: tensors of the checkpoint that the base does not have.
-        missing: tensors of the base that a whole model lacks.
-        misshapen: tensors of another shape, as ``name: shape, not shape``.
-    """
-
-    fitting: frozenset[str]
-    unused: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    misshapen: tuple[str, ...] = ()
-
-    @property
-    def is_partial(self) -> bool:
-        return bool(self.unused or self.missing or self.misshapen)
-
-    def problems(self, where: str) -> list[Problem]:
-        """One problem a kind of misfit, with how many there are and the first of them."""
-        return [
-            *_problem("tensors without a place", where, self.unused, "tensors of the base"),
-            *_problem("tensors missing", where, self.missing, "all tensors of the base"),
-            *_problem("tensors of another shape", where, self.misshapen, "the base's shapes"),
-        ]
-
-    def to_json(self) -> dict[str, list[str]]:
-        return {
-            "unused": list(self.unused),
-            "missing": list(self.missing),
-            "misshapen": list(self.misshapen),
-        }
+def coverage_problems(
+    path: Path,
+    config: AdapterConfig,
+    modules: Mapping[str, LoraModule],
+    copied: Collection[str],
+    rows: Collection[str],
+) -> list[Problem]:
+    """Weights that the settings do not target, and targets without any weights."""
+    named, parameters = _split(modules)
+    targets = config.targets
+    problems = []
+    stray = [] if config.tying else [name for name in named if not targets.match(name)]
+    if stray:
+        found = f"{len(stray)} modules, the first {stray[0]}"
+        expected = f"only what target_modules in {CONFIG} names: PEFT drops the rest"
+        problems.append(Problem("weights without a target", str(path), found, expected, _SAME))
+    wanted = {
+        "target_modules": (targets.is_known and targets.modules, named),
+        "target_parameters": (targets.parameters, parameters),
+        "modules_to_save": (targets.saved, copied),
+        "trainable_token_indices": (config.tokens, rows),
+    }
+    empty = [field for field, (given, found) in wanted.items() if given and not found]
+    return problems + [_no_weights(path, field) for field in empty]
 
 
-def _problem(what: str, where: str, names: tuple[str, ...], expected: str) -> list[Problem]:
-    if not names:
-        return []
-    found = f"{len(names)}, the first {names[0]}"
-    return [Problem(what, where, found, expected, _FIX)]
+def _no_weights(path: Path, field: str) -> Problem:
+    found, expected = f"no tensor of {field}", f"weights for {field} in {CONFIG}"
+    fix = "save the whole adapter again: without them it is another one"
+    return Problem("module without weights", str(path), found, expected, fix)
 
 
-def coverage(
-    shapes: Mapping[str, Sequence[Shape]], base: Mapping[str, Shape], *, whole: bool
-) -> Coverage:
-    """Match what a checkpoint changes with the tensors of the base, by name and shape.
-
-    Args:
-        shapes: name of a base tensor to the shapes of what changes it (a value, a LoRA, both).
-        base: name to shape.
-        whole: whether the checkpoint is a model, which must then have all of the base's tensors.
-    """
-    names = [name for name in shapes if name in base]
-    wrong = {name: _misfit(shapes[name], base[name]) for name in names}
-    absent = [name for name in base if name not in shapes] if whole else []
-    return Coverage(
-        frozenset(name for name in names if not wrong[name]),
-        _trained(name for name in shapes if name not in base),
-        _trained(absent),
-        tuple(f"{name}: {wrong[name]}" for name in names if wrong[name]),
-    )
+def unmatched_names(
+    config: AdapterConfig,
+    modules: Mapping[str, LoraModule],
+    copied: Collection[str],
+    rows: Collection[str],
+) -> tuple[str, ...]:
+    """Names in the settings that no tensor bears."""
+    named, parameters = _split(modules)
+    rest = (name for name in config.tokens if not any(row.endswith(name) for row in rows))
+    return (*config.targets.unmatched(named, parameters, copied), *rest)
 
 
-def _trained(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name for name in names if not name.endswith(_COMPUTED))
-
-
-def _misfit(shapes: Sequence[Shape], expected: Shape) -> str | None:
-    wrong = next((shape for shape in shapes if tuple(shape) != expected), None)
-    return None if wrong is None else f"{list(wrong)}, not {list(expected)}"
-
-
-def shapes_of(adapter: Adapter) -> dict[str, list[Shape]]:
-    """Name of a base tensor to the shapes that an adapter expects of it."""
-    shapes: dict[str, list[Shape]] = {name: [one.shape] for name, one in adapter.saved.items()}
-    for module in adapter.modules.values():
-        shapes.setdefault(module.tensor, []).append(shape_of(module))
-    return shapes
-
-
-def shape_of(module: LoraModule) -> Shape:
-    """The shape of the base's tensor that a LoRA changes."""
-    both = (module.d_out, module.d_in)
-    return both if module.layout == "linear" else both[::-1]
+def _split(modules: Mapping[str, LoraModule]) -> tuple[list[str], list[str]]:
+    """Names of modules, and names of parameters that are adapted themselves."""
+    named = [name for name, lora in modules.items() if lora.kind != "parameter"]
+    return named, [name for name, lora in modules.items() if lora.kind == "parameter"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mashup.checkpoint import Stored
-from mashup.checkpoint.coverage import Coverage, Shape, coverage
+from mashup.checkpoint.placement import Coverage, Shape, coverage
 from mashup.merge.changes import Change
 from mashup.merge.parents import Parent
 
@@ -28,4 +28,7 @@ def cover(parent: Parent, reference: Mapping[str, Stored]) -> Covered:
 
 
 def _shapes(change: Change) -> list[Shape]:
-    return [tuple(part.shape) for part in (change.value, change.lora) if part is not None]
+    """Shapes that a change expects of its tensor; rows fit a tensor of any number of rows."""
+    parts = [part for part in (change.value, change.lora) if part is not None]
+    shift = [change.shift[1].shape] if change.shift else []
+    return [*(tuple(part.shape) for part in parts), *shift]

@@ -109,7 +109,7 @@ def describe_lora(prepared: Prepared, written: Written) -> dict[str, Any]:
         "factors": "the parents' average" if averaged else plan.style,
         "resolved_rank": written.rank,
         "modules": len(plan.modules),
-        "saved_tensors": [one.name for one in plan.saved],
+        "saved_tensors": [one.tensors.name for one in plan.saved],
         "left_out_tensors": [one.name for one in plan.left_out],
         "left_out_energy": written.left_out / energy.total if energy.total else 0.0,
         "kept_energy": None if averaged else written.kept_energy,

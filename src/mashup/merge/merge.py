@@ -130,14 +130,13 @@ def merge(
         rank=rank,
         factors=factors,
         dtype=dtype,
+        accept_base=accept_base,
         allow_partial=allow_partial,
         untie=untie,
         tokenizer=tokenizer,
         shard_bytes=shard_bytes,
     )
-    prepared = prepare_merge(
-        parents, method, weights, settings, options, base, accept_base, losses, measure
-    )
+    prepared = prepare_merge(parents, method, weights, settings, options, base, losses, measure)
     check_disk(output, prepared.plan.bytes_written)
     with new_folder(output) as folder:
         manifest = _write(folder, prepared, base, options, progress)
@@ -159,7 +158,6 @@ def prepare_merge(
     settings: Settings,
     options: Options,
     base: Base | str | Path | None,
-    accept_base: bool,
     losses: Sequence[float] | None = None,
     measure: Measure | None = None,
 ) -> Prepared:
@@ -180,9 +178,8 @@ def prepare_merge(
     given = weights_for(chosen, weights, len(parents), losses)
     chosen.check(settings, len(parents))
     name = base.name if isinstance(base, Base) else base
-    read = read_parents(
-        parents, given, base=str(name) if name is not None else None, accept_base=accept_base
-    )
+    named = str(name) if name is not None else None
+    read = read_parents(parents, given, base=named, accept_base=options.accept_base)
     recipe = _recipe(method, settings, read)
     if method == "greedy_soup":
         read, recipe = _greedy(read, recipe, name, options, measure)

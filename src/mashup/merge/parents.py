@@ -52,14 +52,22 @@ class Parent:
             return self.moved
         if self.adapter is None:
             return {name: Change(OnDisk(stored)) for name, stored in self.tensors.items()}
-        loras = {module.tensor: Lora(module) for module in self.adapter.modules.values()}
-        saved = {name: OnDisk(stored) for name, stored in self.adapter.saved.items()}
-        names = sorted(loras.keys() | saved.keys())
-        return {name: Change(saved.get(name), loras.get(name)) for name in names}
+        return changes_of(self.adapter)
 
     @property
     def is_full(self) -> bool:
         return self.adapter is None
+
+
+def changes_of(adapter: Adapter) -> dict[str, Change]:
+    """Name of a base tensor to what a LoRA changes in it."""
+    loras = {module.tensor: Lora(module) for module in adapter.modules.values()}
+    saved = {name: OnDisk(stored) for name, stored in adapter.saved.items()}
+    rows, shifts = adapter.rows, adapter.biases
+    return {
+        name: Change(saved.get(name), loras.get(name), rows.get(name), shifts.get(name))
+        for name in sorted(loras.keys() | saved.keys() | rows.keys() | shifts.keys())
+    }
 
 
 def read_parents(
@@ -70,6 +78,8 @@ def read_parents(
     accept_base: bool,
 ) -> tuple[Parent, ...]:
     """Describe the parents, sorted by content so that the order of arguments does not matter.
+
+    A whole model's digest is of samples: where two have the same, their paths decide.
 
     Args:
         checkpoints: by value or path.
@@ -93,7 +103,11 @@ def read_parents(
             problems += error.problems
     raise_all([*problems, *_shape_problems(parents)])
     raise_all(_changes_nothing(parent) for parent in parents if _is_zero(parent))
-    return tuple(sorted(parents, key=lambda parent: (parent.digest, parent.weight)))
+    return tuple(sorted(parents, key=_place))
+
+
+def _place(parent: Parent) -> tuple[str, float, str]:
+    return parent.digest, parent.weight, str(parent.checkpoint.path.resolve())
 
 
 def _parent(checkpoint: Checkpoint, weight: float) -> Parent:
@@ -121,9 +135,10 @@ def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
 
 def _is_zero(parent: Parent) -> bool:
     """Whether a LoRA changes nothing, as one that was never trained does (B = 0)."""
-    if parent.adapter is None or parent.adapter.saved:
+    adapter = parent.adapter
+    if adapter is None or adapter.saved or adapter.rows or adapter.biases:
         return False
-    return not any(bool(read(module.B).any()) for module in parent.adapter.modules.values())
+    return not any(bool(read(module.B).any()) for module in adapter.modules.values())
 
 
 def _changes_nothing(parent: Parent) -> Problem:

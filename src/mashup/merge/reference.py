@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mashup.checkpoint import Stored
+from mashup.checkpoint import Stored, laid_out
+from mashup.checkpoint.identity import HEAD
 from mashup.checkpoint.read import refuse_quantised
 from mashup.checkpoint.ties import breaks_tie, read_untied, tie_problem, with_head
 from mashup.checkpoint.tokens import Tables, differ, read_tables
-from mashup.checkpoint.vocabulary import BY_TOKEN
+from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS
 from mashup.errors import InputError, Problem, raise_all
 from mashup.merge.changes import Change, OnDisk, Value
 from mashup.merge.coverage import Covered, cover
-from mashup.merge.parents import Parent
+from mashup.merge.parents import Parent, changes_of
 from mashup.merge.vocabulary import align
 
 
@@ -58,6 +59,7 @@ def match(
     allow_partial: bool = False,
     untie: bool = False,
     tokenizer: Path | None = None,
+    into_lora: bool = False,
 ) -> Reference:
     """Match the parents with the base, or with the first of them when none is given.
 
@@ -67,6 +69,7 @@ def match(
         allow_partial: merge what fits.
         untie: give the result an output head of its own where a parent has one.
         tokenizer: the folder of the base or of a parent whose vocabulary the result gets.
+        into_lora: the result is a LoRA, which breaks no ties: its base stays as it is.
 
     Raises:
         InputError: tensors without a place or a filler, ties that would break, vocabularies
@@ -79,12 +82,14 @@ def match(
     breaking = [
         parent
         for parent in parents
-        if breaks_tie(parent.changes, tensors, whole=parent.is_full, tied=tied)
+        if breaks_tie(_apart(parent), tensors, whole=parent.is_full, tied=tied)
     ]
-    if breaking and not untie:
+    if breaking and not untie and not into_lora:
         raise InputError(*(tie_problem(str(p.checkpoint.path), tied=tied) for p in breaking))
     if breaking:
-        reference, parents = _untied(reference), [_with_head(parent) for parent in parents]
+        reference = _untied(reference)
+        parents = [p if into_lora and p.adapter else _with_head(p) for p in parents]
+    parents = [_laid_out(parent, reference) for parent in parents]
     aligned, parents = _align(reference, parents, tokenizer)
     covered = tuple(cover(parent, _shapes(aligned)) for parent in parents)
     if not allow_partial:
@@ -92,7 +97,39 @@ def match(
         raise_all(
             problem for one, p in both for problem in one.coverage.problems(str(p.checkpoint.path))
         )
-    return replace(aligned, covered=covered)
+    return replace(aligned, covered=tuple(_beside(one, aligned) for one in covered))
+
+
+def _apart(parent: Parent) -> list[str]:
+    """Names of what a parent changes in one of a tied pair alone.
+
+    A LoRA, and a module that PEFT keeps as a copy, leave the other as it was; a value that is
+    written into the base, and rows of the embedding, change both.
+    """
+    if parent.adapter is None:
+        return list(parent.changes)
+    copied = parent.adapter.copied
+    return [n for n, c in parent.changes.items() if c.lora or n in copied or n.endswith(HEAD)]
+
+
+def _laid_out(parent: Parent, reference: Reference) -> Parent:
+    """A LoRA of stacked experts, turned as the base's tensors are."""
+    adapter = parent.adapter
+    if adapter is None or all(module.experts == 1 for module in adapter.modules.values()):
+        return parent
+    shapes = {name: stored.shape for name, stored in reference.tensors.items()}
+    placed = {name: m for name, m in adapter.modules.items() if m.tensor in shapes}
+    turned = replace(adapter, modules={**adapter.modules, **laid_out(placed, shapes)})
+    return replace(parent, adapter=turned, moved=changes_of(turned))
+
+
+def _beside(covered: Covered, reference: Reference) -> Covered:
+    """Changes of rows and biases as whole values, which the base is needed for."""
+    changes = {}
+    for name, change in covered.changes.items():
+        base = reference.base(name)
+        changes[name] = change.beside(base) if base is not None else change
+    return replace(covered, changes=changes)
 
 
 def _untied(reference: Reference) -> Reference:
@@ -101,7 +138,19 @@ def _untied(reference: Reference) -> Reference:
 
 
 def _with_head(parent: Parent) -> Parent:
-    return replace(parent, tensors=with_head(parent.tensors)) if parent.is_full else parent
+    """The parent with what its head computes with, where that was its embedding."""
+    if parent.adapter is None:
+        return replace(parent, tensors=with_head(parent.tensors))
+    changes = dict(parent.changes)
+    for name, change in parent.changes.items():
+        if not name.endswith(EMBEDDINGS) or HEAD in changes:
+            continue
+        original = parent.adapter.originals.get(name)
+        if original is not None:
+            changes[HEAD] = Change(OnDisk(original))
+        elif name not in parent.adapter.copied and (change.value or change.rows):
+            changes[HEAD] = Change(change.value, rows=change.rows)
+    return replace(parent, moved=changes)
 
 
 def _shapes(reference: Reference) -> dict[str, Stored]:

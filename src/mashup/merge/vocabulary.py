@@ -79,7 +79,7 @@ def align(
     Raises:
         InputError: a LoRA on a tensor whose rows would have to move.
     """
-    if any(change and change.lora for change in changes):
+    if any(change and (change.lora or change.rows) for change in changes):
         raise InputError(_lora_on_embeddings())
     own = [
         Aligned(change.value, _index(tables, rows)) if change and change.value else None
