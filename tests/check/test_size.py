@@ -25,7 +25,7 @@ _SHARDS = 30
 
 def shapes():
     made = {f"model.layers.{n}.{k}.weight": v for n in range(80) for k, v in _LAYER.items()}
-    ends = {name: (128256, 8192) for name in ("model.embed_tokens.weight", "lm_head.weight")}
+    ends = dict.fromkeys(("model.embed_tokens.weight", "lm_head.weight"), (128256, 8192))
     return made | ends | {"model.norm.weight": (8192,)}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mashup.check.content import Content
 from mashup.checkpoint import Stored, locate, same_base
-from mashup.checkpoint.identity import fingerprint, other_sizes
+from mashup.checkpoint.architecture import architecture_problem
 from mashup.checkpoint.placement import Shape, coverage
 from mashup.checkpoint.read import refuse_quantised
 from mashup.checkpoint.ties import breaks_tie, read_untied, tie_problem, with_head
@@ -26,14 +26,12 @@ class Base:
         folder: where its files are.
         tensors: name to place, a tied model's without the head.
         tied: whether its output head is its embedding.
-        sizes: its fingerprint.
     """
 
     name: str
     folder: Path
     tensors: Mapping[str, Stored]
     tied: bool
-    sizes: Mapping[str, object]
 
     @classmethod
     def read(cls, name: str | Path) -> Base:
@@ -44,7 +42,7 @@ class Base:
         """
         folder = locate(name)
         refuse_quantised(folder)
-        return cls(str(name), folder, *read_untied(folder), fingerprint(folder))
+        return cls(str(name), folder, *read_untied(folder))
 
     @property
     def embeddings(self) -> Place | None:
@@ -68,18 +66,14 @@ def compare(content: Content, base: Base, *, accept_base: bool) -> tuple[list[Pr
 
 
 def _identity(content: Content, base: Base) -> list[Problem]:
-    """Another name, or other sizes that no tensor's shape shows (heads, type of model)."""
-    checkpoint, where = content.checkpoint, str(content.checkpoint.path)
-    fix = "give its own base, or pass --accept-base if it is the same model"
-    what, problems = "checkpoints of different bases", []
+    """Another name, or other settings that no tensor's shape shows (heads, activation)."""
+    checkpoint, problems = content.checkpoint, []
     if same_base(checkpoint.base, base.name) is False:
-        problems.append(Problem(what, where, checkpoint.base, base.name, fix))
-    if content.is_whole:
-        problems += [
-            Problem(what, where, f"{size} {own}", f"{size} {other} as in {base.name}", fix)
-            for size, (own, other) in other_sizes(fingerprint(checkpoint.path), base.sizes).items()
-        ]
-    return problems
+        where, found = str(checkpoint.path), checkpoint.base
+        fix = "give its own base, or pass --accept-base if it is the same model"
+        problems.append(Problem("checkpoints of different bases", where, found, base.name, fix))
+    other = architecture_problem(checkpoint.path, base.folder) if content.is_whole else None
+    return [*problems, other] if other else problems
 
 
 def _vocabulary(content: Content, base: Base) -> tuple[list[Problem], list[str]]:
