@@ -97,6 +97,15 @@ def test_another_vocabulary_is_a_note_where_rows_can_be_aligned(tiny_base, tmp_p
     assert whats(only(one, base=tiny_base)) == ["no tokenizer"]
 
 
+def test_without_a_base_checkpoints_are_compared_among_themselves(tmp_path):
+    for name, base in {"a": "owner/one", "b": "other/One", "c": "owner/two", "d": ""}.items():
+        write_adapter(tmp_path / name, base=base)
+    notes = {r.checkpoint.name: r.notes for r in check([tmp_path])}
+    assert (notes["a"], notes["b"]) == ((), ())
+    assert "another base than most here (one)" in notes["c"][0]
+    assert "names no base" in notes["d"][0]
+
+
 def test_a_quantised_base_is_noted(tmp_path):
     report = only(write_adapter(tmp_path / "a", base="unsloth/Llama-3.2-1B-Instruct-bnb-4bit"))
     assert whats(report) == []

@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from lora import save_lora
 from mashup import UsageError, merge
+from mashup.cli.__main__ import main
 from mashup.delta import read_delta
 from wholes import materialised, relative_of, tensors_of
 
@@ -78,6 +79,16 @@ def test_a_lora_and_a_model_become_one_lora(tiny_base, tmp_path):
     deltas = mean_delta(tiny_base, parents)
     for name, factors in read_delta(init.path, torch.float64).modules.items():
         assert_close(factors.dense(), deltas[f"{name}.weight"], rtol=1e-3, atol=1e-5)
+
+
+def test_what_is_left_out_is_named_on_the_command_line(tiny_base, parents, tmp_path, capsys):
+    given = ["--model", str(tiny_base), "--output-kind", "lora", "--rank", "4", "--accept-base"]
+    with pytest.raises(SystemExit) as done:
+        main(["merge", *map(str, parents), "-o", str(tmp_path / "m"), *given])
+    assert not done.value.code
+    out = " ".join(capsys.readouterr().out.split())
+    assert "of the energy is in 7 tensors that a LoRA cannot hold" in out
+    assert "left out: lm_head.weight, model.embed_tokens.weight, model.layers.0.input_layer" in out
 
 
 @pytest.mark.parametrize("rank", ["sum", "max"])

@@ -16,6 +16,10 @@ from mashup.checkpoint.tokens import Place, differ, read_tables
 from mashup.checkpoint.vocabulary import BY_TOKEN
 from mashup.errors import InputError, Problem
 
+_TIED = (
+    "changes one of two tied weights: merges as a LoRA, and into a whole model only with --untie"
+)
+
 
 @dataclass(frozen=True)
 class Base:
@@ -56,9 +60,13 @@ def compare(content: Content, base: Base, *, accept_base: bool) -> tuple[list[Pr
     problems = [] if accept_base else _identity(content, base)
     places: Mapping[str, Shape] = {name: stored.shape for name, stored in base.tensors.items()}
     unlike, notes = _vocabulary(content, base)
-    shapes = _with_rows_of(base, content)
-    if breaks_tie(content.shapes, base.tensors, whole=whole, tied=base.tied):
-        problems.append(tie_problem(where, tied=base.tied))
+    try:
+        shapes = _with_rows_of(base, content, content.shapes(places))
+    except InputError as error:
+        return [*problems, *unlike, *error.problems], notes
+    if breaks_tie(content.apart, base.tensors, whole=whole, tied=base.tied):
+        problems += [tie_problem(where, tied=base.tied)] if whole else []
+        notes += [] if whole else [_TIED]
         places = with_head(places)  # told once: the head is no tensor without a place as well
         shapes = with_head(shapes) if whole else shapes
     found = coverage(shapes, places, whole=whole)
@@ -95,7 +103,9 @@ def _vocabulary(content: Content, base: Base) -> tuple[list[Problem], list[str]]
     ]
 
 
-def _with_rows_of(base: Base, content: Content) -> dict[str, Sequence[Shape]]:
+def _with_rows_of(
+    base: Base, content: Content, shapes: Mapping[str, Sequence[Shape]]
+) -> dict[str, Sequence[Shape]]:
     """What the checkpoint changes, as if its vocabulary were aligned with the base's already."""
     rows = base.embeddings[1] if base.embeddings else 0
     aligned = {
@@ -103,4 +113,4 @@ def _with_rows_of(base: Base, content: Content) -> dict[str, Sequence[Shape]]:
         for name, stored in content.values.items()
         if rows and name.endswith(BY_TOKEN)
     }
-    return dict(content.shapes) | aligned
+    return dict(shapes) | aligned

@@ -12,6 +12,8 @@ from mashup.cli import show
 from mashup.cli.common import MergeOptions
 from mashup.cli.options import JsonOption, add_command, positional
 
+_NAMED = 8  # tensors that are named; all of them are in the manifest
+
 
 class Options(MergeOptions, JsonOption):
     checkpoints: tuple[str, ...] = positional("checkpoint folders: LoRAs and whole models")
@@ -126,6 +128,9 @@ def print_init(init: Any) -> None:
     show.table(columns, rows, numbers=("weight", "covered"))
     if about["output_kind"] == "lora":
         print(f"rank {about['resolved_rank']} over {about['modules']} modules, {quality(about)}")
+        if names := about["left_out_tensors"]:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            print(f"left out: {', '.join(names[:_NAMED])}{more}")
     else:
         print(quality(about))
     for path, what in about.get("partial", {}).items():

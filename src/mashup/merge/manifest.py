@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from mashup.checkpoint.history import MANIFEST
-from mashup.checkpoint.identity import quantised_note
+from mashup.checkpoint.identity import fingerprint, quantised_note
 from mashup.merge.carry import kept_head
 from mashup.merge.full import FullPlan
 from mashup.merge.lora import LoraPlan, Written
@@ -131,6 +131,7 @@ def describe_full(prepared: Prepared, rounding: float | None) -> dict[str, Any]:
         "bytes": plan.bytes_written,
         "relative_error": rounding,
         "tied": reference.tied,
+        "fingerprint": fingerprint(reference.folder),
         "vocabulary": str(reference.vocabulary) if reference.bases else None,
     }
 
