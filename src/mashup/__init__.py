@@ -12,8 +12,10 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mashup.check import check
     from mashup.checkpoint import Checkpoint, read_checkpoint
     from mashup.compare import Comparison, compare
+    from mashup.convert import convert
     from mashup.errors import GateError, InputError, MashupError, OutputError, Problem, UsageError
     from mashup.library import Library, scan
     from mashup.merge import Init, merge
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "mashup.check": ("check",),
     "mashup.checkpoint": ("Checkpoint", "read_checkpoint"),
     "mashup.compare": ("Comparison", "compare"),
+    "mashup.convert": ("convert",),
     "mashup.errors": (
         *("GateError", "InputError", "MashupError", "OutputError", "Problem", "UsageError"),
     ),
@@ -61,7 +65,9 @@ __all__ = [
     "Task",
     "TrainSettings",
     "UsageError",
+    "check",
     "compare",
+    "convert",
     "load_base",
     "load_task",
     "merge",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from mashup.checkpoint import adapter, full, history
-from mashup.checkpoint.adapter import LoraModule
+from mashup.checkpoint.adapter import Adapter
 from mashup.checkpoint.config import CONFIG, AdapterConfig, read_adapter_config
+from mashup.checkpoint.distributed import in_pieces, trainer_of_shards
 from mashup.checkpoint.full import read_tensors
 from mashup.checkpoint.history import read_base
+from mashup.checkpoint.naming import named_base
 from mashup.checkpoint.stored import total_bytes
 from mashup.errors import InputError, Problem
 from mashup.files import read_json
@@ -35,6 +37,7 @@ class Checkpoint:
         metric: name and value of a metric that the folder tells.
         bytes: size of its weights.
         best_step: the best step of its run as its trainer state says.
+        unmatched: names in its settings that none of its weights bears.
         problem: why it cannot be used, None when it can.
     """
 
@@ -48,6 +51,7 @@ class Checkpoint:
     metric: tuple[str, float] | None = None
     bytes: int = 0
     best_step: int | None = None
+    unmatched: tuple[str, ...] = ()
     problem: Problem | None = None
 
     @property
@@ -76,7 +80,10 @@ class Checkpoint:
         if self.problem:
             return self.problem.what
         kind = "whole model, " if self.kind == "full" else ""
-        return kind + ("ok" if self.base else "base not named")
+        if not self.base:
+            return kind + "base not named"
+        missing = f"; no weights for {', '.join(self.unmatched)}" if self.unmatched else ""
+        return f"{kind}ok{missing}"
 
 
 def kind_of(names: Iterable[str]) -> Kind | None:
@@ -84,7 +91,9 @@ def kind_of(names: Iterable[str]) -> Kind | None:
     found = set(names)
     if found & {CONFIG, adapter.WEIGHTS, adapter.PICKLE}:
         return "lora"
-    return "full" if "config.json" in found and found & set(FULL_WEIGHTS) else None
+    if "config.json" in found and found & set(FULL_WEIGHTS):
+        return "full"
+    return "full" if trainer_of_shards(found) else None
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -94,6 +103,16 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
     Raises:
         InputError: the folder is missing or holds no checkpoint at all.
+    """
+    checkpoint = describe(folder)
+    return checkpoint if checkpoint.base else replace(checkpoint, base=named_base(folder))
+
+
+def describe(folder: Path) -> Checkpoint:
+    """:func:`read_checkpoint` by what the folder says itself, without names that users gave.
+
+    Raises:
+        InputError: as :func:`read_checkpoint`.
     """
     if not folder.is_dir():
         raise InputError(Problem("no such folder", str(folder), fix="check the path"))
@@ -115,8 +134,12 @@ def _history(folder: Path) -> dict:
 
 def _read_full(folder: Path) -> Checkpoint:
     about = _history(folder) | {"base": read_base(folder)}
+    whole = any((folder / name).exists() for name in FULL_WEIGHTS)
+    pieces = None if whole else in_pieces(folder)
+    if pieces:
+        return Checkpoint(folder, "full", problem=pieces, **about)
     try:
-        _refuse_quantised(folder)
+        refuse_quantised(folder)
         tensors = read_tensors(folder)
     except InputError as error:
         return Checkpoint(folder, "full", problem=error.problems[0], **about)
@@ -124,7 +147,7 @@ def _read_full(folder: Path) -> Checkpoint:
     return Checkpoint(folder, "full", **about)
 
 
-def _refuse_quantised(folder: Path) -> None:
+def refuse_quantised(folder: Path) -> None:
     """Refuse weights that are not numbers of the model but codes for them.
 
     Raises:
@@ -149,16 +172,18 @@ def _read_lora(folder: Path) -> Checkpoint:
     try:
         config = read_adapter_config(folder)
         about |= {"base": config.base, "rank": config.rank}
-        modules = adapter.read_modules(folder, config)
+        read = adapter.read_adapter(folder, config)
     except InputError as error:
         return Checkpoint(folder, "lora", problem=error.problems[0], **about)
-    return Checkpoint(folder, "lora", **about | _summary(modules, config))
+    return Checkpoint(folder, "lora", **about | _summary(read, config))
 
 
-def _summary(modules: dict[str, LoraModule], config: AdapterConfig) -> dict:
+def _summary(read: Adapter, config: AdapterConfig) -> dict:
+    places = {*read.modules, *(name.rpartition(".")[0] for name in (*read.copied, *read.rows))}
     return {
-        "rank": max(module.rank for module in modules.values()),
-        "targets": tuple(sorted({name.rsplit(".", 1)[-1] for name in modules})),
-        "modules": len(modules),
+        "rank": max(module.rank for module in read.modules.values()),
+        "targets": tuple(sorted({name.rsplit(".", 1)[-1] for name in places})),
+        "modules": len(read.modules),
         "base": config.base,
+        "unmatched": read.unmatched,
     }

@@ -1,4 +1,4 @@
-"""``mashup``: scan, score, merge, init, train, compare, methods, demo, tasks, env.
+"""``mashup``: scan, check, convert, score, merge, init, train, compare, methods, demo, tasks, env.
 
 Exit codes: 0 fine, 1 crash, 2 usage or config, 3 bad input and nothing written, 4 a quality
 gate said no under ``--strict``.
@@ -11,10 +11,26 @@ from collections.abc import Sequence
 
 import typer
 
-from mashup.cli import compare, demo, env, init, merge, methods, scan, score, tasks, train
+from mashup.cli import (
+    check,
+    compare,
+    convert,
+    demo,
+    env,
+    init,
+    merge,
+    methods,
+    scan,
+    score,
+    tasks,
+    train,
+)
 
 _SPREAD = ("--weights", "--seeds", "--learning-rates", "--budgets")
-_VERBS = (scan, score, merge, init, train, compare, methods, demo, tasks, env)
+_VERBS = (
+    *(scan, check, convert, score, merge, init, train, compare),
+    *(methods, demo, tasks, env),
+)
 
 
 def make_app() -> typer.Typer:

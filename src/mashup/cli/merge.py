@@ -29,6 +29,7 @@ class Options(MergeOptions, JsonOption):
     allow_partial: bool = Field(False, description="merge what fits of those that fit in part")
     untie: bool = Field(False, description="write a separate output head where a parent has one")
     tokenizer: str | None = Field(None, description="folder whose vocabulary the result gets")
+    allow_pickle: bool = Field(False, description="read .bin files too, weights only")
     dataset: str | None = Field(None, description="for --weights loss and greedy_soup")
     samples: int = Field(256, ge=2, description="examples of --dataset to measure on")
     dry_run: bool = Field(False, description="tell what would be read and written, and stop")
@@ -47,11 +48,20 @@ def run(options: Options) -> None:
     from mashup.progress import Bars
 
     given = _arguments(options) | _measured(options)
-    init = merge(options.checkpoints, output=options.output, progress=Bars(), **given)
+    init = merge(_folders(options), output=options.output, progress=Bars(), **given)
     if options.json_:
         show.print_json(init.manifest)
     else:
         print_init(init)
+
+
+def _folders(options: Options) -> tuple[str, ...]:
+    """The checkpoints, pickled ones as copies in safetensors if that is allowed."""
+    if not options.allow_pickle:
+        return options.checkpoints
+    from mashup.convert import converted
+
+    return tuple(str(converted(Path(folder))) for folder in options.checkpoints)
 
 
 def _arguments(options: Options) -> dict[str, Any]:
@@ -74,7 +84,7 @@ def _measured(options: Options) -> dict[str, Any]:
         return {}  # merge itself says what is missing
     from mashup.start import measuring
 
-    return measuring(options.checkpoints, options.model, options.dataset, options.samples)
+    return measuring(_folders(options), options.model, options.dataset, options.samples)
 
 
 def _dry_run(options: Options) -> None:
@@ -83,7 +93,7 @@ def _dry_run(options: Options) -> None:
     from mashup.merge.cost import cost_of
 
     refuse_existing(Path(options.output))
-    cost = cost_of(options.checkpoints, **_arguments(options))
+    cost = cost_of(_folders(options), **_arguments(options))
     if options.json_:
         show.print_json(cost)
         return
@@ -111,4 +121,6 @@ def print_init(init: Any) -> None:
     for path, what in about.get("partial", {}).items():
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in what.items() if names)
         print(f"merged in part (--allow-partial): {path}: {counts}")
+    for note in about.get("notes", []):
+        print(f"note: {note}")
     print(f"written: {init.path}")

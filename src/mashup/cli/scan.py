@@ -17,6 +17,9 @@ _SHOWN = 40
 class ScanOptions(JsonOption):
     library: str = positional("folder with checkpoints")
     all_checkpoints: bool = Field(False, description="every checkpoint-N, not one a run")
+    base: tuple[str, ...] = Field(
+        (), description="ID:MODEL names the base of checkpoints that do not say; ID may have *"
+    )
     all_rows: bool = Field(False, description=f"print more than {_SHOWN} rows")
 
 
@@ -26,10 +29,13 @@ def register(app: typer.Typer) -> None:
 
 def run(options: ScanOptions) -> None:
     """List the checkpoints below a folder, from headers and JSON only."""
-    from mashup.library import scan
+    from mashup.library import name_bases, scan
     from mashup.library.records import to_record
 
     library = scan(options.library, all_checkpoints=options.all_checkpoints)
+    if options.base:
+        name_bases(library.root, (*library.checkpoints, *library.siblings), options.base)
+        library = scan(options.library, all_checkpoints=options.all_checkpoints)
     if options.json_:
         show.print_json(
             {
@@ -51,7 +57,7 @@ def _row(c: Any) -> tuple[str, ...]:
     if c.problem:
         state = "; ".join(t for t in (c.problem.what, c.problem.found, c.problem.fix) if t)
     elif not c.base:
-        state = f"{state}; pass --accept-base if you know it"
+        state = f"{state}; name it with --base {c.name}:MODEL"
     rank = str(c.rank) if c.rank else ""
     targets = " ".join(c.targets)
     return c.name, c.base, rank, targets, c.task, metric, show.size(c.bytes), state

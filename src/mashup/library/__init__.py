@@ -3,6 +3,16 @@
 from mashup.library.compatible import fitting, other_weights
 from mashup.library.digest import adapter_digest, model_digest
 from mashup.library.index import Index
+from mashup.library.names import name_bases
 from mashup.library.scan import Library, scan
 
-__all__ = ["Index", "Library", "adapter_digest", "fitting", "model_digest", "other_weights", "scan"]
+__all__ = [
+    "Index",
+    "Library",
+    "adapter_digest",
+    "fitting",
+    "model_digest",
+    "name_bases",
+    "other_weights",
+    "scan",
+]

@@ -21,7 +21,7 @@ _TABLES = {
     "digest": "path TEXT PRIMARY KEY, stamp TEXT, digest TEXT",
     "score": "key TEXT PRIMARY KEY, record TEXT",
 }
-_VERSION = 1  # raise it when the meaning of a record changes: older files are emptied
+_VERSION = 2  # raise it when the meaning of a record changes: older files are emptied
 
 
 class Index:

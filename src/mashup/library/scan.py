@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mashup.checkpoint import Checkpoint, read_checkpoint
+from mashup.checkpoint import Checkpoint
+from mashup.checkpoint.naming import named_base
+from mashup.checkpoint.read import describe
 from mashup.errors import InputError, Problem
 from mashup.library import records
 from mashup.library.index import Index
@@ -60,18 +62,18 @@ def _read_or_remember(root: Path, found: list[Found]) -> tuple[Checkpoint, ...]:
         checkpoints, changed = [], {}
         for one in found:
             relative = str(one.path.relative_to(root))
-            stamp, record = known.get(relative, ("", ""))
+            stamp, record = known.get(relative, (None, ""))
             if stamp == one.stamp:
                 checkpoints.append(replace(records.load(record), path=one.path))
                 continue
-            checkpoint = read_checkpoint(one.path)
+            checkpoint = describe(one.path)
             checkpoints.append(checkpoint)
             if checkpoint.problem is None:  # a broken one is read again: its cause may be elsewhere
                 changed[relative] = (one.stamp, records.dump(checkpoint))
         gone = known.keys() - {str(one.path.relative_to(root)) for one in found}
         if changed or gone:
             index.replace_checkpoints(changed, gone)
-    return tuple(checkpoints)
+    return tuple(c if c.base else replace(c, base=named_base(c.path)) for c in checkpoints)
 
 
 def _nothing(root: Path) -> Problem:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mashup.checkpoint import adapter, history
 from mashup.checkpoint.config import CONFIG
+from mashup.checkpoint.distributed import is_optimizer, trainer_of_shards
 from mashup.checkpoint.read import FULL_WEIGHTS, kind_of
 
 #: The files whose content a Checkpoint is made from.
@@ -17,6 +18,8 @@ _READ = frozenset(
         *(CONFIG, adapter.WEIGHTS, adapter.PICKLE),
         *(history.MANIFEST, history.TRAINER_STATE, history.RESULTS),
         *FULL_WEIGHTS,
+        "config.json",
+        "README.md",
     }
 )
 
@@ -35,14 +38,22 @@ def find(root: Path) -> Iterator[Found]:
     while pending:
         folder = pending.pop()
         files: dict[str, os.DirEntry[str]] = {}
+        folders: set[str] = set()
         for entry in _entries(folder):
             if entry.is_dir(follow_symlinks=False):
-                if not entry.name.startswith(".") and not entry.name.endswith(".part"):
+                folders.add(entry.name)
+                if not _is_internal(entry.name):
                     pending.append(entry.path)
             else:
                 files[entry.name] = entry
-        if kind_of(files) is not None:
-            yield Found(Path(folder), _stamp(files))
+        here = Path(folder)
+        if kind_of({*files, *folders}) is not None and not is_optimizer(here.name, files):
+            yield Found(here, _stamp(files))
+
+
+def _is_internal(name: str) -> bool:
+    """Hidden, half-written, or a part of the checkpoint above it."""
+    return name.startswith(".") or name.endswith(".part") or trainer_of_shards([name]) is not None
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

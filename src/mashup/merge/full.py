@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +42,15 @@ class FullPlan:
     @property
     def bytes_written(self) -> int:
         return sum(shard.bytes for shard in self.shards)
+
+    @property
+    def dtype(self) -> str:
+        """torch's name of the type that most of the merged weights have."""
+        infos = [info for shard in self.shards for info in shard.tensors.values()]
+        sizes = Counter({info.dtype: 0 for info in infos if info.is_float})
+        for info in infos:
+            sizes[info.dtype] += info.count if info.is_float else 0
+        return str(TORCH[sizes.most_common(1)[0][0]]).removeprefix("torch.")
 
     def bytes_read(self, recipe: Recipe) -> int:
         """Of one pass; methods that look at all numbers first read some of them again."""
@@ -143,6 +153,8 @@ def _merge_one(
     recipe: Recipe, one: Tensors, writer: ShardWriter, info: TensorInfo, advance: Advance
 ) -> None:
     dtype = TORCH[info.dtype]
+    place = None  # new memory for every piece would cost more than the sum
     for start, _, rows in merged_values(recipe, one):
-        writer.write(one.name, start, cast(rows, dtype, one.name))
+        place = torch.empty(rows.shape, dtype=dtype) if place is None else place
+        writer.write(one.name, start, cast(rows, dtype, one.name, place))
     advance()

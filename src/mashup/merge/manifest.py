@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from mashup.checkpoint.history import MANIFEST
+from mashup.checkpoint.identity import quantised_note
 from mashup.merge.carry import kept_head
 from mashup.merge.full import FullPlan
 from mashup.merge.lora import LoraPlan, Written
@@ -40,8 +41,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe_parents(prepared: Prepared, base: str) -> dict[str, Any]:
-    """What is the same for every kind of result: parents, base, method and its numbers."""
+def describe_parents(prepared: Prepared, base: str, given: str) -> dict[str, Any]:
+    """What is the same for every kind of result: parents, base, method and its numbers.
+
+    Args:
+        prepared: the merge.
+        base: name of the base, from the user or from the parents.
+        given: that name if the user gave it, else "".
+    """
     recipe, method = prepared.recipe, prepared.recipe.method
     numbers = {name: getattr(recipe.settings, name) for name in ("seed", *method.takes)}
     about: dict[str, Any] = {
@@ -52,8 +59,15 @@ def describe_parents(prepared: Prepared, base: str) -> dict[str, Any]:
         **numbers,
         "versions": versions(),
     }
-    partial = _partial(prepared)
-    return about | ({"partial": partial} if partial else {})
+    partial, notes = _partial(prepared), _notes(prepared, given)
+    about |= {"partial": partial} if partial else {}
+    return about | ({"notes": notes} if notes else {})
+
+
+def _notes(prepared: Prepared, given: str) -> list[str]:
+    """What a user should know of the parents, a sentence each."""
+    told = {p.checkpoint.path: quantised_note(p.checkpoint.base, given) for p in prepared.parents}
+    return [f"{path}: {note}" for path, note in told.items() if note]
 
 
 def _partial(prepared: Prepared) -> dict[str, Any]:
@@ -62,7 +76,9 @@ def _partial(prepared: Prepared) -> dict[str, Any]:
         return {}
     counting = [p for p in prepared.parents if p.weight != 0 or prepared.recipe.method.needs_gram]
     both = zip(counting, prepared.reference.covered, strict=True)
-    return {str(p.checkpoint.path): one.to_json() for p, one in both if one.is_partial}
+    return {
+        str(p.checkpoint.path): one.coverage.to_json() for p, one in both if one.coverage.is_partial
+    }
 
 
 def _parent(parent: Parent, prepared: Prepared) -> dict[str, Any]:
@@ -93,7 +109,7 @@ def describe_lora(prepared: Prepared, written: Written) -> dict[str, Any]:
         "factors": "the parents' average" if averaged else plan.style,
         "resolved_rank": written.rank,
         "modules": len(plan.modules),
-        "saved_tensors": [one.name for one in plan.saved],
+        "saved_tensors": [one.tensors.name for one in plan.saved],
         "left_out_tensors": [one.name for one in plan.left_out],
         "left_out_energy": written.left_out / energy.total if energy.total else 0.0,
         "kept_energy": None if averaged else written.kept_energy,
@@ -137,7 +153,7 @@ def card(manifest: dict[str, Any], source: Path | None) -> str:
     lora = manifest["output_kind"] == "lora"
     head = {
         **(kept_head(source) if source else {}),
-        "base_model": manifest["base"] or "unknown",
+        **({"base_model": manifest["base"]} if manifest["base"] else {}),
         "library_name": "peft" if lora else "transformers",
         "tags": [*(["lora"] if lora else []), "mashup-learning", "merge"],
     }

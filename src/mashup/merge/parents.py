@@ -11,13 +11,14 @@ from mashup.checkpoint import (
     Adapter,
     Checkpoint,
     Stored,
+    locate,
     read_adapter,
     read_adapter_config,
     read_checkpoint,
-    read_tensors,
     same_base,
 )
-from mashup.checkpoint.identity import HEAD, is_tied, read_config
+from mashup.checkpoint.identity import fingerprint, other_sizes
+from mashup.checkpoint.ties import read_untied
 from mashup.errors import InputError, Problem, raise_all
 from mashup.library import adapter_digest, model_digest
 from mashup.merge.changes import Change, Lora, OnDisk
@@ -51,14 +52,22 @@ class Parent:
             return self.moved
         if self.adapter is None:
             return {name: Change(OnDisk(stored)) for name, stored in self.tensors.items()}
-        loras = {module.tensor: Lora(module) for module in self.adapter.modules.values()}
-        saved = {name: OnDisk(stored) for name, stored in self.adapter.saved.items()}
-        names = sorted(loras.keys() | saved.keys())
-        return {name: Change(saved.get(name), loras.get(name)) for name in names}
+        return changes_of(self.adapter)
 
     @property
     def is_full(self) -> bool:
         return self.adapter is None
+
+
+def changes_of(adapter: Adapter) -> dict[str, Change]:
+    """Name of a base tensor to what a LoRA changes in it."""
+    loras = {module.tensor: Lora(module) for module in adapter.modules.values()}
+    saved = {name: OnDisk(stored) for name, stored in adapter.saved.items()}
+    rows, shifts = adapter.rows, adapter.biases
+    return {
+        name: Change(saved.get(name), loras.get(name), rows.get(name), shifts.get(name))
+        for name in sorted(loras.keys() | saved.keys() | rows.keys() | shifts.keys())
+    }
 
 
 def read_parents(
@@ -84,7 +93,7 @@ def read_parents(
     found = [c if isinstance(c, Checkpoint) else read_checkpoint(Path(c)) for c in checkpoints]
     raise_all(checkpoint.problem for checkpoint in found if checkpoint.problem)
     if not accept_base:
-        raise_all(_base_problems(found, base))
+        raise_all([*_base_problems(found, base), *_size_problems(found, base)])
     parents: list[Parent] = []
     problems: list[Problem] = []
     for checkpoint, weight in zip(found, weights, strict=True):
@@ -106,7 +115,7 @@ def _parent(checkpoint: Checkpoint, weight: float) -> Parent:
     if checkpoint.kind == "lora":
         adapter = read_adapter(folder, read_adapter_config(folder))
         return Parent(checkpoint, adapter_digest(folder), weight, adapter, {})
-    return Parent(checkpoint, model_digest(folder), weight, None, full_tensors(folder))
+    return Parent(checkpoint, model_digest(folder), weight, None, read_untied(folder)[0])
 
 
 def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
@@ -126,26 +135,16 @@ def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
 
 def _is_zero(parent: Parent) -> bool:
     """Whether a LoRA changes nothing, as one that was never trained does (B = 0)."""
-    if parent.adapter is None or parent.adapter.saved:
+    adapter = parent.adapter
+    if adapter is None or adapter.saved or adapter.rows or adapter.biases:
         return False
-    return not any(bool(read(module.B).any()) for module in parent.adapter.modules.values())
+    return not any(bool(read(module.B).any()) for module in adapter.modules.values())
 
 
 def _changes_nothing(parent: Parent) -> Problem:
     found, fix = "B = 0: it was saved before it was trained", "leave it out"
     where = str(parent.checkpoint.path)
     return Problem("adapter changes nothing", where, found, "a trained adapter", fix)
-
-
-def full_tensors(folder: Path) -> dict[str, Stored]:
-    """Tensors of a whole model; the head of a tied one is its embedding, so it is left out.
-
-    Raises:
-        InputError: as :func:`mashup.checkpoint.read_tensors`.
-    """
-    tensors = read_tensors(folder)
-    tied = is_tied(read_config(folder), tensors)
-    return {n: stored for n, stored in tensors.items() if not (tied and n.endswith(HEAD))}
 
 
 def _base_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[Problem]:
@@ -160,4 +159,20 @@ def _base_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[
         elif same_base(checkpoint.base, named) is False:
             found = checkpoint.base
             problems.append(Problem("checkpoints of different bases", where, found, named, fix))
+    return problems
+
+
+def _size_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[Problem]:
+    """Whole models of other sizes than the base or the first, also where no shape shows them."""
+    whole = [c.path for c in checkpoints if c.kind == "full"]
+    if not whole:
+        return []
+    reference = locate(base) if base else whole[0]
+    known, problems = fingerprint(reference), []
+    for folder in whole:
+        for size, (own, other) in other_sizes(fingerprint(folder), known).items():
+            expected = f"{size} {other} as in {reference.name}"
+            fix = "merge checkpoints of one base, or pass --accept-base if it is the same model"
+            what, found = "checkpoints of different bases", f"{size} {own}"
+            problems.append(Problem(what, str(folder), found, expected, fix))
     return problems

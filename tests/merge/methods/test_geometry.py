@@ -35,14 +35,17 @@ def test_slerp_of_one_line_is_the_mean(factor):
 
 
 def naive_stock(deltas):
-    """arXiv 2403.19522, equation 5: the ratio t and the mean of the fine-tuned weights."""
+    """arXiv 2403.19522, equation 5: the ratio t and the mean of the fine-tuned weights.
+
+    Of deltas that point away from each other it is the base: t = 0.
+    """
     count = len(deltas)
     cosines = [
         float(torch.cosine_similarity(a.flatten(), b.flatten(), dim=0))
         for i, a in enumerate(deltas)
         for b in deltas[i + 1 :]
     ]
-    cosine = sum(cosines) / len(cosines)
+    cosine = max(0.0, sum(cosines) / len(cosines))
     return count * cosine / (1 + (count - 1) * cosine) * torch.stack(deltas).mean(0)
 
 

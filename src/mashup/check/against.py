@@ -1,0 +1,112 @@
+"""Compare a checkpoint with a base model: name, sizes, ties, vocabulary, tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mashup.check.content import Content
+from mashup.checkpoint import Stored, locate, same_base
+from mashup.checkpoint.identity import fingerprint, other_sizes
+from mashup.checkpoint.placement import Shape, coverage
+from mashup.checkpoint.read import refuse_quantised
+from mashup.checkpoint.ties import breaks_tie, read_untied, tie_problem, with_head
+from mashup.checkpoint.tokens import Place, differ, read_tables
+from mashup.checkpoint.vocabulary import BY_TOKEN
+from mashup.errors import InputError, Problem
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model by its headers.
+
+    Attributes:
+        name: as the user gave it.
+        folder: where its files are.
+        tensors: name to place, a tied model's without the head.
+        tied: whether its output head is its embedding.
+        sizes: its fingerprint.
+    """
+
+    name: str
+    folder: Path
+    tensors: Mapping[str, Stored]
+    tied: bool
+    sizes: Mapping[str, object]
+
+    @classmethod
+    def read(cls, name: str | Path) -> Base:
+        """Read a base's config and headers.
+
+        Raises:
+            InputError: a base that cannot be found or read, or one that is quantised.
+        """
+        folder = locate(name)
+        refuse_quantised(folder)
+        return cls(str(name), folder, *read_untied(folder), fingerprint(folder))
+
+    @property
+    def embeddings(self) -> Place | None:
+        rows = [one.rows for name, one in self.tensors.items() if name.endswith(BY_TOKEN)]
+        return (self.folder, rows[0]) if rows else None
+
+
+def compare(content: Content, base: Base, *, accept_base: bool) -> tuple[list[Problem], list[str]]:
+    """Problems of merging a checkpoint into a base, and notes for the user."""
+    where, whole = str(content.checkpoint.path), content.is_whole
+    problems = [] if accept_base else _identity(content, base)
+    places: Mapping[str, Shape] = {name: stored.shape for name, stored in base.tensors.items()}
+    unlike, notes = _vocabulary(content, base)
+    shapes = _with_rows_of(base, content)
+    if breaks_tie(content.shapes, base.tensors, whole=whole, tied=base.tied):
+        problems.append(tie_problem(where, tied=base.tied))
+        places = with_head(places)  # told once: the head is no tensor without a place as well
+        shapes = with_head(shapes) if whole else shapes
+    found = coverage(shapes, places, whole=whole)
+    return [*problems, *unlike, *found.problems(where)], notes
+
+
+def _identity(content: Content, base: Base) -> list[Problem]:
+    """Another name, or other sizes that no tensor's shape shows (heads, type of model)."""
+    checkpoint, where = content.checkpoint, str(content.checkpoint.path)
+    fix = "give its own base, or pass --accept-base if it is the same model"
+    what, problems = "checkpoints of different bases", []
+    if same_base(checkpoint.base, base.name) is False:
+        problems.append(Problem(what, where, checkpoint.base, base.name, fix))
+    if content.is_whole:
+        problems += [
+            Problem(what, where, f"{size} {own}", f"{size} {other} as in {base.name}", fix)
+            for size, (own, other) in other_sizes(fingerprint(checkpoint.path), base.sizes).items()
+        ]
+    return problems
+
+
+def _vocabulary(content: Content, base: Base) -> tuple[list[Problem], list[str]]:
+    """Whether rows can be aligned by token, where the vocabularies are not one."""
+    own, known = content.embeddings, base.embeddings
+    if own is None or known is None or not differ(known, own):
+        return [], []
+    try:
+        tables = read_tables(known, [own], None)
+    except InputError as error:
+        return list(error.problems), []
+    if tables.are_one:
+        return [], []
+    new = len(tables.parents[0].keys() - tables.base.keys())
+    lost = len(tables.base.keys() - tables.parents[0].keys())
+    return [], [
+        f"another vocabulary than the base's ({new} tokens more, {lost} fewer): "
+        "a merge aligns rows by token"
+    ]
+
+
+def _with_rows_of(base: Base, content: Content) -> dict[str, Sequence[Shape]]:
+    """What the checkpoint changes, as if its vocabulary were aligned with the base's already."""
+    rows = base.embeddings[1] if base.embeddings else 0
+    aligned = {
+        name: [(rows, *stored.shape[1:])]
+        for name, stored in content.values.items()
+        if rows and name.endswith(BY_TOKEN)
+    }
+    return dict(content.shapes) | aligned

@@ -1,0 +1,76 @@
+"""``mashup check``: can these checkpoints be merged, and if not, why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from pydantic import Field
+
+from mashup.cli import show
+from mashup.cli.options import JsonOption, add_command, positional
+
+_COLUMNS = ("checkpoint", "kind", "base", "size", "dtype", "tensors", "verdict")
+
+
+class Options(JsonOption):
+    checkpoints: tuple[str, ...] = positional("checkpoint folders, or folders of such")
+    model: str | None = Field(None, description="base model to compare with, by its headers")
+    accept_base: bool = Field(False, description="do not mind blank or other names of the base")
+    read: bool = Field(False, description="read all numbers and look for NaN and infinity")
+
+
+def register(app: typer.Typer) -> None:
+    add_command(app, "check", Options, run)
+
+
+def run(options: Options) -> int:
+    """Check checkpoints from their headers, without merging; exit code 3 if any is wrong."""
+    from mashup.check import check
+
+    reports = check(
+        options.checkpoints,
+        base=options.model,
+        accept_base=options.accept_base,
+        read=options.read,
+    )
+    problems = [problem for report in reports for problem in report.problems]
+    if options.json_:
+        show.print_json([_record(report) for report in reports])
+    else:
+        show.table(_COLUMNS, map(_row, reports), numbers=("size", "tensors"))
+        for report in reports:
+            for note in report.notes:
+                print(f"note: {report.checkpoint.path}: {note}")
+        wrong = sum(bool(report.problems) for report in reports)
+        how = "numbers and headers" if options.read else "headers"
+        print(f"{len(reports)} checked by {how}, {wrong} with problems")
+    if problems:
+        show.problems(problems)
+    return 3 if problems else 0
+
+
+def _row(report: Any) -> tuple[str, ...]:
+    checkpoint = report.checkpoint
+    verdict = report.problems[0].what if report.problems else "ok"
+    if len(report.problems) > 1:
+        verdict += f" (and {len(report.problems) - 1} more)"
+    return (
+        str(checkpoint.path),
+        checkpoint.kind,
+        checkpoint.base,
+        show.size(report.bytes),
+        " ".join(report.dtypes),
+        str(checkpoint.modules),
+        verdict,
+    )
+
+
+def _record(report: Any) -> dict[str, Any]:
+    from mashup.library.records import to_record
+
+    return to_record(report.checkpoint) | {
+        "problems": [problem.to_json() for problem in report.problems],
+        "notes": list(report.notes),
+        "dtypes": list(report.dtypes),
+    }

@@ -1,0 +1,125 @@
+"""Pickled weights to safetensors, beside them, without running any code of the pickle."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mashup.checkpoint import adapter, full
+from mashup.checkpoint.identity import HEAD
+from mashup.errors import InputError, Problem
+from mashup.files import digest_of, disk_errors, new_folder, read_json, user_cache
+from mashup.headers import TensorInfo
+from mashup.merge.shards import open_shards, plan_shards
+from mashup.weights import SAFETENSORS
+
+_BIN_INDEX = "pytorch_model.bin.index.json"
+
+
+def convert(folder: str | Path) -> list[Path]:
+    """Write ``*.safetensors`` beside the pickled weights of a LoRA or a whole model.
+
+    Read with ``torch.load(weights_only=True)``, which builds tensors and plain containers only.
+    A head that shares the embedding's memory is not written twice.
+
+    Returns:
+        The files that were written; none when the folder has safetensors already.
+
+    Raises:
+        InputError: no weights at all, or a pickle that holds more than weights.
+    """
+    folder = Path(folder)
+    if not pickles_of(folder):
+        return []
+    return _write(folder, folder)
+
+
+def pickles_of(folder: Path) -> list[Path]:
+    """The pickled weights of a folder that has no safetensors; empty when it needs none.
+
+    Raises:
+        InputError: the folder has no weights.
+    """
+    if not folder.is_dir():
+        raise InputError(Problem("no such folder", str(folder), fix="check the path"))
+    if any((folder / name).exists() for name in (adapter.WEIGHTS, full.WEIGHTS, full.INDEX)):
+        return []
+    if (folder / adapter.PICKLE).exists():
+        return [folder / adapter.PICKLE]
+    if (folder / _BIN_INDEX).exists():
+        placed = read_json(folder / _BIN_INDEX).get("weight_map", {})
+        return [folder / Path(name).name for name in sorted(set(placed.values()))]
+    if (folder / full.PICKLES[0]).exists():
+        return [folder / full.PICKLES[0]]
+    fix = "give the folder that holds adapter_model.bin or pytorch_model.bin"
+    raise InputError(Problem("no pickled weights", str(folder), "none", "a .bin file", fix))
+
+
+def converted(folder: Path) -> Path:
+    """A copy of a pickled checkpoint in safetensors, in the user's cache; for --allow-pickle.
+
+    Remembered by path, sizes and times of the pickles. A folder without pickles is itself.
+
+    Raises:
+        InputError: as :func:`convert`.
+    """
+    sources = pickles_of(folder)
+    if not sources:
+        return folder
+    stats = [
+        (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sources
+    ]
+    copy = user_cache() / "converted" / digest_of(stats)[:16] / folder.resolve().name
+    if copy.exists():
+        return copy
+    with new_folder(copy) as made:
+        _write(folder, made)
+        for path in folder.iterdir():
+            if path.is_file() and path.suffix in (".json", ".jinja", ".model", ".txt", ".md"):
+                shutil.copyfile(path, made / path.name)
+        (made / _BIN_INDEX).unlink(missing_ok=True)
+    return copy
+
+
+def _write(source: Path, output: Path) -> list[Path]:
+    """One safetensors file for a LoRA, shards of the usual size for a model."""
+    tensors: dict[str, Tensor] = {}
+    for path in pickles_of(source):
+        tensors |= _load(path)
+    kept = _without_tied_head(tensors)
+    infos = {n: TensorInfo(SAFETENSORS[t.dtype], tuple(t.shape)) for n, t in kept.items()}
+    lora = (source / adapter.PICKLE).exists()
+    shards = plan_shards(infos, single=adapter.WEIGHTS if lora else full.WEIGHTS)
+    with disk_errors(output), open_shards(output, shards) as writer:
+        for name, tensor in kept.items():
+            writer.write(name, 0, tensor.reshape(-1) if tensor.dim() == 0 else tensor)
+    return [output / shard.file for shard in shards]
+
+
+def _load(path: Path) -> Mapping[str, Tensor]:
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        found = " ".join(str(error).split())[:200]
+        fix = "if you trust it, load and save it yourself with safe_serialization=True"
+        raise InputError(Problem("cannot read pickle", str(path), found, "weights", fix)) from error
+    if not isinstance(content, Mapping) or not _are_tensors(list(content.values())):
+        fix = "give the file that the trainer saved as the model's weights"
+        found = f"a {type(content).__name__} of other things"
+        raise InputError(Problem("cannot read pickle", str(path), found, "tensors by name", fix))
+    return content
+
+
+def _are_tensors(values: Sequence[Any]) -> bool:
+    return bool(values) and all(isinstance(v, Tensor) and v.dtype in SAFETENSORS for v in values)
+
+
+def _without_tied_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    places = [t.data_ptr() for name, t in tensors.items() if not name.endswith(HEAD)]
+    return {n: t for n, t in tensors.items() if not (n.endswith(HEAD) and t.data_ptr() in places)}
