@@ -1,9 +1,10 @@
-# make install | lint | test | test-slow | demo | demo-quick | bench
+# make install | lint | test | test-slow | oracles | demo | demo-quick | bench
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+ORACLES := .oracles
 
-.PHONY: install lint test test-slow demo demo-quick bench clean
+.PHONY: install lint test test-slow oracles demo demo-quick bench clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +26,15 @@ test: install
 test-slow: install
 	$(BIN)/pytest -m slow
 
+# mergekit in an environment of its own; 'make test' compares with it when it is there.
+oracles: $(ORACLES)/.installed
+
+$(ORACLES)/.installed: constraints.txt
+	$(PYTHON) -m venv $(ORACLES)
+	$(ORACLES)/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(ORACLES)/bin/python -m pip install --quiet --constraint constraints.txt mergekit==0.1.5
+	touch $@
+
 demo: install
 	$(BIN)/mashup demo --output demo
 
@@ -35,4 +45,4 @@ bench: install
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ORACLES) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

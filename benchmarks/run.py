@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from mashup.merge.manifest import versions
+from merging import full_merge, lora_merge, memory
 from processes import scan, startup
 from scoring import score
 from training import train_step
 
 HERE = Path(__file__).parent
-BENCHMARKS = {"startup": startup, "scan": scan, "score": score, "train_step": train_step}
+BENCHMARKS = {
+    "startup": startup,
+    "scan": scan,
+    "score": score,
+    "train_step": train_step,
+    "full_merge": full_merge,
+    "lora_merge": lora_merge,
+}
+#: Run only when named: needs 55 GB of disk and some minutes.
+LARGE = {"memory": memory}
 
 
 def main(names: list[str]) -> None:
@@ -25,7 +35,7 @@ def main(names: list[str]) -> None:
     results["environment"] = {"machine": machine, **versions()}
     for name in names or BENCHMARKS:
         print(f"{name} ...", file=sys.stderr)
-        results[name] = BENCHMARKS[name]()
+        results[name] = (BENCHMARKS | LARGE)[name]()
         print(json.dumps(results[name], indent=2))
         path.write_text(json.dumps(results, indent=2) + "\n")
     (HERE / "RESULTS.md").write_text(_markdown(results))

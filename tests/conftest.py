@@ -43,3 +43,9 @@ def plain_tokenizer() -> Any:
 def tiny_base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
     """Folder of a random two-layer Llama, 32 wide, with ``tokenizer``. Do not change it."""
     return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny", tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tied_base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    """The same with one tensor for embedding and output head. Do not change it."""
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tied", tokenizer, tied=True)

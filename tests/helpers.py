@@ -105,12 +105,14 @@ def make_tokenizer(*, chat: bool = True) -> Any:
     return tokenizer
 
 
-def write_tiny_model(folder: Path, tokenizer: Any, *, seed: int = 0) -> Path:
+def write_tiny_model(
+    folder: Path, tokenizer: Any, *, seed: int = 0, tied: bool = False, **config: Any
+) -> Path:
     """Write a random Llama of two layers, 32 wide, with its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(
+    made = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,
@@ -121,10 +123,12 @@ def write_tiny_model(folder: Path, tokenizer: Any, *, seed: int = 0) -> Path:
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=tied,
+        **config,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        LlamaForCausalLM(config).save_pretrained(folder)
+        LlamaForCausalLM(made).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -140,10 +144,12 @@ def assert_problem(problem: Problem | None, what: str, *, where: str = "", found
 
 
 @contextlib.contextmanager
-def refused(what: str, *, where: str = "", found: str = "") -> Iterator[None]:
+def refused(
+    what: str, *, where: str = "", found: str = ""
+) -> Iterator[pytest.ExceptionInfo[InputError]]:
     """The block raises an :class:`InputError` whose first problem is this one."""
     with pytest.raises(InputError) as caught:
-        yield
+        yield caught
     assert_problem(caught.value.problems[0], what, where=where, found=found)
 
 

@@ -34,3 +34,17 @@ def some_ids(vocabulary: int = 300, seed: int = 3) -> torch.Tensor:
     """Token ids ``(3, 11)``."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, vocabulary, (3, 11), generator=generator)
+
+
+def mean_logits(base: Path, folders: list[Path], ids: torch.Tensor) -> torch.Tensor:
+    """Logits with the mean of the adapters' deltas, by averaging whole models that PEFT merged."""
+    model = AutoModelForCausalLM.from_pretrained(base)
+    states = []
+    for folder in folders:
+        wrapped = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
+        states.append(wrapped.merge_and_unload().state_dict())
+    if states:
+        mean = {k: sum(state[k] for state in states) / len(states) for k in states[0]}
+        model.load_state_dict(mean)
+    with torch.no_grad():
+        return model.eval()(ids).logits

@@ -49,3 +49,20 @@ def test_an_untrained_lora_is_zero():
     assert Delta({"m": Factors(some, none, 1.0)}).is_zero
     assert Delta({"m": Factors(some, none + 1, 0.0)}).is_zero
     assert not Delta({"m": Factors(some, none, 1.0), "n": Factors(some, none + 1, 1.0)}).is_zero
+
+
+def test_stacked_experts_have_a_delta_each():
+    right, left = torch.randn(3 * 2, 5), torch.randn(4, 2 * 3)
+    factors = Factors(right, left, 0.5, "parameter", experts=3)
+    A, B = right.reshape(3, 2, 5), left.reshape(4, 2, 3)
+    assert factors.rank == 2
+    assert_close(factors.dense(), 0.5 * torch.einsum("ore,eri->eoi", B, A))
+
+
+def test_new_values_rows_and_biases_are_a_change():
+    nothing = {"m": Factors(torch.ones(2, 3), torch.zeros(3, 2), 1.0)}
+    some = torch.ones(3)
+    assert Delta(nothing, biases={"m.bias": (1.0, some * 0)}).is_zero
+    assert not Delta(nothing, biases={"m.bias": (1.0, some)}).is_zero
+    assert not Delta(nothing, saved={"norm.weight": some}).is_zero
+    assert not Delta(nothing, rows={"e.weight": ((1,), torch.ones(1, 3))}).is_zero

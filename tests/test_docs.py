@@ -72,7 +72,7 @@ def shown(field):
     if field.default is None or field.default == ():
         return "–"
     if isinstance(field.default, tuple):
-        return " ".join(f"{value:g}" for value in field.default)
+        return " ".join(v if isinstance(v, str) else f"{v:g}" for v in field.default)
     if isinstance(field.default, bool):
         return "on" if field.default else "off"
     return f"{field.default:g}" if isinstance(field.default, int | float) else field.default

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 import mashup
+from helpers import write_adapter, write_full
 
 ROOT = Path(mashup.__file__).parent
+HEAVY = {"torch", "transformers", "peft", "datasets", "matplotlib", "pandas", "scipy"}
 FLOORS = (
     ("errors", "settings", "progress", "strict"),
     ("files",),
@@ -60,8 +62,13 @@ def loaded_after(code):
     "code", ["import mashup", "from mashup.cli.__main__ import make_app; make_app()"]
 )
 def test_importing_and_help_load_nothing_heavy(code):
-    heavy = {"torch", "transformers", "peft", "datasets", "matplotlib", "pandas", "scipy"}
-    assert not loaded_after(code) & heavy
+    assert not loaded_after(code) & HEAVY
+
+
+def test_scanning_and_checking_need_no_torch(tmp_path):
+    one, base = write_adapter(tmp_path / "lib/a"), write_full(tmp_path / "base")
+    call = f"mashup.scan({str(one)!r}); mashup.check([{str(one)!r}], base={str(base)!r})"
+    assert not loaded_after(f"import mashup; {call}") & HEAVY
 
 
 def test_a_step_is_a_function_whichever_module_came_first():

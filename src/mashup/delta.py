@@ -1,4 +1,4 @@
-"""Delta: what a checkpoint changes in its base, as exact factors.
+"""Delta: what a checkpoint changes in its base, as exact factors and new values.
 
 A LoRA module's delta is ``s · B @ A`` with ``A (r, d_in)``, ``B (d_out, r)`` and
 ``s`` = alpha/r, or alpha/sqrt(r) for rsLoRA (LoRA: arXiv 2106.09685, equation 3).
@@ -12,40 +12,63 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from mashup.checkpoint import read_adapter_config
-from mashup.checkpoint.adapter import adapter_weights, module_of, read_modules
+from mashup.checkpoint import Adapter, LoraModule, Stored, read_adapter, read_adapter_config
+from mashup.checkpoint.modules import Kind
 from mashup.errors import InputError, Problem
+from mashup.weights import read
 
 
 @dataclass(frozen=True)
 class Factors:
-    """One module's delta ``scale · B @ A``, float32 or higher."""
+    """One module's delta ``scale · B @ A``, float32 or higher.
+
+    Of stacked experts ``A`` is ``(experts · rank, d_in)`` and ``B`` ``(d_out, rank · experts)``
+    as :class:`mashup.checkpoint.LoraModule` says, and each expert has its own delta.
+    """
 
     A: Tensor
     B: Tensor
     scale: float
+    kind: Kind = "linear"
+    experts: int = 1
 
     @property
     def rank(self) -> int:
-        return self.A.shape[0]
+        return self.A.shape[0] // self.experts
 
     @property
     def is_zero(self) -> bool:
         """Whether it changes nothing, as a LoRA that was never trained does (B = 0)."""
         return self.scale == 0 or not bool(self.A.any()) or not bool(self.B.any())
 
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """``A`` as ``(experts, rank, d_in)`` and ``B`` as ``(experts, d_out, rank)``."""
+        left = self.B.reshape(self.B.shape[0], self.rank, self.experts)
+        return self.A.reshape(self.experts, self.rank, -1), left.permute(2, 0, 1)
+
+    def split(self) -> list[Factors]:
+        """One pair of matrices for each expert; itself when there is only one."""
+        if self.experts == 1:
+            return [self]
+        both = zip(*self.stacked(), strict=True)
+        return [Factors(right, left, self.scale) for right, left in both]
+
     def dense(self) -> Tensor:
-        """The ``(d_out, d_in)`` matrix."""
-        return self.scale * (self.B @ self.A)
+        """The ``(d_out, d_in)`` matrix; ``(experts, d_out, d_in)`` of stacked experts."""
+        if self.experts == 1:
+            return self.scale * (self.B @ self.A)
+        right, left = self.stacked()
+        return self.scale * (left @ right)
 
 
 @dataclass(frozen=True)
 class Delta:
     """Module name to factors; a module that is not named has a delta of zero.
+
+    The rest is what :class:`mashup.checkpoint.Adapter` says, in memory: new values and rows in
+    the dtype that they are stored in, biases in that of the factors.
 
     ``fan_in_fan_out``: the base stores these weights transposed (GPT-2's Conv1D).
     ``saved``: name of a base tensor to its new value.
@@ -54,44 +77,56 @@ class Delta:
     modules: Mapping[str, Factors]
     fan_in_fan_out: bool = False
     saved: Mapping[str, Tensor] = field(default_factory=dict)
+    copied: frozenset[str] = frozenset()
+    originals: Mapping[str, Tensor] = field(default_factory=dict)
+    rows: Mapping[str, tuple[tuple[int, ...], Tensor]] = field(default_factory=dict)
+    biases: Mapping[str, tuple[float, Tensor]] = field(default_factory=dict)
 
     @property
     def is_zero(self) -> bool:
+        """Whether it changes nothing in any base; new values may equal those of some base."""
+        if self.saved or self.rows or any(bool(bias.any()) for _, bias in self.biases.values()):
+            return False
         return all(factors.is_zero for factors in self.modules.values())
 
 
 def read_delta(folder: Path, dtype: torch.dtype = torch.float32) -> Delta:
-    """The exact delta of a LoRA folder, in ``dtype`` (float32 or higher).
+    """The exact delta of a LoRA folder, its factors in ``dtype`` (float32 or higher).
 
     Raises:
-        InputError: not plain LoRA, unreadable, or weights that are not finite.
+        InputError: not additive LoRA, unreadable, or weights that are not finite.
     """
     config = read_adapter_config(folder)
-    shapes = read_modules(folder, config)
-    path = adapter_weights(folder)
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        problem = Problem("unreadable safetensors", str(path), str(error), fix="copy it again")
-        raise InputError(problem) from error
-    halves: dict[tuple[str, str], Tensor] = {}
-    for key, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise InputError(_not_finite(path, key))
-        named = module_of(key)
-        assert named is not None, key  # read_modules has refused every other name
-        halves[named] = tensor.to(dtype)
+    return load_delta(read_adapter(folder, config), config.fan_in_fan_out, dtype)
+
+
+def load_delta(adapter: Adapter, fan_in_fan_out: bool, dtype: torch.dtype) -> Delta:
+    """The numbers of an adapter whose header has been read.
+
+    Raises:
+        InputError: unreadable, or weights that are not finite.
+    """
     return Delta(
-        {name: _factors(halves, name, shape.scale) for name, shape in shapes.items()},
-        config.fan_in_fan_out,
+        {name: _factors(module, dtype) for name, module in adapter.modules.items()},
+        fan_in_fan_out,
+        {name: _finite(stored) for name, stored in adapter.saved.items()},
+        adapter.copied,
+        {name: _finite(stored) for name, stored in adapter.originals.items()},
+        {name: (ids, _finite(stored)) for name, (ids, stored) in adapter.rows.items()},
+        {name: (s, _finite(stored).to(dtype)) for name, (s, stored) in adapter.biases.items()},
     )
 
 
-def _factors(halves: Mapping[tuple[str, str], Tensor], name: str, scale: float) -> Factors:
-    return Factors(halves[name, "A"], halves[name, "B"], scale)
+def _factors(module: LoraModule, dtype: torch.dtype) -> Factors:
+    right, left = (_finite(half).to(dtype) for half in (module.A, module.B))
+    return Factors(right, left, module.scale, module.kind, module.experts)
 
 
-def _not_finite(path: Path, key: str) -> Problem:
-    found = f"NaN or infinity in {key}"
+def _finite(stored: Stored) -> Tensor:
+    tensor = read(stored)
+    if bool(torch.isfinite(tensor).all()):
+        return tensor
+    found = f"NaN or infinity in {stored.name}"
     fix = "this run diverged; use an earlier checkpoint of it"
-    return Problem("weights are not finite", str(path), found, "finite numbers", fix)
+    where = str(stored.path)
+    raise InputError(Problem("weights are not finite", where, found, "finite numbers", fix))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,18 +63,21 @@ def read_rows(stored: Stored, start: int, stop: int, buffer: Tensor | None = Non
 
 def _fill(stored: Stored, buffer: memoryview, offset: int) -> None:
     try:
-        with open(stored.path, "rb", buffering=0) as stream:
-            _read_into(stream, buffer, offset)
+        descriptor = os.open(stored.path, os.O_RDONLY)
+        try:
+            _read_into(descriptor, buffer, offset)
+        finally:
+            os.close(descriptor)
     except (OSError, EOFError) as error:
         fix = "copy or download the file again"
         found = f"{stored.name}: {error}"
         raise InputError(Problem("cannot read weights", str(stored.path), found, fix=fix)) from None
 
 
-def _read_into(stream: Any, buffer: memoryview, offset: int) -> None:
+def _read_into(descriptor: int, buffer: memoryview, offset: int) -> None:
     done = 0
     while done < len(buffer):  # one call reads 2 GiB at most
-        count = os.preadv(stream.fileno(), [buffer[done:]], offset + done)
+        count = os.preadv(descriptor, [buffer[done:]], offset + done)
         if count == 0:
             raise EOFError("the file ends early")
         done += count

@@ -2,7 +2,7 @@ from dataclasses import fields
 
 import pytest
 
-from mashup.checkpoint.refusals import refusal
+from mashup.checkpoint.refusals import _FIELDS, refusal
 from mashup.files import read_json
 
 
@@ -15,11 +15,6 @@ from mashup.files import read_json
         ({"use_dora": True}, "DoRA"),
         ({"use_qalora": True}, "QA-LoRA"),
         ({"kasa_config": {"beta": 1e-4}}, "KaSA"),
-        ({"bias": "lora_only"}, "trained biases (bias=lora_only)"),
-        ({"lora_bias": True}, "LoRA with bias"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"trainable_token_indices": [0, 1]}, "trainable token embeddings"),
-        ({"target_parameters": ["experts.gate_up_proj"]}, "target_parameters"),
         ({"layer_replication": [[0, 4], [2, 5]]}, "replicated layers"),
         ({"alora_invocation_tokens": [1, 2]}, "aLoRA"),
         ({"init_lora_weights": "pissa"}, "pissa"),
@@ -55,3 +50,26 @@ def test_every_variant_that_the_installed_peft_knows_is_refused():
     variants = {field.name for field in fields(LoraConfig) if field.metadata.get("is_lora_variant")}
     assert "use_dora" in variants
     assert [v for v in sorted(variants) if refusal({"peft_type": "LORA", v: True}) is None] == []
+
+
+#: Settings that decide what the weights mean and are honoured.
+READ = {
+    *("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+    *("bias", "lora_bias", "modules_to_save", "trainable_token_indices", "target_parameters"),
+    *("ensure_weight_tying", "init_lora_weights", "peft_type"),
+    *("base_model_name_or_path", "revision"),
+}
+#: Settings of the start of a training, of saving or of speed: the weights mean the same.
+HARMLESS = {
+    *("lora_dropout", "loftq_config", "eva_config", "corda_config", "lora_ga_config"),
+    *("runtime_config", "megatron_core", "qalora_group_size", "task_type", "inference_mode"),
+    *("auto_mapping", "peft_version"),
+}
+
+
+def test_every_setting_of_the_installed_peft_is_known():
+    """A new one must be looked at: does it change what the weights mean?"""
+    from peft import LoraConfig
+
+    assert {field.name for field in fields(LoraConfig)} == READ | HARMLESS | set(_FIELDS)

@@ -189,3 +189,17 @@ def test_arms_share_a_merge_but_not_a_run_of_other_seeds(done):
     names = {path.name for path in (done.path / "runs").iterdir()}
     assert sum("seed1" in name for name in names) == sum("seed2" in name for name in names)
     assert bench._short("a/b") == "a-b"
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"method": "mean"}, "unknown method"),
+        ({"weights": (0.5, 0.5)}, "bad weights"),
+        ({"method": "ties", "density": 0.0}, "bad setting"),
+    ],
+)
+def test_a_merge_that_cannot_be_is_refused_before_any_work(tmp_path, options, what):
+    with pytest.raises(UsageError, match=what):
+        compare("nowhere", "nothing", "none", output=tmp_path / "c", merge_options=options)
+    assert not (tmp_path / "c").exists()

@@ -26,6 +26,23 @@ def test_a_digest_changes_with_weights_and_settings(tmp_path, changed):
     assert adapter_digest(a) != adapter_digest(b)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"bias": "all"}, {"lora_bias": True}, {"trainable_token_indices": [1]},
+     {"modules_to_save": ["norm"]}, {"target_parameters": ["experts.down_proj"]}],
+)  # fmt: skip
+def test_a_digest_covers_the_settings_that_say_what_other_tensors_mean(tmp_path, changed):
+    a = write_adapter(tmp_path / "a")
+    assert adapter_digest(a) != adapter_digest(write_adapter(tmp_path / "b", **changed))
+
+
+def test_the_order_of_targets_says_nothing(tmp_path):
+    """PEFT saves sets, in any order."""
+    a = write_adapter(tmp_path / "a", target_modules=["q", "v"], modules_to_save=["norm", "head"])
+    b = write_adapter(tmp_path / "b", target_modules=["v", "q"], modules_to_save=["head", "norm"])
+    assert adapter_digest(a) == adapter_digest(b)
+
+
 def test_a_digest_is_remembered_by_size_and_time(tmp_path):
     folder = write_adapter(tmp_path / "a")
     weights = folder / "adapter_model.safetensors"

@@ -33,6 +33,6 @@ def test_a_checkpoint_comes_back_from_the_index_as_it_was(checkpoint):
 def test_a_record_is_json_with_name_and_state():
     problem = Problem("not JSON", "adapter_config.json")
     record = to_record(Checkpoint(Path("run/checkpoint-7"), "lora", problem=problem))
-    assert record == json.loads(json.dumps(record)) | {"targets": ()}
+    assert record == json.loads(json.dumps(record)) | {"targets": (), "unmatched": ()}
     assert (record["path"], record["name"]) == ("run/checkpoint-7", "run/checkpoint-7")
     assert (record["state"], record["problem"]["what"]) == ("not JSON", "not JSON")

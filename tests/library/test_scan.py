@@ -136,3 +136,10 @@ def test_scanning_imports_neither_torch_nor_transformers(library):
     )
     command = [sys.executable, "-c", code, str(library)]
     assert subprocess.check_output(command, text=True) == "set()\n"
+
+
+def test_a_folder_of_shards_alone_is_scanned_as_any_other(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/__0_0.distcp").write_bytes(b"x")
+    (found,) = scan(tmp_path).checkpoints
+    assert_problem(found.problem, "checkpoint in pieces", found="FSDP")

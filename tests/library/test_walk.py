@@ -1,3 +1,4 @@
+import trees
 from helpers import write_adapter, write_full
 from mashup.library.walk import find
 
@@ -37,3 +38,8 @@ def test_a_stamp_changes_with_the_files_that_matter_only(tmp_path):
     assert list(find(tmp_path)) == before
     (tmp_path / "trainer_state.json").write_text("{}")
     assert list(find(tmp_path)) != before
+
+
+def test_the_optimizer_that_fsdp_saved_is_no_model(tmp_path):
+    trees.fsdp(tmp_path / "checkpoint-10")
+    assert [one.path.name for one in find(tmp_path)] == ["checkpoint-10"]

@@ -351,3 +351,9 @@ def test_a_full_disk_is_told_and_the_run_is_not_called_finished(base, task, tmp_
         train(base, task, output=output, settings=SMALL)
     assert not (output / "adapter_model.safetensors").exists()
     assert Path(output / "run.json").read_text().count("finished") == 0
+
+
+def test_a_merged_model_as_init_is_refused_with_the_way_out(tiny_base, tmp_path):
+    with refused("init is a whole model", where=str(tiny_base)):
+        train("nowhere", "none", init=tiny_base, output=tmp_path / "r")
+    assert not (tmp_path / "r").exists()

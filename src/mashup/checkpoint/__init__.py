@@ -1,10 +1,12 @@
 """Checkpoint: one past training result, read from headers and JSON, never from pickle."""
 
-from mashup.checkpoint.adapter import Adapter, LoraModule, read_adapter, read_modules
+from mashup.checkpoint.adapter import Adapter, read_adapter, read_modules
 from mashup.checkpoint.config import AdapterConfig, read_adapter_config
+from mashup.checkpoint.experts import laid_out
 from mashup.checkpoint.full import read_tensors
 from mashup.checkpoint.identity import canonical_name, same_base
 from mashup.checkpoint.locate import locate
+from mashup.checkpoint.modules import LoraModule
 from mashup.checkpoint.read import Checkpoint, read_checkpoint
 from mashup.checkpoint.stored import Stored, read_stored
 
@@ -15,6 +17,7 @@ __all__ = [
     "LoraModule",
     "Stored",
     "canonical_name",
+    "laid_out",
     "locate",
     "read_adapter",
     "read_adapter_config",

@@ -11,20 +11,31 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from mashup.checkpoint.fields import field_problems
 from mashup.checkpoint.refusals import refusal
+from mashup.checkpoint.targets import Targets, read_targets
 from mashup.errors import InputError, Problem, raise_all
 from mashup.files import read_json
 
 CONFIG = "adapter_config.json"
+Bias = Literal["none", "lora_only", "all"]
 _Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The settings of a LoRA adapter that decide what its weights mean."""
+    """The settings of a LoRA adapter that decide what its weights mean.
+
+    Attributes:
+        bias: which biases of the base were trained: none, those of LoRA's modules, all.
+        lora_bias: whether every B has a bias of its own.
+        tokens: ``trainable_token_indices``: ending of an embedding's name to ids of tokens;
+            "" is the input embedding.
+        tying: ``ensure_weight_tying``: what ties to an adapted embedding is adapted with it.
+        targets: ``target_modules``, ``modules_to_save`` and the like.
+    """
 
     base: str
     revision: str | None
@@ -34,11 +45,21 @@ class AdapterConfig:
     fan_in_fan_out: bool = False
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    bias: Bias = "none"
+    lora_bias: bool = False
+    tokens: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    tying: bool = False
+    targets: Targets = field(default_factory=Targets)
 
     def scale(self, module: str, rank: int) -> float:
         """``s`` in ``W + s·B·A``: alpha/r, or alpha/sqrt(r) for rsLoRA (arXiv 2312.03732)."""
         alpha = _match(self.alpha_pattern, module, self.alpha)
         return alpha / (math.sqrt(rank) if self.rslora else rank)
+
+    def tokens_of(self, module: str) -> tuple[int, ...] | None:
+        """Ids of the trained tokens of an embedding (or head), None for any other module."""
+        named = (ids for name, ids in self.tokens.items() if module.endswith(name))
+        return next(named, None)
 
     def rank_of(self, module: str) -> int:
         """The rank that the settings give ``module``."""
@@ -89,7 +110,23 @@ def _settings(config: dict[str, Any]) -> AdapterConfig:
         fan_in_fan_out=bool(config.get("fan_in_fan_out")),
         rank_pattern=_patterns(config.get("rank_pattern"), int),
         alpha_pattern=_patterns(config.get("alpha_pattern"), float),
+        bias=_bias(config.get("bias") or "none"),
+        lora_bias=bool(config.get("lora_bias")),
+        tokens=_tokens(config.get("trainable_token_indices")),
+        tying=bool(config.get("ensure_weight_tying")),
+        targets=read_targets(config),
     )
+
+
+def _bias(value: Any) -> Bias:
+    if value not in get_args(Bias):
+        raise ValueError(f"bias {str(value)[:40]}")
+    return value
+
+
+def _tokens(value: Any) -> dict[str, tuple[int, ...]]:
+    named = value if isinstance(value, dict) else {"": value or ()}
+    return {name: tuple(map(int, ids)) for name, ids in named.items() if ids}
 
 
 def _patterns(patterns: Any, number: type[_Number]) -> dict[str, _Number]:

@@ -72,6 +72,21 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     return sizes | {"tokenizer": digest_file(tokens)[:16] if tokens.is_file() else None}
 
 
+def quantised_note(trained_on: str, used_on: str = "") -> str:
+    """What a user should know of a checkpoint of a quantised base, "" for others.
+
+    Args:
+        trained_on: name of the base that the checkpoint tells.
+        used_on: name of the base that it is merged with, "" when not known.
+    """
+    if not is_quantised(trained_on) or is_quantised(used_on):
+        return ""
+    return (
+        f"trained on a quantised base ({trained_on}): what it learnt makes up for that base's "
+        "rounding too, so on 16-bit weights it is a little off"
+    )
+
+
 def is_tied(config: Mapping[str, Any], tensors: Iterable[str]) -> bool:
     """Whether input and output embeddings are one tensor.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mashup.checkpoint import adapter, full, history
-from mashup.checkpoint.adapter import LoraModule
+from mashup.checkpoint.adapter import Adapter
 from mashup.checkpoint.config import CONFIG, AdapterConfig, read_adapter_config
 from mashup.checkpoint.distributed import in_pieces, trainer_of_shards
 from mashup.checkpoint.full import read_tensors
@@ -37,6 +37,7 @@ class Checkpoint:
         metric: name and value of a metric that the folder tells.
         bytes: size of its weights.
         best_step: the best step of its run as its trainer state says.
+        unmatched: names in its settings that none of its weights bears.
         problem: why it cannot be used, None when it can.
     """
 
@@ -50,6 +51,7 @@ class Checkpoint:
     metric: tuple[str, float] | None = None
     bytes: int = 0
     best_step: int | None = None
+    unmatched: tuple[str, ...] = ()
     problem: Problem | None = None
 
     @property
@@ -78,7 +80,10 @@ class Checkpoint:
         if self.problem:
             return self.problem.what
         kind = "whole model, " if self.kind == "full" else ""
-        return kind + ("ok" if self.base else "base not named")
+        if not self.base:
+            return kind + "base not named"
+        missing = f"; no weights for {', '.join(self.unmatched)}" if self.unmatched else ""
+        return f"{kind}ok{missing}"
 
 
 def kind_of(names: Iterable[str]) -> Kind | None:
@@ -134,7 +139,7 @@ def _read_full(folder: Path) -> Checkpoint:
     if pieces:
         return Checkpoint(folder, "full", problem=pieces, **about)
     try:
-        _refuse_quantised(folder)
+        refuse_quantised(folder)
         tensors = read_tensors(folder)
     except InputError as error:
         return Checkpoint(folder, "full", problem=error.problems[0], **about)
@@ -142,7 +147,7 @@ def _read_full(folder: Path) -> Checkpoint:
     return Checkpoint(folder, "full", **about)
 
 
-def _refuse_quantised(folder: Path) -> None:
+def refuse_quantised(folder: Path) -> None:
     """Refuse weights that are not numbers of the model but codes for them.
 
     Raises:
@@ -167,16 +172,18 @@ def _read_lora(folder: Path) -> Checkpoint:
     try:
         config = read_adapter_config(folder)
         about |= {"base": config.base, "rank": config.rank}
-        modules = adapter.read_modules(folder, config)
+        read = adapter.read_adapter(folder, config)
     except InputError as error:
         return Checkpoint(folder, "lora", problem=error.problems[0], **about)
-    return Checkpoint(folder, "lora", **about | _summary(modules, config))
+    return Checkpoint(folder, "lora", **about | _summary(read, config))
 
 
-def _summary(modules: dict[str, LoraModule], config: AdapterConfig) -> dict:
+def _summary(read: Adapter, config: AdapterConfig) -> dict:
+    places = {*read.modules, *(name.rpartition(".")[0] for name in (*read.copied, *read.rows))}
     return {
-        "rank": max(module.rank for module in modules.values()),
-        "targets": tuple(sorted({name.rsplit(".", 1)[-1] for name in modules})),
-        "modules": len(modules),
+        "rank": max(module.rank for module in read.modules.values()),
+        "targets": tuple(sorted({name.rsplit(".", 1)[-1] for name in places})),
+        "modules": len(read.modules),
         "base": config.base,
+        "unmatched": read.unmatched,
     }

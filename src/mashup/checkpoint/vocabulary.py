@@ -14,6 +14,10 @@ from mashup.errors import InputError, Problem
 from mashup.files import read_json
 
 FILE = "tokenizer.json"
+#: Ends of the names of input embeddings.
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+#: Ends of the names of tensors that have one row a token.
+BY_TOKEN = (*EMBEDDINGS, "lm_head.weight", "lm_head.bias", "embed_out.weight")
 
 
 def read_vocabulary(folder: Path) -> dict[str, int] | None:

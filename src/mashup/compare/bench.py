@@ -12,7 +12,7 @@ from mashup.compare.arms import Arm
 from mashup.compare.results import ArmResult
 from mashup.errors import DivergedError
 from mashup.files import digest_of, read_json
-from mashup.merge import Init
+from mashup.merge import METHODS, Init
 from mashup.merge.manifest import MANIFEST
 from mashup.model import Base
 from mashup.progress import Progress
@@ -90,6 +90,9 @@ class Bench:
         if not arm.parents:
             return None
         options = dict(self.merge_options)
+        least, most = METHODS[options.get("method", "linear")].parents
+        if not least <= len(arm.parents) <= most:
+            options["method"] = "linear"  # one parent has no angle, three have no arc
         exact = sum(score.checkpoint.rank or 0 for score in arm.parents if score.checkpoint)
         if exact <= self.rank and options.get("method") != "factor_average":
             options["rank"] = self.rank

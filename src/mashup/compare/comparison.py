@@ -16,6 +16,8 @@ from mashup.compare.results import ArmResult, make_records
 from mashup.errors import InputError, Problem, UsageError
 from mashup.files import refuse_existing, to_json, write_text
 from mashup.library import Library, scan
+from mashup.merge import METHODS
+from mashup.merge.methods import Settings
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
 from mashup.score import score
@@ -86,7 +88,9 @@ def compare(
         budgets: shares of the full number of steps that scratch and mashup are run with as
             well, each with its own schedule (the ladder); 1.0 is always run.
         settings: of training.
-        merge_options: ``method``, ``rank``, ``factors`` of :func:`mashup.merge`.
+        merge_options: ``method``, its numbers, ``weights``, ``rank``, ``factors`` of
+            :func:`mashup.merge`. Arms whose number of parents the method cannot take are merged
+            by ``linear``.
         accept_base, skip_bad: as for :func:`mashup.score`.
         progress: where to show bars.
 
@@ -97,6 +101,7 @@ def compare(
 
     output, settings = Path(output).absolute(), settings or TrainSettings()
     _check(seeds, budgets, learning_rates)
+    _check_merging(merge_options or {})
     task = task if isinstance(task, Task) else load_task(task)
     library = library if isinstance(library, Library) else scan(library)
     if not (output / ABOUT).exists():
@@ -160,3 +165,20 @@ def _without_leaks(library: Library, task: Task) -> tuple[Library, tuple[Problem
     if leaks and not any(c.usable for c in kept):
         raise InputError(*leaks.values())
     return replace(library, checkpoints=kept), tuple(leaks.values())
+
+
+def _check_merging(options: dict[str, Any]) -> None:
+    """Refuse, before any work, what would fail when the first arm is merged.
+
+    Raises:
+        UsageError: an unknown method, numbers that cannot be, or a weight for each parent.
+    """
+    method = options.get("method", "linear")
+    if method not in METHODS:
+        raise UsageError(Problem("unknown method", "--method", method, ", ".join(METHODS)))
+    names = ("scale", "density", "gamma", "epsilon")
+    numbers = Settings(**{name: options[name] for name in names if name in options})
+    METHODS[method].check(numbers, max(METHODS[method].parents[0], 1))
+    if not isinstance(options.get("weights", "uniform"), str):
+        found, expected = str(options["weights"]), "uniform or loss: arms have 1, 2 or k parents"
+        raise UsageError(Problem("bad weights", "--weights", found, expected))

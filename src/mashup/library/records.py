@@ -26,6 +26,7 @@ def load(text: str) -> Checkpoint:
     del record["name"], record["state"]
     record["path"] = Path(record["path"])
     record["targets"] = tuple(record["targets"])
+    record["unmatched"] = tuple(record.get("unmatched", ()))
     record["metric"] = tuple(record["metric"]) if record["metric"] else None
     record["problem"] = Problem(**record["problem"]) if record["problem"] else None
     return Checkpoint(**record)

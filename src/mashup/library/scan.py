@@ -62,7 +62,7 @@ def _read_or_remember(root: Path, found: list[Found]) -> tuple[Checkpoint, ...]:
         checkpoints, changed = [], {}
         for one in found:
             relative = str(one.path.relative_to(root))
-            stamp, record = known.get(relative, ("", ""))
+            stamp, record = known.get(relative, (None, ""))
             if stamp == one.stamp:
                 checkpoints.append(replace(records.load(record), path=one.path))
                 continue

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mashup.checkpoint import adapter, history
 from mashup.checkpoint.config import CONFIG
-from mashup.checkpoint.distributed import trainer_of_shards
+from mashup.checkpoint.distributed import is_optimizer, trainer_of_shards
 from mashup.checkpoint.read import FULL_WEIGHTS, kind_of
 
 #: The files whose content a Checkpoint is made from.
@@ -46,8 +46,9 @@ def find(root: Path) -> Iterator[Found]:
                     pending.append(entry.path)
             else:
                 files[entry.name] = entry
-        if kind_of({*files, *folders}) is not None:
-            yield Found(Path(folder), _stamp(files))
+        here = Path(folder)
+        if kind_of({*files, *folders}) is not None and not is_optimizer(here.name, files):
+            yield Found(here, _stamp(files))
 
 
 def _is_internal(name: str) -> bool:

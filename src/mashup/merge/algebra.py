@@ -59,6 +59,9 @@ def weighted_sum(parents: Sequence[tuple[float, Factors]]) -> Spectrum:
 
 def inner(one: Factors, other: Factors) -> Tensor:
     """``⟨Δ₁, Δ₂⟩``, the sum of products, from ``r₁ × r₂`` matrices alone; float64."""
+    if one.experts > 1:
+        pairs = zip(one.split(), other.split(), strict=True)
+        return torch.stack([inner(first, second) for first, second in pairs]).sum()
     left = one.B.double().T @ other.B.double()
     right = one.A.double() @ other.A.double().T
     return one.scale * other.scale * (left * right).sum()
@@ -71,11 +74,9 @@ def rounding_energy(exact: Factors, rounded: Factors) -> float:
     factors, so nothing cancels and nothing ``d_out × d_in`` is made.
     """
     A, B = rounded.A.double(), rounded.B.double()
-    parts = (
-        Factors(exact.A, exact.B - B, exact.scale),
-        Factors(exact.A - A, B, exact.scale),
-    )
-    return float(sum(inner(one, other) for one in parts for other in parts))
+    left = Factors(exact.A, exact.B - B, exact.scale)
+    right = Factors(exact.A - A, B, exact.scale)
+    return float(inner(left, left) + 2 * inner(left, right) + inner(right, right))
 
 
 def dense_spectrum(delta: Tensor, rank: int | None, generator: torch.Generator) -> Spectrum:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mashup.checkpoint.history import PROMPTS, card_head, read_prompts
 from mashup.checkpoint.identity import read_config
 from mashup.errors import InputError, Problem
-from mashup.files import to_json, write_text
+from mashup.files import read_json, read_text, to_json, write_text
 from mashup.merge.parents import Parent
 from mashup.strict import check_plain
 
@@ -21,40 +21,90 @@ TOKENIZER_FILES = (
     *("spiece.model", "sentencepiece.bpe.model", "vocab.txt", "additional_chat_templates"),
 )
 _FOLDERS = ("additional_chat_templates",)
+TEMPLATE = "chat_template.jinja"
+GENERATION = "generation_config.json"
 _MODEL_FILES = (
-    *("generation_config.json", "preprocessor_config.json", "processor_config.json"),
+    *(GENERATION, "preprocessor_config.json", "processor_config.json"),
     *("image_processor_config.json", "video_preprocessor_config.json"),
 )
 #: Keys of a card's head that stay true of a merge.
 _KEPT = ("license", "license_name", "license_link", "language", "pipeline_tag")
 
 
-def carry_tokenizer(folders: Iterable[Path], output: Path) -> None:
-    """Tokenizer files and template of the first folder that has a tokenizer."""
-    for source in folders:
-        if any((source / name).exists() for name in ("tokenizer_config.json", "tokenizer.json")):
-            _copy(source, output, TOKENIZER_FILES)
-            return
+def carry_tokenizer(folders: Sequence[Path], output: Path) -> Path | None:
+    """Tokenizer files of the first folder that has a tokenizer, and a chat template.
+
+    The template is that tokenizer's own, else the first that another of the folders has: a base
+    without one must not take it from its fine-tunes. Returns the folder of the tokenizer.
+    """
+    source = next((folder for folder in folders if _has_tokenizer(folder)), None)
+    if source is None:
+        return None
+    _copy(source, output, TOKENIZER_FILES)
+    template = (
+        None if chat_template(output) else next(filter(None, map(chat_template, folders)), "")
+    )
+    if template:
+        write_text(output / TEMPLATE, template)
+    return source
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("tokenizer_config.json", "tokenizer.json"))
+
+
+def chat_template(folder: Path) -> str:
+    """The template of a folder's tokenizer, in a file of its own or in the settings; "" if none."""
+    path, settings = folder / TEMPLATE, folder / "tokenizer_config.json"
+    if path.is_file():
+        return read_text(path)
+    told = read_json(settings) if settings.is_file() else {}
+    template = told.get("chat_template") if isinstance(told, dict) else ""
+    return template if isinstance(template, str) else ""
 
 
 def carry_model_files(
-    source: Path, output: Path, *, tied: bool, rows: int | None, dtype: str | None
+    source: Path,
+    output: Path,
+    *,
+    tied: bool,
+    rows: int | None,
+    dtype: str,
+    tokenizer: Path | None = None,
 ) -> None:
-    """Config and what belongs to it, with tying, vocabulary and dtype as they have become."""
+    """Config and what belongs to it, with tying, vocabulary and dtype as they have become.
+
+    Args:
+        source: the folder of the model that the result is shaped like.
+        output: the folder to write to.
+        tied: whether the output head is the embedding.
+        rows: of the embedding, None where they are as in ``source``.
+        dtype: torch's name of the type that most of the weights have.
+        tokenizer: the folder that the tokenizer came from: its config says which ids are special.
+    """
     config = read_config(source)
     text = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     for part in (config, text):
         if "tie_word_embeddings" in part or part is config:
             part["tie_word_embeddings"] = tied
+        part |= _special_ids(read_config(tokenizer), part) if tokenizer else {}
     if rows is not None:
         text["vocab_size"] = rows
-    if dtype:
-        config.pop("torch_dtype", None)
-        config["dtype"] = dtype
+    config.pop("torch_dtype", None)
+    config["dtype"] = dtype
     config.pop("_name_or_path", None)
     write_text(output / "config.json", to_json(config, allow_nan=True))
     _copy(source, output, _MODEL_FILES)
     _copy(source, output, (path.name for path in source.glob("*.py")))
+    if tokenizer:
+        _copy(tokenizer, output, (GENERATION,))
+
+
+def _special_ids(config: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """``eos_token_id`` and the like of another config, those that ``part`` has."""
+    inner = config.get("text_config")
+    told = {**config, **(inner if isinstance(inner, dict) else {})}
+    return {k: told[k] for k in part if k.endswith("_token_id") and k in told}
 
 
 def carry_prompts(parents: Iterable[Parent], output: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mashup.checkpoint import LoraModule, Stored
+from mashup.checkpoint.placement import shape_of
 from mashup.delta import Factors
 from mashup.errors import InputError, Problem
 from mashup.weights import TORCH, read, read_rows
@@ -69,13 +70,13 @@ class Lora:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        both = (self.module.d_out, self.module.d_in)
-        return both if self.module.layout == "linear" else both[::-1]
+        return shape_of(self.module)
 
     def factors(self) -> Factors:
         """``A`` and ``B`` in float32 or higher, checked to be finite."""
         halves = [_finite(stored) for stored in (self.module.A, self.module.B)]
-        return Factors(halves[0], halves[1], self.module.scale)
+        module = self.module
+        return Factors(halves[0], halves[1], module.scale, module.kind, module.experts)
 
 
 def _finite(stored: Stored) -> Tensor:
@@ -93,10 +94,73 @@ def not_finite(where: str, name: str) -> Problem:
 
 @dataclass(frozen=True)
 class Change:
-    """One parent's change of one base tensor: a new value, a LoRA on top, or both."""
+    """One parent's change of one base tensor.
+
+    Attributes:
+        value: its new value, or None for the base's.
+        lora: a LoRA on top.
+        rows: token ids and their new rows ``(ids, dim)``, put into the value.
+        shift: ``(s, b)``: ``s·b`` is added to a bias.
+    """
 
     value: Value | None = None
     lora: Lora | None = None
+    rows: tuple[tuple[int, ...], Stored] | None = None
+    shift: tuple[float, Stored] | None = None
+
+    def beside(self, base: Value) -> Change:
+        """The same with rows and shifts as a whole new value, made from the base's."""
+        value = self.value
+        if self.rows is not None:
+            value = Patched(value or base, *self.rows)
+        if self.shift is not None:
+            value = Shifted(value or base, *self.shift)
+        return Change(value, self.lora)
+
+
+@dataclass(frozen=True)
+class Patched:
+    """``value`` with some rows replaced."""
+
+    value: Value
+    ids: tuple[int, ...]
+    new: Stored
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.promote_types(self.value.dtype, TORCH[self.new.dtype])
+
+    def rows(self, start: int, stop: int, buffer: Tensor | None = None) -> Tensor:
+        rows = self.value.rows(start, stop, buffer).to(self.dtype, copy=True)
+        for place, row in enumerate(self.ids):
+            if start <= row < stop:
+                rows[row - start] = read_rows(self.new, place, place + 1)[0].to(self.dtype)
+        return rows
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """``value + scale · b``, float32 or higher."""
+
+    value: Value
+    scale: float
+    b: Stored
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.promote_types(self.value.dtype, torch.float32)
+
+    def rows(self, start: int, stop: int, buffer: Tensor | None = None) -> Tensor:
+        rows = self.value.rows(start, stop, buffer).to(self.dtype, copy=True)
+        return rows.add_(read_rows(self.b, start, stop), alpha=self.scale)
 
 
 @dataclass(frozen=True)
@@ -118,7 +182,7 @@ class Opened:
         lora = change.lora
         if lora is None:
             return cls(change.value)
-        return cls(change.value, lora.factors(), lora.module.layout == "transposed")
+        return cls(change.value, lora.factors(), lora.module.layout.endswith("transposed"))
 
     def delta(self, base: Value | None, start: int, stop: int) -> Tensor:
         """Rows of ``W_i - W0``, float32 or higher; ``base`` is needed for a new value."""
@@ -135,6 +199,10 @@ class Opened:
         f = self.factors
         if f is None:
             return None
+        if f.experts > 1:
+            right, left = f.stacked()
+            made = f.scale * (left[start:stop] @ right[start:stop])
+            return made.transpose(1, 2) if self.transposed else made
         if self.transposed:
             return f.scale * (f.A[:, start:stop].T @ f.B.T)
         return f.scale * (f.B[start:stop] @ f.A)

@@ -66,8 +66,12 @@ def merged_values(recipe: Recipe, tensors: Tensors) -> Pieces:
     """Rows of the merged tensor, float32 or higher; each is valid until the next is asked for.
 
     A mixing method is one weighted sum of values in which ``W0`` has what is left to one as
-    its coefficient: a single parent of weight one comes back to the bit.
+    its coefficient: a single parent of weight one comes back to the bit, and so does a tensor
+    that no parent changes.
     """
+    if all(change is None for change in tensors.changes):
+        yield from weighted_rows([Term(1.0, tensors.base)], tensors.shape)
+        return
     if recipe.method.trim:
         base = tensors.base
         assert base is not None  # a trimmed delta is one from the base

@@ -29,9 +29,9 @@ def cost_of(parents: Sequence[str | Path], **given: Any) -> dict[str, Any]:
         method = "linear"
     if method == GREEDY_SOUP.name or weights == "loss":
         weights = "uniform"
-    base, accept_base = given.pop("base"), given.pop("accept_base")
+    base = given.pop("base")
     prepared = prepare_merge(
-        parents, method, weights, Settings(**numbers), options_of(**given), base, accept_base
+        parents, method, weights, Settings(**numbers), options_of(**given), base
     )
     plan = prepared.plan
     if isinstance(plan, FullPlan):

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from mashup.checkpoint.adapter import WEIGHTS, LoraModule
+from mashup.checkpoint.adapter import WEIGHTS
 from mashup.delta import Factors
 from mashup.headers import TensorInfo
 from mashup.merge.algebra import (
@@ -30,6 +31,7 @@ from mashup.merge.combine import (
     merged_values,
     open_changes,
 )
+from mashup.merge.energy import Energy
 from mashup.merge.methods.factor_average import average
 from mashup.merge.pool import run_all
 from mashup.merge.rank import Rank, rank_for_energy
@@ -45,6 +47,7 @@ class Module:
     """One module of the merged LoRA: its base tensor in all parents, widths and scale.
 
     ``ranks`` are those of the parents that have it; ``fixed`` the rank that it must keep.
+    ``keys`` are the names of its halves in the file.
     """
 
     name: str
@@ -53,11 +56,21 @@ class Module:
     d_out: int
     ranks: tuple[int, ...]
     scale: float
+    keys: tuple[str, str]
     fixed: int | None = None
+    experts: int = 1
 
     def size(self, rank: int) -> int:
         """The rank that it gets when the adapter has ``rank``."""
         return self.fixed or min(rank, self.d_in, self.d_out)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A whole tensor beside the LoRA, and its name in the file."""
+
+    key: str
+    tensors: Tensors
 
 
 @dataclass(frozen=True)
@@ -66,14 +79,14 @@ class LoraPlan:
 
     Attributes:
         modules: to be merged in factors or as dense deltas.
-        saved: whole tensors that go beside them (``modules_to_save``).
+        saved: whole tensors that go beside them (``modules_to_save``, biases, ...).
         left_out: tensors that change but that a LoRA of linear layers cannot hold.
         rank: as asked for.
         style: of the factors.
     """
 
     modules: tuple[Module, ...]
-    saved: tuple[Tensors, ...]
+    saved: tuple[Saved, ...]
     left_out: tuple[Tensors, ...]
     rank: Rank
     style: FactorStyle
@@ -82,20 +95,8 @@ class LoraPlan:
     @property
     def bytes_written(self) -> int:
         """At most, in float32."""
-        widths = ((m.d_in + m.d_out) * m.size(sum(m.ranks) or 1) for m in self.modules)
-        return 4 * (sum(widths) + sum(math.prod(one.shape) for one in self.saved))
-
-
-@dataclass(frozen=True)
-class Energy:
-    """Squared norms: of the exact delta, of what the rank keeps, of the final error."""
-
-    total: float = 0.0
-    kept: float = 0.0
-    error: float = 0.0
-
-    def __add__(self, other: Energy) -> Energy:
-        return Energy(self.total + other.total, self.kept + other.kept, self.error + other.error)
+        widths = (m.experts * (m.d_in + m.d_out) * m.size(sum(m.ranks) or 1) for m in self.modules)
+        return 4 * (sum(widths) + sum(math.prod(one.tensors.shape) for one in self.saved))
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,9 @@ def write_lora(
             return energy
 
         energies = run_all(partial(one, module) for module in plan.modules)
-        for tensors in plan.saved:
-            for start, _, rows in merged_values(recipe, tensors):
-                writer.write(key_of(tensors.name), start, cast(rows, dtype, tensors.name))
+        for one_saved in plan.saved:
+            for start, _, rows in merged_values(recipe, one_saved.tensors):
+                writer.write(one_saved.key, start, cast(rows, dtype, one_saved.key))
     outside = sum(_delta_energy(recipe, tensors) for tensors in plan.left_out)
     total = sum(energies, Energy(total=outside, error=outside))
     return Written(max(sizes.values()), sizes, total, outside)
@@ -161,8 +162,9 @@ def write_lora(
 
 def _rank_of_energy(plan: LoraPlan, recipe: Recipe) -> int:
     assert plan.rank.share is not None
-    jobs = (partial(_spectrum, module, recipe, None) for module in plan.modules)
-    return rank_for_energy(plan.rank.share, [found.S for found, _ in run_all(jobs)])
+    jobs = (partial(_spectra, module, recipe, None) for module in plan.modules)
+    found = [spectrum.S for spectra in run_all(jobs) for spectrum, _ in spectra]
+    return rank_for_energy(plan.rank.share, found)
 
 
 def _merge(
@@ -173,45 +175,73 @@ def _merge(
     dtype: torch.dtype,
     writer: ShardWriter,
 ) -> Energy:
+    """Merge one module, each of its experts by itself, and write its halves."""
     if recipe.method.name == "factor_average":
         exact, energy = _averaged(module, recipe)
     else:
-        spectrum, total = _spectrum(module, recipe, size)
-        generator = generator_for(recipe.settings.seed, module.name)
-        exact = factorise(spectrum, size, module.scale, plan.style, generator)
-        kept = min(total, float(spectrum.energy[:size].sum()))
-        energy = Energy(total, kept, total - kept)
-    A, B = (cast(half, dtype, module.name) for half in (exact.A, exact.B))
-    writer.write(key_of(f"{module.name}.lora_A.weight"), 0, A)
-    writer.write(key_of(f"{module.name}.lora_B.weight"), 0, B)
-    return energy + Energy(error=rounding_energy(exact, Factors(A, B, exact.scale)))
+        exact, energy = [], Energy()
+        for number, (spectrum, total) in enumerate(_spectra(module, recipe, size)):
+            name = module.name if module.experts == 1 else f"{module.name}:{number}"
+            generator = generator_for(recipe.settings.seed, name)
+            exact.append(factorise(spectrum, size, module.scale, plan.style, generator))
+            kept = min(total, float(spectrum.energy[:size].sum()))
+            energy += Energy(total, kept, total - kept)
+    rounded = []
+    for one in exact:
+        A, B = (cast(half, dtype, module.name) for half in (one.A, one.B))
+        rounded.append(Factors(A, B, one.scale))
+        energy += Energy(error=rounding_energy(one, rounded[-1]))
+    for key, half in zip(module.keys, joined(rounded), strict=True):
+        writer.write(key, 0, half)
+    return energy
 
 
-def _spectrum(module: Module, recipe: Recipe, rank: int | None) -> tuple[Spectrum, float]:
-    """Spectrum and squared norm of a module's merged delta."""
+def joined(experts: Sequence[Factors]) -> tuple[Tensor, Tensor]:
+    """``A`` and ``B`` of one module; of several experts as PEFT stacks them."""
+    if len(experts) == 1:
+        return experts[0].A, experts[0].B
+    A = torch.cat([one.A for one in experts])
+    B = torch.stack([one.B for one in experts], dim=2)
+    return A, B.reshape(B.shape[0], -1)
+
+
+def _spectra(module: Module, recipe: Recipe, rank: int | None) -> list[tuple[Spectrum, float]]:
+    """Spectrum and squared norm of a module's merged delta; of each expert if it has several."""
     opened = open_changes(module.tensors)
     if recipe.method.mix and all(one.value is None for one in opened.values()):
         mixed = coefficients(recipe, module.tensors, opened)
-        pairs = [(mixed[i], one.factors) for i, one in opened.items() if one.factors]
-        spectrum = weighted_sum(pairs)
-        return spectrum, float(spectrum.energy.sum())
-    pieces = [rows for _, _, rows in merged_deltas(recipe, module.tensors)]
-    dense = torch.cat(pieces)
-    if tuple(dense.shape) != (module.d_out, module.d_in):
-        dense = dense.T
+        loras = [(mixed[i], one.factors.split()) for i, one in opened.items() if one.factors]
+        pairs = [[(c, split[n]) for c, split in loras] for n in range(module.experts)]
+        spectra = [weighted_sum(pair) for pair in pairs]
+        return [(spectrum, float(spectrum.energy.sum())) for spectrum in spectra]
+    dense = torch.cat([rows for _, _, rows in merged_deltas(recipe, module.tensors)])
     generator = generator_for(recipe.settings.seed, f"svd:{module.name}")
-    return dense_spectrum(dense, rank, generator), float(dense.double().square().sum())
+    return [_decomposed(one, module, rank, generator) for one in _matrices(dense)]
 
 
-def _averaged(module: Module, recipe: Recipe) -> tuple[Factors, Energy]:
+def _matrices(dense: Tensor) -> list[Tensor]:
+    return [dense] if dense.dim() == 2 else list(dense)
+
+
+def _decomposed(
+    dense: Tensor, module: Module, rank: int | None, generator: torch.Generator
+) -> tuple[Spectrum, float]:
+    turned = dense if tuple(dense.shape) == (module.d_out, module.d_in) else dense.T
+    return dense_spectrum(turned, rank, generator), float(dense.double().square().sum())
+
+
+def _averaged(module: Module, recipe: Recipe) -> tuple[list[Factors], Energy]:
     """The average of the factors, and how far it is from the mean of the deltas."""
     opened = open_changes(module.tensors)
-    pairs = [(recipe.weights[i], one.factors) for i, one in opened.items() if one.factors]
-    made = average(pairs)
-    mean = weighted_sum(pairs)
-    error = weighted_sum([(1.0, made), *((-weight, f) for weight, f in pairs)])
-    total = float(mean.energy.sum())
-    return made, Energy(total, total, float(error.energy.sum()))
+    loras = [(recipe.weights[i], o.factors.split()) for i, o in opened.items() if o.factors]
+    made, energy = [], Energy()
+    for number in range(module.experts):
+        pairs = [(weight, split[number]) for weight, split in loras]
+        made.append(average(pairs))
+        error = weighted_sum([(1.0, made[-1]), *((-weight, f) for weight, f in pairs)])
+        total = float(weighted_sum(pairs).energy.sum())
+        energy += Energy(total, total, float(error.energy.sum()))
+    return made, energy
 
 
 def _delta_energy(recipe: Recipe, tensors: Tensors) -> float:
@@ -226,19 +256,9 @@ def key_of(name: str) -> str:
 def _infos(plan: LoraPlan, sizes: Mapping[str, int], dtype: str) -> dict[str, TensorInfo]:
     infos = {}
     for module in plan.modules:
-        rank = sizes[module.name]
-        key = key_of(module.name)
-        infos[f"{key}.lora_A.weight"] = TensorInfo(dtype, (rank, module.d_in))
-        infos[f"{key}.lora_B.weight"] = TensorInfo(dtype, (module.d_out, rank))
-    for tensors in plan.saved:
-        infos[key_of(tensors.name)] = TensorInfo(dtype, tensors.shape)
+        rank = sizes[module.name] * module.experts
+        infos[module.keys[0]] = TensorInfo(dtype, (rank, module.d_in))
+        infos[module.keys[1]] = TensorInfo(dtype, (module.d_out, rank))
+    for saved in plan.saved:
+        infos[saved.key] = TensorInfo(dtype, saved.tensors.shape)
     return infos
-
-
-def module_widths(
-    shape: Sequence[int], lora: LoraModule | None, transposed: bool
-) -> tuple[int, int]:
-    """``(d_in, d_out)`` of a linear module, from a LoRA of it or from its stored shape."""
-    if lora is not None:
-        return lora.d_in, lora.d_out
-    return (shape[0], shape[1]) if transposed else (shape[1], shape[0])

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from mashup.checkpoint.history import MANIFEST
+from mashup.checkpoint.identity import fingerprint, quantised_note
 from mashup.merge.carry import kept_head
 from mashup.merge.full import FullPlan
 from mashup.merge.lora import LoraPlan, Written
@@ -26,6 +27,8 @@ __all__ = [
     "versions",
 ]
 
+#: A loss by rounding that is worth a word.
+_LOUD = 0.01
 _PACKAGES = ("mashup-learning", "torch", "transformers", "peft", "safetensors", "numpy")
 
 
@@ -40,8 +43,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe_parents(prepared: Prepared, base: str) -> dict[str, Any]:
-    """What is the same for every kind of result: parents, base, method and its numbers."""
+def describe_parents(prepared: Prepared, base: str, given: str) -> dict[str, Any]:
+    """What is the same for every kind of result: parents, base, method and its numbers.
+
+    Args:
+        prepared: the merge.
+        base: name of the base, from the user or from the parents.
+        given: that name if the user gave it, else "".
+    """
     recipe, method = prepared.recipe, prepared.recipe.method
     numbers = {name: getattr(recipe.settings, name) for name in ("seed", *method.takes)}
     about: dict[str, Any] = {
@@ -52,8 +61,15 @@ def describe_parents(prepared: Prepared, base: str) -> dict[str, Any]:
         **numbers,
         "versions": versions(),
     }
-    partial = _partial(prepared)
-    return about | ({"partial": partial} if partial else {})
+    partial, notes = _partial(prepared), _notes(prepared, given)
+    about |= {"partial": partial} if partial else {}
+    return about | ({"notes": notes} if notes else {})
+
+
+def _notes(prepared: Prepared, given: str) -> list[str]:
+    """What a user should know of the parents, a sentence each."""
+    told = {p.checkpoint.path: quantised_note(p.checkpoint.base, given) for p in prepared.parents}
+    return [f"{path}: {note}" for path, note in told.items() if note]
 
 
 def _partial(prepared: Prepared) -> dict[str, Any]:
@@ -62,7 +78,9 @@ def _partial(prepared: Prepared) -> dict[str, Any]:
         return {}
     counting = [p for p in prepared.parents if p.weight != 0 or prepared.recipe.method.needs_gram]
     both = zip(counting, prepared.reference.covered, strict=True)
-    return {str(p.checkpoint.path): one.to_json() for p, one in both if one.is_partial}
+    return {
+        str(p.checkpoint.path): one.coverage.to_json() for p, one in both if one.coverage.is_partial
+    }
 
 
 def _parent(parent: Parent, prepared: Prepared) -> dict[str, Any]:
@@ -93,7 +111,7 @@ def describe_lora(prepared: Prepared, written: Written) -> dict[str, Any]:
         "factors": "the parents' average" if averaged else plan.style,
         "resolved_rank": written.rank,
         "modules": len(plan.modules),
-        "saved_tensors": [one.name for one in plan.saved],
+        "saved_tensors": [one.tensors.name for one in plan.saved],
         "left_out_tensors": [one.name for one in plan.left_out],
         "left_out_energy": written.left_out / energy.total if energy.total else 0.0,
         "kept_energy": None if averaged else written.kept_energy,
@@ -101,8 +119,8 @@ def describe_lora(prepared: Prepared, written: Written) -> dict[str, Any]:
     }
 
 
-def describe_full(prepared: Prepared) -> dict[str, Any]:
-    """Sizes of a whole model."""
+def describe_full(prepared: Prepared, rounding: float | None) -> dict[str, Any]:
+    """Sizes of a whole model, and the rounding error relative to its difference from the base."""
     plan, reference = prepared.plan, prepared.reference
     assert isinstance(plan, FullPlan)
     assert reference is not None
@@ -111,7 +129,9 @@ def describe_full(prepared: Prepared) -> dict[str, Any]:
         "tensors": len(plan.tensors),
         "shards": len(plan.shards),
         "bytes": plan.bytes_written,
+        "relative_error": rounding,
         "tied": reference.tied,
+        "fingerprint": fingerprint(reference.folder),
         "vocabulary": str(reference.vocabulary) if reference.bases else None,
     }
 
@@ -120,7 +140,8 @@ def quality(manifest: dict[str, Any]) -> str:
     """How well a merge holds what its method says, in words."""
     if manifest["output_kind"] == "full":
         size = manifest["bytes"] / 1e9
-        return f"{manifest['tensors']} tensors, {size:.2f} GB in {manifest['shards']} files"
+        text = f"{manifest['tensors']} tensors, {size:.2f} GB in {manifest['shards']} files"
+        return text + _rounding(manifest["relative_error"])
     kept, error = manifest["kept_energy"], manifest["relative_error"]
     energy = "" if kept is None else f"{kept:.2%} of the energy kept, "
     what = "weighted mean" if manifest["method"] in ("linear", "factor_average") else "merge"
@@ -130,6 +151,14 @@ def quality(manifest: dict[str, Any]) -> str:
         count = len(manifest["left_out_tensors"])
         text += f"; {outside:.2%} of the energy is in {count} tensors that a LoRA cannot hold"
     return text
+
+
+def _rounding(error: float | None) -> str:
+    """What the written type costs, where the change from the base was measured."""
+    if error is None:
+        return ""
+    hint = " (--dtype float32 or --output-kind lora keeps it)" if error > _LOUD else ""
+    return f"; rounding to the written type errs by {error:.2g} of the change from the base{hint}"
 
 
 def card(manifest: dict[str, Any], source: Path | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from mashup.checkpoint import Checkpoint
+from mashup.checkpoint.vocabulary import BY_TOKEN
 from mashup.delta import Delta
 from mashup.errors import InputError, Problem, UsageError
 from mashup.files import new_folder, read_json, refuse_existing, to_json, write_text
@@ -27,7 +28,6 @@ from mashup.merge.parents import Parent, read_parents
 from mashup.merge.peft_config import peft_config
 from mashup.merge.prepare import Options, OutputKind, Prepared, prepare
 from mashup.merge.shards import SHARD_BYTES
-from mashup.merge.vocabulary import BY_TOKEN
 from mashup.merge.weighing import Weights, weights_for
 from mashup.model import Base
 from mashup.progress import SILENT, Progress
@@ -130,14 +130,13 @@ def merge(
         rank=rank,
         factors=factors,
         dtype=dtype,
+        accept_base=accept_base,
         allow_partial=allow_partial,
         untie=untie,
         tokenizer=tokenizer,
         shard_bytes=shard_bytes,
     )
-    prepared = prepare_merge(
-        parents, method, weights, settings, options, base, accept_base, losses, measure
-    )
+    prepared = prepare_merge(parents, method, weights, settings, options, base, losses, measure)
     check_disk(output, prepared.plan.bytes_written)
     with new_folder(output) as folder:
         manifest = _write(folder, prepared, base, options, progress)
@@ -159,7 +158,6 @@ def prepare_merge(
     settings: Settings,
     options: Options,
     base: Base | str | Path | None,
-    accept_base: bool,
     losses: Sequence[float] | None = None,
     measure: Measure | None = None,
 ) -> Prepared:
@@ -177,13 +175,11 @@ def prepare_merge(
             raise InputError(Problem("nothing to merge", "selection", NOTHING_HELPS))
         losses = [score.loss for score in parents.chosen]
         parents = [score.checkpoint for score in parents.chosen if score.checkpoint]
-    options = replace(options, accept_base=accept_base)
     given = weights_for(chosen, weights, len(parents), losses)
     chosen.check(settings, len(parents))
     name = base.name if isinstance(base, Base) else base
-    read = read_parents(
-        parents, given, base=str(name) if name is not None else None, accept_base=accept_base
-    )
+    named = str(name) if name is not None else None
+    read = read_parents(parents, given, base=named, accept_base=options.accept_base)
     recipe = _recipe(method, settings, read)
     if method == "greedy_soup":
         read, recipe = _greedy(read, recipe, name, options, measure)
@@ -227,12 +223,13 @@ def _write(
 ) -> dict[str, Any]:
     """Everything but manifest and card; returns the manifest."""
     parents, recipe, plan = prepared.parents, prepared.recipe, prepared.plan
-    name = str(base.name if isinstance(base, Base) else base or _named_base(parents))
-    about = describe_parents(prepared, name)
+    given = str(base.name if isinstance(base, Base) else base or "")
+    name = given or _named_base(parents)
+    about = describe_parents(prepared, name, given)
     if isinstance(plan, FullPlan):
-        write_full(folder, plan, recipe, progress)
-        _carry_full(folder, prepared, options)
-        about |= describe_full(prepared)
+        rounding = write_full(folder, plan, recipe, progress)
+        _carry_full(folder, prepared)
+        about |= describe_full(prepared, rounding)
     else:
         dtype = options.torch_dtype() or torch.float32
         written = write_lora(folder, plan, recipe, dtype, progress)
@@ -251,20 +248,22 @@ def _named_base(parents: Sequence[Parent]) -> str:
     return next((p.checkpoint.base for p in parents if p.checkpoint.base), "")
 
 
-def _carry_full(folder: Path, prepared: Prepared, options: Options) -> None:
+def _carry_full(folder: Path, prepared: Prepared) -> None:
     reference = prepared.reference
     assert reference is not None
     assert isinstance(prepared.plan, FullPlan)
+    moved = bool(reference.bases)
     rows = [one.shape[0] for one in prepared.plan.tensors if one.name.endswith(BY_TOKEN)]
+    trained = [p.checkpoint.path for p in prepared.parents if p.is_full]
+    known = [reference.vocabulary, *trained] if moved else [*trained, reference.folder]
     carry_model_files(
         reference.folder,
         folder,
         tied=reference.tied,
-        rows=rows[0] if reference.bases else None,
-        dtype=options.dtype,
+        rows=rows[0] if moved else None,
+        dtype=prepared.plan.dtype,
+        tokenizer=carry_tokenizer(known, folder),
     )
-    sources = [p.checkpoint.path for p in prepared.parents if p.is_full]
-    carry_tokenizer([reference.vocabulary, *sources, reference.folder], folder)
 
 
 def _card_source(prepared: Prepared) -> Path | None:

@@ -14,10 +14,9 @@ from mashup.checkpoint import (
     read_adapter,
     read_adapter_config,
     read_checkpoint,
-    read_tensors,
     same_base,
 )
-from mashup.checkpoint.identity import HEAD, is_tied, read_config
+from mashup.checkpoint.ties import read_untied
 from mashup.errors import InputError, Problem, raise_all
 from mashup.library import adapter_digest, model_digest
 from mashup.merge.changes import Change, Lora, OnDisk
@@ -51,14 +50,22 @@ class Parent:
             return self.moved
         if self.adapter is None:
             return {name: Change(OnDisk(stored)) for name, stored in self.tensors.items()}
-        loras = {module.tensor: Lora(module) for module in self.adapter.modules.values()}
-        saved = {name: OnDisk(stored) for name, stored in self.adapter.saved.items()}
-        names = sorted(loras.keys() | saved.keys())
-        return {name: Change(saved.get(name), loras.get(name)) for name in names}
+        return changes_of(self.adapter)
 
     @property
     def is_full(self) -> bool:
         return self.adapter is None
+
+
+def changes_of(adapter: Adapter) -> dict[str, Change]:
+    """Name of a base tensor to what a LoRA changes in it."""
+    loras = {module.tensor: Lora(module) for module in adapter.modules.values()}
+    saved = {name: OnDisk(stored) for name, stored in adapter.saved.items()}
+    rows, shifts = adapter.rows, adapter.biases
+    return {
+        name: Change(saved.get(name), loras.get(name), rows.get(name), shifts.get(name))
+        for name in sorted(loras.keys() | saved.keys() | rows.keys() | shifts.keys())
+    }
 
 
 def read_parents(
@@ -69,6 +76,8 @@ def read_parents(
     accept_base: bool,
 ) -> tuple[Parent, ...]:
     """Describe the parents, sorted by content so that the order of arguments does not matter.
+
+    A whole model's digest is of samples: where two have the same, their paths decide.
 
     Args:
         checkpoints: by value or path.
@@ -92,7 +101,11 @@ def read_parents(
             problems += error.problems
     raise_all([*problems, *_shape_problems(parents)])
     raise_all(_changes_nothing(parent) for parent in parents if _is_zero(parent))
-    return tuple(sorted(parents, key=lambda parent: (parent.digest, parent.weight)))
+    return tuple(sorted(parents, key=_place))
+
+
+def _place(parent: Parent) -> tuple[str, float, str]:
+    return parent.digest, parent.weight, str(parent.checkpoint.path.resolve())
 
 
 def _parent(checkpoint: Checkpoint, weight: float) -> Parent:
@@ -100,7 +113,7 @@ def _parent(checkpoint: Checkpoint, weight: float) -> Parent:
     if checkpoint.kind == "lora":
         adapter = read_adapter(folder, read_adapter_config(folder))
         return Parent(checkpoint, adapter_digest(folder), weight, adapter, {})
-    return Parent(checkpoint, model_digest(folder), weight, None, full_tensors(folder))
+    return Parent(checkpoint, model_digest(folder), weight, None, read_untied(folder)[0])
 
 
 def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
@@ -120,9 +133,10 @@ def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
 
 def _is_zero(parent: Parent) -> bool:
     """Whether a LoRA changes nothing: never trained (B = 0), or with an alpha of 0."""
-    if parent.adapter is None or parent.adapter.saved:
+    adapter = parent.adapter
+    if adapter is None or adapter.saved or adapter.rows or adapter.biases:
         return False
-    modules = parent.adapter.modules.values()
+    modules = adapter.modules.values()
     return not any(module.scale != 0 and bool(read(module.B).any()) for module in modules)
 
 
@@ -130,17 +144,6 @@ def _changes_nothing(parent: Parent) -> Problem:
     found, fix = "B = 0 (it was saved before it was trained) or lora_alpha = 0", "leave it out"
     where = str(parent.checkpoint.path)
     return Problem("adapter changes nothing", where, found, "a trained adapter", fix)
-
-
-def full_tensors(folder: Path) -> dict[str, Stored]:
-    """Tensors of a whole model; the head of a tied one is its embedding, so it is left out.
-
-    Raises:
-        InputError: as :func:`mashup.checkpoint.read_tensors`.
-    """
-    tensors = read_tensors(folder)
-    tied = is_tied(read_config(folder), tensors)
-    return {n: stored for n, stored in tensors.items() if not (tied and n.endswith(HEAD))}
 
 
 def _base_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[Problem]:

@@ -34,10 +34,12 @@ def peft_config(
         "rank_pattern": {n: size for n, size in written.sizes.items() if size != written.rank},
         "alpha_pattern": {n: value for n, value in alphas.items() if value != alpha},
         "target_modules": _targets(configs, list(written.sizes), complete=complete),
-        "modules_to_save": _saved_modules(plan),
+        "modules_to_save": _union(configs, "modules_to_save"),
+        "target_parameters": _union(configs, "target_parameters"),
+        "ensure_weight_tying": any(config.get("ensure_weight_tying") for config in configs),
         "fan_in_fan_out": plan.fan_in_fan_out,
         "lora_dropout": 0.0,
-        "bias": _bias(configs, plan),
+        "bias": _bias(configs),
         "use_rslora": False,
         "init_lora_weights": True,
         "inference_mode": True,
@@ -57,20 +59,13 @@ def _targets(configs: Sequence[dict[str, Any]], modules: list[str], *, complete:
     return sorted({target for config in configs for target in config["target_modules"]})
 
 
-def _saved_modules(plan: LoraPlan) -> list[str] | None:
-    """Modules whose weights stand whole in the file; biases of layers are not such."""
-    names = {t.name.rsplit(".", 1)[0] for t in plan.saved if not _is_layer_bias(plan, t.name)}
+def _union(configs: Sequence[dict[str, Any]], key: str) -> list[str] | None:
+    """All names that any parent gives; None for none, as PEFT writes it."""
+    names = {name for config in configs for name in config.get(key) or ()}
     return sorted(names) or None
 
 
-def _is_layer_bias(plan: LoraPlan, name: str) -> bool:
-    """A bias whose weight is not saved beside it belongs to ``bias="all"``."""
-    weight = f"{name.rsplit('.', 1)[0]}.weight"
-    return name.endswith(".bias") and weight not in {tensors.name for tensors in plan.saved}
-
-
-def _bias(configs: Sequence[dict[str, Any]], plan: LoraPlan) -> str:
-    if not any(_is_layer_bias(plan, tensors.name) for tensors in plan.saved):
-        return "none"
-    kinds = {config.get("bias", "none") for config in configs} - {"none"}
-    return kinds.pop() if len(kinds) == 1 else "all"
+def _bias(configs: Sequence[dict[str, Any]]) -> str:
+    """``all`` where parents trained different biases: PEFT then loads those that are there."""
+    kinds = {config.get("bias") or "none" for config in configs} - {"none"}
+    return "none" if not kinds else kinds.pop() if len(kinds) == 1 else "all"

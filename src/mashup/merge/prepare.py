@@ -9,19 +9,20 @@ from typing import Literal
 
 import torch
 
-from mashup.checkpoint import locate, read_adapter_config
-from mashup.checkpoint.identity import read_config
+from mashup.checkpoint import locate
+from mashup.checkpoint.architecture import architecture_problem
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.merge.algebra import FactorStyle
 from mashup.merge.combine import Recipe, Tensors, needs_base
 from mashup.merge.full import FullPlan, plan_full
-from mashup.merge.lora import LoraPlan, Module, module_widths
+from mashup.merge.lora import LoraPlan
 from mashup.merge.methods import Method
 from mashup.merge.parents import Parent
+from mashup.merge.plan_lora import all_tensors, plan_lora
 from mashup.merge.rank import Rank
 from mashup.merge.reference import Reference, match
+from mashup.merge.settings import settings_problems
 from mashup.merge.shards import SHARD_BYTES
-from mashup.merge.vocabulary import BY_TOKEN
 
 OutputKind = Literal["auto", "lora", "full"]
 
@@ -35,22 +36,22 @@ class Options:
         rank: of a LoRA: ``sum``, ``max``, a number, or ``energy=X``.
         factors: how a merged delta is factored.
         dtype: of what is written; None keeps a model's and is float32 for a LoRA.
+        accept_base: merge though names or architectures differ.
         allow_partial: merge what fits of parents that do not fit as a whole.
         untie: write a separate output head where a parent has one.
         tokenizer: folder whose vocabulary the result gets.
         shard_bytes: the most bytes of a file of a model.
-        accept_base: merge whole models whose settings differ.
     """
 
     output_kind: OutputKind = "auto"
     rank: str | int = "sum"
     factors: FactorStyle = "rotated"
     dtype: str | None = None
+    accept_base: bool = False
     allow_partial: bool = False
     untie: bool = False
     tokenizer: Path | None = None
     shard_bytes: int = SHARD_BYTES
-    accept_base: bool = False
 
     def torch_dtype(self) -> torch.dtype | None:
         return getattr(torch, self.dtype) if self.dtype else None
@@ -92,15 +93,15 @@ def prepare(
     reference = None
     saves = any(parent.adapter and parent.adapter.saved for parent in parents)
     if kind == "full" or any(parent.is_full for parent in parents) or (saves and base):
-        reference = _reference(parents, base, options)
+        reference = _reference(parents, base, options, into_lora=kind == "lora")
     if kind == "full":
         assert reference is not None
         full = plan_full(reference, options.torch_dtype(), options.shard_bytes)
         raise_all(_base_is_missing(recipe, full.tensors))
         return Prepared(tuple(parents), recipe, full, reference)
     averaged = recipe.method.name == "factor_average"
-    plan = _plan_lora(parents, reference, rank, options, averaged)
-    raise_all(_base_is_missing(recipe, [*plan.saved, *(m.tensors for m in plan.modules)]))
+    plan = plan_lora(parents, reference, rank, options.factors, averaged=averaged)
+    raise_all(_base_is_missing(recipe, all_tensors(plan)))
     return Prepared(tuple(parents), recipe, plan, reference)
 
 
@@ -114,18 +115,28 @@ def _kind(wanted: OutputKind, parents: Sequence[Parent], method: Method) -> str:
     return "full" if full else "lora"
 
 
-def _reference(parents: Sequence[Parent], base: str | Path | None, options: Options) -> Reference:
+def _reference(
+    parents: Sequence[Parent], base: str | Path | None, options: Options, *, into_lora: bool
+) -> Reference:
+    """What the result is shaped like."""
     if base is None and not all(parent.is_full for parent in parents):
         fix = "give --model: a LoRA is a change of its base"
         raise InputError(Problem("base model is needed", "--model", "none", "the base model", fix))
-    return match(
+    folder = locate(base) if base is not None else None
+    whole = [parent for parent in parents if parent.is_full]
+    if not options.accept_base:
+        reference = folder or parents[0].checkpoint.path
+        raise_all(architecture_problem(one.checkpoint.path, reference) for one in whole)
+    found = match(
         parents,
-        locate(base) if base is not None else None,
+        folder,
         allow_partial=options.allow_partial,
         untie=options.untie,
         tokenizer=options.tokenizer,
-        accept_base=options.accept_base,
+        into_lora=into_lora,
     )
+    raise_all(settings_problems(whole, folder, same=not options.accept_base))
+    return found
 
 
 def _base_is_missing(recipe: Recipe, tensors: Sequence[Tensors]) -> list[Problem]:
@@ -138,79 +149,6 @@ def _base_is_missing(recipe: Recipe, tensors: Sequence[Tensors]) -> list[Problem
             fix = "give --model, or use --method linear with weights that sum to 1"
             return [Problem("base model is needed", one.name, found, expected, fix)]
     return []
-
-
-def _plan_lora(
-    parents: Sequence[Parent],
-    reference: Reference | None,
-    rank: Rank,
-    options: Options,
-    averaged: bool,
-) -> LoraPlan:
-    if any(parent.is_full for parent in parents) and rank.text in ("sum", "max"):
-        expected, fix = "a number, or energy=X", "give --rank 64, say; whole models have no rank"
-        raise UsageError(Problem("bad rank", "--rank", rank.text, expected, fix))
-    changes = reference.changes if reference else [parent.changes for parent in parents]
-    transposed = any(_is_transposed(parent) for parent in parents)
-    scale = max(
-        (m.scale for p in parents if p.adapter for m in p.adapter.modules.values()), default=1.0
-    )
-    modules, saved, left_out = [], [], []
-    for name in sorted({name for parent in changes for name in parent}):
-        one = Tensors(
-            name,
-            _shape(name, changes),
-            tuple(parent.get(name) for parent in changes),
-            reference.base(name) if reference else None,
-        )
-        if _is_module(one):
-            modules.append(_module(one, transposed, scale, fixed=averaged))
-        elif any(name in p.adapter.saved for p in parents if p.adapter):
-            saved.append(one)
-        else:
-            left_out.append(one)
-    return LoraPlan(
-        tuple(modules),
-        tuple(saved),
-        tuple(left_out),
-        rank,
-        options.factors,
-        transposed,
-    )
-
-
-def _shape(name: str, changes: Sequence) -> tuple[int, ...]:
-    for parent in changes:
-        if name in parent:
-            change = parent[name]
-            return tuple((change.value or change.lora).shape)
-    raise KeyError(name)
-
-
-def _is_module(one: Tensors) -> bool:
-    """Whether a LoRA of linear layers can hold its change."""
-    if any(change and change.lora for change in one.changes):
-        return True
-    is_matrix = len(one.shape) == 2 and one.name.endswith(".weight")
-    return one.base is not None and is_matrix and not one.name.endswith(BY_TOKEN)
-
-
-def _module(one: Tensors, transposed: bool, scale: float, *, fixed: bool) -> Module:
-    """A module of the plan; ``fixed``: with the rank and scale that its parents share."""
-    loras = [change.lora.module for change in one.changes if change and change.lora]
-    d_in, d_out = module_widths(one.shape, loras[0] if loras else None, transposed)
-    ranks = tuple(lora.rank for lora in loras)
-    name = one.name.removesuffix(".weight")
-    if fixed:
-        return Module(name, one, d_in, d_out, ranks, loras[0].scale, ranks[0])
-    return Module(name, one, d_in, d_out, ranks, scale)
-
-
-def _is_transposed(parent: Parent) -> bool:
-    """GPT-2's Conv1D keeps its weights as ``(d_in, d_out)``."""
-    if parent.is_full:
-        return read_config(parent.checkpoint.path).get("model_type") == "gpt2"
-    return read_adapter_config(parent.checkpoint.path).fan_in_fan_out
 
 
 def _check_factor_average(parents: Sequence[Parent], method: Method) -> None:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from mashup.checkpoint import Stored, read_tensors
-from mashup.checkpoint.identity import HEAD, is_tied, read_config
-from mashup.checkpoint.vocabulary import FILE
+from mashup.checkpoint import Stored, laid_out
+from mashup.checkpoint.identity import HEAD
+from mashup.checkpoint.read import refuse_quantised
+from mashup.checkpoint.ties import breaks_tie, changed_apart, read_untied, tie_problem, with_head
+from mashup.checkpoint.tokens import Tables, differ, read_tables
+from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS
 from mashup.errors import InputError, Problem, raise_all
-from mashup.files import digest_file
-from mashup.merge.architecture import architecture_problems
 from mashup.merge.changes import Change, OnDisk, Value
 from mashup.merge.coverage import Covered, cover
-from mashup.merge.parents import Parent
-from mashup.merge.vocabulary import BY_TOKEN, Vocabularies, read_vocabularies
-
-_EMBEDDING = "embed_tokens.weight"
+from mashup.merge.parents import Parent, changes_of
+from mashup.merge.vocabulary import align
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def match(
     allow_partial: bool = False,
     untie: bool = False,
     tokenizer: Path | None = None,
-    accept_base: bool = False,
+    into_lora: bool = False,
 ) -> Reference:
     """Match the parents with the base, or with the first of them when none is given.
 
@@ -71,53 +69,60 @@ def match(
         allow_partial: merge what fits.
         untie: give the result an output head of its own where a parent has one.
         tokenizer: the folder of the base or of a parent whose vocabulary the result gets.
-        accept_base: take parents whose settings differ; the result has those of the first.
+        into_lora: the result is a LoRA, which breaks no ties: its base stays as it is.
 
     Raises:
         InputError: tensors without a place or a filler, ties that would break, vocabularies
             that cannot be aligned; all at once where they are independent.
     """
     folder = base or parents[0].checkpoint.path
-    tensors = read_tensors(folder)
-    tied = is_tied(read_config(folder), tensors)
-    tensors = {n: s for n, s in tensors.items() if not (tied and n.endswith(HEAD))}
+    refuse_quantised(folder)
+    tensors, tied = read_untied(folder)
     reference = Reference(folder, base is not None, tied, tensors, folder)
-    whole = [parent for parent in parents if parent.is_full]
-    folders = [folder, *(parent.checkpoint.path for parent in whole)]
-    known = [tensors, *(parent.tensors for parent in whole)]
-    raise_all(architecture_problems(folders, known, same=not accept_base))
-    breaking = [parent for parent in parents if _breaks_tie(parent, tied)]
-    if breaking and not untie:
-        raise InputError(*(_tie_problem(parent, tied) for parent in breaking))
+    breaking = [
+        parent
+        for parent in parents
+        if breaks_tie(_apart(parent), tensors, whole=parent.is_full, tied=tied)
+    ]
+    if breaking and not untie and not into_lora:
+        raise InputError(*(tie_problem(str(p.checkpoint.path), tied=tied) for p in breaking))
     if breaking:
-        reference, parents = _untied(reference), [_with_head(parent) for parent in parents]
+        reference = _untied(reference)
+        parents = [p if into_lora and p.adapter else _with_head(p) for p in parents]
+    parents = [_laid_out(parent, reference) for parent in parents]
     aligned, parents = _align(reference, parents, tokenizer)
     covered = tuple(cover(parent, _shapes(aligned)) for parent in parents)
     if not allow_partial:
         both = zip(covered, parents, strict=True)
-        raise_all(problem for one, p in both for problem in one.problems(str(p.checkpoint.path)))
-    return replace(aligned, covered=covered)
+        raise_all(
+            problem for one, p in both for problem in one.coverage.problems(str(p.checkpoint.path))
+        )
+    return replace(aligned, covered=tuple(_beside(one, aligned) for one in covered))
 
 
-def _breaks_tie(parent: Parent, tied: bool) -> bool:
-    """Whether a parent's embedding and head are (or would become) one where they are two.
-
-    In a tied model a LoRA or a saved module changes one of the pair and leaves the other.
-    """
-    if parent.is_full:
-        return tied == any(name.endswith(HEAD) for name in parent.changes)
-    return tied and any(name.endswith((HEAD, _EMBEDDING)) for name in parent.changes)
+def _apart(parent: Parent) -> list[str]:
+    """Names of what a parent changes in one of a tied pair alone."""
+    return changed_apart(parent.adapter) if parent.adapter else list(parent.changes)
 
 
-def _tie_problem(parent: Parent, tied: bool) -> Problem:
-    where = str(parent.checkpoint.path)
-    found = "an output head of its own" if tied else "a head that is tied to the embedding"
-    expected = "tied embeddings as in the base" if tied else "an untied head as in the base"
-    fix = (
-        "pass --untie to write a model with a separate output head (tied parents give their "
-        "embedding twice), leave this parent out, or for a LoRA use --output-kind lora"
-    )
-    return Problem("merge would break tied weights", where, found, expected, fix)
+def _laid_out(parent: Parent, reference: Reference) -> Parent:
+    """A LoRA of stacked experts, turned as the base's tensors are."""
+    adapter = parent.adapter
+    if adapter is None or all(module.experts == 1 for module in adapter.modules.values()):
+        return parent
+    shapes = {name: stored.shape for name, stored in reference.tensors.items()}
+    placed = {name: m for name, m in adapter.modules.items() if m.tensor in shapes}
+    turned = replace(adapter, modules={**adapter.modules, **laid_out(placed, shapes)})
+    return replace(parent, adapter=turned, moved=changes_of(turned))
+
+
+def _beside(covered: Covered, reference: Reference) -> Covered:
+    """Changes of rows and biases as whole values, which the base is needed for."""
+    changes = {}
+    for name, change in covered.changes.items():
+        base = reference.base(name)
+        changes[name] = change.beside(base) if base is not None else change
+    return replace(covered, changes=changes)
 
 
 def _untied(reference: Reference) -> Reference:
@@ -125,16 +130,20 @@ def _untied(reference: Reference) -> Reference:
     return replace(reference, tied=False, tensors=tensors)
 
 
-def with_head(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Tensors of a tied model with the embedding as the head as well."""
-    embedding = next((name for name in tensors if name.endswith(_EMBEDDING)), None)
-    if embedding is None or any(name.endswith(HEAD) for name in tensors):
-        return dict(tensors)
-    return {**tensors, HEAD: tensors[embedding]}
-
-
 def _with_head(parent: Parent) -> Parent:
-    return replace(parent, tensors=with_head(parent.tensors)) if parent.is_full else parent
+    """The parent with what its head computes with, where that was its embedding."""
+    if parent.adapter is None:
+        return replace(parent, tensors=with_head(parent.tensors))
+    changes = dict(parent.changes)
+    for name, change in parent.changes.items():
+        if not name.endswith(EMBEDDINGS) or HEAD in changes:
+            continue
+        original = parent.adapter.originals.get(name)
+        if original is not None:
+            changes[HEAD] = Change(OnDisk(original))
+        elif name not in parent.adapter.copied and (change.value or change.rows):
+            changes[HEAD] = Change(change.value, rows=change.rows)
+    return replace(parent, moved=changes)
 
 
 def _shapes(reference: Reference) -> dict[str, Stored]:
@@ -153,27 +162,27 @@ def _align(
     places = [_embedding_place(parent) for parent in parents]
     base = _place(reference.folder, reference.tensors)
     others = [place for place in places if place]
-    if base is None or not any(_differs(base, place) for place in others):
+    if base is None or not any(differ(base, place) for place in others):
         return reference, parents
     if not reference.is_base:
         fix = "give --model: a token that a parent lacks gets the base's row"
         where = str(reference.folder)
         raise InputError(Problem("vocabularies differ", where, "no base", "the base model", fix))
-    tables = read_vocabularies(base, places, tokenizer)
+    tables = read_tables(base, places, tokenizer)
     if tables.are_one:
         return reference, parents
     return _aligned(reference, parents, tables)
 
 
 def _aligned(
-    reference: Reference, parents: Sequence[Parent], tables: Vocabularies
+    reference: Reference, parents: Sequence[Parent], tables: Tables
 ) -> tuple[Reference, Sequence[Parent]]:
     bases: dict[str, Value] = {}
     changes = [dict(parent.changes) for parent in parents]
     for name in reference.tensors:
         if name.endswith(BY_TOKEN):
             base = OnDisk(reference.tensors[name])
-            bases[name], moved = tables.align(base, [one.get(name) for one in changes])
+            bases[name], moved = align(tables, base, [one.get(name) for one in changes])
             for own, change in zip(changes, moved, strict=True):
                 if change is not None:
                     own[name] = change
@@ -185,19 +194,9 @@ def _embedding_place(parent: Parent) -> tuple[Path, int] | None:
     values = {n: c.value for n, c in parent.changes.items() if c.value and n.endswith(BY_TOKEN)}
     if not values:
         return None
-    return parent.checkpoint.path, (*next(iter(values.values())).shape, 1)[0]
+    return parent.checkpoint.path, next(iter(values.values())).shape[0]
 
 
 def _place(folder: Path, tensors: Mapping[str, Stored]) -> tuple[Path, int] | None:
     rows = [stored.rows for name, stored in tensors.items() if name.endswith(BY_TOKEN)]
     return (folder, rows[0]) if rows else None
-
-
-def _differs(one: tuple[Path, int], other: tuple[Path, int]) -> bool:
-    """Whether rows must be moved: other sizes, or other tokenizers where both are told."""
-    if one[1] != other[1]:
-        return True
-    files = [folder / FILE for folder, _ in (one, other)]
-    if not all(path.is_file() for path in files):
-        return False
-    return digest_file(files[0]) != digest_file(files[1])

@@ -7,6 +7,7 @@ transformers, so ``from_pretrained`` reads the folder.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -114,8 +115,8 @@ def open_shards(folder: Path, shards: Sequence[Shard]) -> Iterator[ShardWriter]:
         yield ShardWriter(files)
 
 
-def cast(rows: Tensor, dtype: torch.dtype, where: str) -> Tensor:
-    """``rows`` in ``dtype``, checked to be finite.
+def cast(rows: Tensor, dtype: torch.dtype, where: str, place: Tensor | None = None) -> Tensor:
+    """``rows`` in ``dtype``, checked to be finite; a view of ``place`` if that is given.
 
     A sum is finite if all its terms are, save for sums of huge numbers: those are looked at
     one by one.
@@ -123,10 +124,10 @@ def cast(rows: Tensor, dtype: torch.dtype, where: str) -> Tensor:
     Raises:
         InputError: NaN or infinity, or a number that ``dtype`` cannot hold.
     """
-    made = rows.to(dtype)
+    made = rows.to(dtype) if place is None else place[: len(rows)].copy_(rows)
     same_range = dtype == rows.dtype or (dtype, rows.dtype) == (torch.bfloat16, torch.float32)
     checked = rows if same_range else made
-    if not torch.isfinite(checked.sum(dtype=rows.dtype)) and not torch.isfinite(checked).all():
+    if not math.isfinite(checked.sum(dtype=rows.dtype)) and not torch.isfinite(checked).all():
         fix = "look at the parents with 'mashup check --read', or use --dtype float32"
         raise InputError(Problem("result is not finite", where, str(dtype), "numbers", fix))
     return made

@@ -10,20 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mashup.checkpoint.vocabulary import read_vocabulary, rows_by_token
+from mashup.checkpoint.tokens import Tables
 from mashup.errors import InputError, Problem
 from mashup.merge.changes import Change, Value
-
-#: Ends of the names of tensors that have one row a token.
-BY_TOKEN = (
-    *("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight"),
-    *("lm_head.weight", "lm_head.bias", "embed_out.weight"),
-)
 
 
 @dataclass(frozen=True)
@@ -78,109 +71,43 @@ class InMemory:
         return self.tensor[start:stop]
 
 
-@dataclass(frozen=True)
-class Vocabularies:
-    """Token to row of the result, the base and each parent."""
+def align(
+    tables: Tables, base: Value, changes: Sequence[Change | None]
+) -> tuple[Value, list[Change | None]]:
+    """One tensor of the base and what the parents change in it, in rows of the result.
 
-    folder: Path
-    result: Mapping[str, int]
-    base: Mapping[str, int]
-    parents: tuple[Mapping[str, int], ...]
+    Raises:
+        InputError: a LoRA on a tensor whose rows would have to move.
+    """
+    if any(change and (change.lora or change.rows) for change in changes):
+        raise InputError(_lora_on_embeddings())
+    own = [
+        Aligned(change.value, _index(tables, rows)) if change and change.value else None
+        for change, rows in zip(changes, tables.parents, strict=True)
+    ]
+    moved = _base(tables, base, own)
+    filled = [replace(one, fallback=moved) if one else None for one in own]
+    return moved, [Change(one) if one else None for one in filled]
 
-    @property
-    def are_one(self) -> bool:
-        """Whether nothing has to be moved."""
-        return all(one == self.result for one in (self.base, *self.parents))
 
-    def index(self, own: Mapping[str, int]) -> Tensor:
-        """``(rows of the result,)``: the row of ``own`` with the same token, -1 where none is."""
-        index = torch.full((1 + max(self.result.values()),), -1)
-        for token, row in self.result.items():
-            index[row] = own.get(token, -1)
-        return index
+def _index(tables: Tables, own: Mapping[str, int]) -> Tensor:
+    return torch.tensor(tables.rows(own))
 
-    def align(
-        self, base: Value, changes: Sequence[Change | None]
-    ) -> tuple[Value, list[Change | None]]:
-        """One tensor of the base and what the parents change in it, in rows of the result.
 
-        Raises:
-            InputError: a LoRA on a tensor whose rows would have to move.
-        """
-        if any(change and change.lora for change in changes):
-            raise InputError(_lora_on_embeddings())
-        own = [
-            Aligned(change.value, self.index(rows)) if change and change.value else None
-            for change, rows in zip(changes, self.parents, strict=True)
-        ]
-        moved = self._base(base, own)
-        filled = [replace(one, fallback=moved) if one else None for one in own]
-        return moved, [Change(one) if one else None for one in filled]
-
-    def _base(self, base: Value, parents: Sequence[Aligned | None]) -> Value:
-        """The base's rows, with means of the parents where it lacks a token."""
-        index = self.index(self.base)
-        new = (index < 0).nonzero().flatten().tolist()
-        rows = torch.zeros(len(index), *base.shape[1:], dtype=base.dtype) if new else None
-        for row in new:
-            has = [p for p in parents if p is not None and int(p.index[row]) >= 0]
-            found = [p.rows(row, row + 1)[0].float() for p in has]
-            if found and rows is not None:
-                rows[row] = torch.stack(found).mean(0).to(base.dtype)
-        return Aligned(base, index, InMemory(rows) if rows is not None else None)
+def _base(tables: Tables, base: Value, parents: Sequence[Aligned | None]) -> Value:
+    """The base's rows, with means of the parents where it lacks a token."""
+    index = _index(tables, tables.base)
+    new = (index < 0).nonzero().flatten().tolist()
+    rows = torch.zeros(len(index), *base.shape[1:], dtype=base.dtype) if new else None
+    for row in new:
+        has = [p for p in parents if p is not None and int(p.index[row]) >= 0]
+        found = [p.rows(row, row + 1)[0].float() for p in has]
+        if found and rows is not None:
+            rows[row] = torch.stack(found).mean(0).to(base.dtype)
+    return Aligned(base, index, InMemory(rows) if rows is not None else None)
 
 
 def _lora_on_embeddings() -> Problem:
     found = "a LoRA on embeddings, and parents of other vocabularies"
     fix = "merge it into its base first (merge_and_unload) and give that as a full checkpoint"
     return Problem("vocabularies differ", "parents", found, "one vocabulary", fix)
-
-
-def read_vocabularies(
-    base: tuple[Path, int], parents: Sequence[tuple[Path, int] | None], chosen: Path | None
-) -> Vocabularies:
-    """Vocabularies of the base and the parents, each ``(folder, rows of its embedding)``.
-
-    A parent without embeddings (None) has the base's. The result's is the one that ``chosen``
-    names, else the first that holds every token of the others.
-
-    Raises:
-        InputError: no tokenizer to align by, or none that holds all tokens.
-    """
-    own = [_rows(*one) if one else None for one in (base, *parents)]
-    known = own[0]
-    assert known is not None
-    folders = [base[0], *(one[0] if one else base[0] for one in parents)]
-    tables = [one if one is not None else known for one in own]
-    tokens = set().union(*({t for t in one if not t.startswith("\0")} for one in tables))
-    complete = [f for f, one in zip(folders, tables, strict=True) if tokens <= one.keys()]
-    folder = chosen or (complete[0] if complete else None)
-    if folder is None:
-        raise InputError(_no_superset(folders, tables))
-    place = [f.resolve() for f in folders].index(folder.resolve()) if folder else 0
-    return Vocabularies(folders[place], tables[place], tables[0], tuple(tables[1:]))
-
-
-def _rows(folder: Path, rows: int) -> dict[str, int]:
-    vocabulary = read_vocabulary(folder)
-    fix = "copy the tokenizer of the run into the folder"
-    if vocabulary is None:
-        found, expected = "no tokenizer.json", "one, to align rows by token"
-        raise InputError(Problem("no tokenizer", str(folder), found, expected, fix))
-    try:
-        return rows_by_token(vocabulary, rows)
-    except ValueError as error:
-        expected = "a row for every token"
-        raise InputError(
-            Problem("damaged tokenizer", str(folder), str(error), expected, fix)
-        ) from error
-
-
-def _no_superset(folders: Sequence[Path], tables: Sequence[Mapping[str, int]]) -> Problem:
-    sizes = ", ".join(f"{f.name} {len(t):,}" for f, t in zip(folders, tables, strict=True))
-    fix = (
-        "pass --tokenizer with the folder of one of them: the result has its tokens, and those "
-        "that it lacks are dropped"
-    )
-    expected = "one tokenizer that holds the tokens of all"
-    return Problem("vocabularies differ", "parents", sizes, expected, fix)

@@ -1,7 +1,15 @@
 """The door to torch models: load a base, run its head where it matters, put deltas on and off."""
 
-from mashup.model.apply import applied, module_problems
+from mashup.model.apply import applied
 from mashup.model.base import Base, load_base
+from mashup.model.fit import adapter_problems, module_problems
 from mashup.model.head import head_only_at
 
-__all__ = ["Base", "applied", "head_only_at", "load_base", "module_problems"]
+__all__ = [
+    "Base",
+    "adapter_problems",
+    "applied",
+    "head_only_at",
+    "load_base",
+    "module_problems",
+]

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from mashup.checkpoint import Checkpoint, read_adapter_config, read_modules
+from mashup.checkpoint import Checkpoint, read_adapter, read_adapter_config
 from mashup.delta import Delta, read_delta
 from mashup.errors import InputError, Problem
 from mashup.library import Index, Library, adapter_digest, fitting, other_weights, scan
-from mashup.model import Base, applied, load_base, module_problems
-from mashup.model.apply import OTHER_BASE
+from mashup.model import Base, adapter_problems, applied, load_base
+from mashup.model.fit import OTHER_BASE
 from mashup.progress import SILENT, Advance, Progress
 from mashup.score import store
 from mashup.score.batches import Batch, make_batches
@@ -102,8 +102,9 @@ def _check_modules(
         if other and not accept_base:
             others.append(other)
             continue
-        modules = read_modules(checkpoint.path, read_adapter_config(checkpoint.path))
-        found = module_problems(base.model, tuple(modules.values()), str(checkpoint.path))
+        config = read_adapter_config(checkpoint.path)
+        adapter = read_adapter(checkpoint.path, config)
+        found = adapter_problems(base.model, adapter, config, str(checkpoint.path))
         if not found:
             used.append(checkpoint)
         elif found[0].what == OTHER_BASE:

@@ -9,24 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
+from mashup.checkpoint import Adapter, read_adapter, read_adapter_config
 from mashup.errors import Problem, UsageError
 from mashup.model.quiet import quiet_transformers
+from mashup.model.swap import find, put
 from mashup.settings import TrainSettings
-
-
-class _CastLinear(nn.Linear):
-    """A linear layer whose float32 weight is cast to the input's dtype when it is used.
-
-    PEFT casts the activations up instead, which made a step of SmolLM2 in bfloat16 on two
-    cores 1.2 times slower (benchmarks/training.py). Weight, gradient and optimizer state
-    stay float32.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight.to(input.dtype))
+from mashup.train.masters import keep_masters
 
 
 def attach(model: Any, settings: TrainSettings, init: Path | None) -> Any:
@@ -34,26 +24,60 @@ def attach(model: Any, settings: TrainSettings, init: Path | None) -> Any:
 
     From ``init`` only weights and shape are taken: optimizer, schedule and data order are
     fresh. Without it, PEFT's own initialisation (B = 0) with the seed of ``settings``.
-    """
-    from peft import LoraConfig, PeftModel, get_peft_model
 
-    with quiet_transformers(), _target_errors(settings):
-        if init is not None:
-            config = LoraConfig.from_pretrained(str(init))
-            config.lora_dropout = settings.lora_dropout
-            wrapped = PeftModel.from_pretrained(model, str(init), config=config, is_trainable=True)
-        else:
-            torch.manual_seed(settings.seed)
-            config = LoraConfig(
-                task_type="CAUSAL_LM",
-                r=settings.lora_r,
-                lora_alpha=settings.lora_alpha,
-                lora_dropout=settings.lora_dropout,
-                target_modules=_targets(settings.lora_target_modules),
+    Raises:
+        UsageError: target modules that the model does not have; dropout on expert parameters.
+    """
+    undo = contextlib.ExitStack()
+    try:
+        with quiet_transformers(), _target_errors(settings):
+            wrapped = (
+                _fresh(model, settings) if init is None else _from(init, model, settings, undo)
             )
-            wrapped = get_peft_model(model, config)
-    _keep_master_weights(wrapped)
+        keep_masters(wrapped, undo)
+    except BaseException:
+        undo.close()
+        raise
+    wrapped.mashup_undo = undo
     return wrapped
+
+
+def _fresh(model: Any, settings: TrainSettings) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(settings.seed)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=_targets(settings.lora_target_modules),
+    )
+    return get_peft_model(model, config)
+
+
+def _from(init: Path, model: Any, settings: TrainSettings, undo: contextlib.ExitStack) -> Any:
+    from peft import LoraConfig, PeftModel
+
+    config = LoraConfig.from_pretrained(str(init))
+    config.lora_dropout = settings.lora_dropout
+    if config.target_parameters and settings.lora_dropout:
+        raise UsageError(_no_dropout(settings))
+    _keep_written(model, read_adapter(init, read_adapter_config(init)), undo)
+    return PeftModel.from_pretrained(model, str(init), config=config, is_trainable=True)
+
+
+def _no_dropout(settings: TrainSettings) -> Problem:
+    found, expected = str(settings.lora_dropout), "0: this init adapts expert parameters themselves"
+    fix = "give --lora-dropout 0"
+    return Problem("no dropout on expert parameters", "--lora-dropout", found, expected, fix)
+
+
+def _keep_written(model: Any, adapter: Adapter, undo: contextlib.ExitStack) -> None:
+    """PEFT loads some values into the base itself and trains them there: let it have copies."""
+    for name in {*adapter.saved, *adapter.originals} - (adapter.copied - {*adapter.originals}):
+        copy = find(model, name).detach().clone()
+        undo.enter_context(put(model, name, copy, copy=False))
 
 
 def _targets(text: str) -> str | list[str]:
@@ -77,15 +101,17 @@ def _target_errors(settings: TrainSettings) -> Iterator[None]:
 
 def detach(wrapped: Any) -> Any:
     """The bare model again, its weights as they were."""
-    return wrapped.unload()
+    _unwrap_whole_modules(wrapped.base_model.model)
+    model = wrapped.unload()
+    wrapped.mashup_undo.close()
+    return model
 
 
-def _keep_master_weights(wrapped: Any) -> None:
-    from peft.tuners.lora import LoraLayer
+def _unwrap_whole_modules(model: nn.Module) -> None:
+    """Put modules back that PEFT trains as a whole; its own ``unload`` leaves the trained copy."""
+    from peft.utils.other import ModulesToSaveWrapper
 
-    for layer in wrapped.modules():
-        if isinstance(layer, LoraLayer):
-            layer.cast_input_dtype_enabled = False
-            for part in (*layer.lora_A.values(), *layer.lora_B.values()):
-                part.float()
-                part.__class__ = _CastLinear
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.original_module)

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from mashup.checkpoint import read_adapter_config, read_modules, same_base
+from mashup.checkpoint import read_adapter, read_adapter_config, same_base
 from mashup.delta import read_delta
 from mashup.errors import InputError, Problem, raise_all
 from mashup.library import other_weights
-from mashup.model import Base, applied, module_problems
+from mashup.model import Base, adapter_problems, applied
 from mashup.progress import SILENT, Progress
 from mashup.score.batches import Batch
 from mashup.score.evaluate import evaluate_showing
@@ -43,8 +43,7 @@ def check_start(
     start = time.perf_counter()
     config = read_adapter_config(init)
     raise_all(_base_problems(base, init, config.base, accept_base))
-    shapes = read_modules(init, config)
-    raise_all(module_problems(base.model, tuple(shapes.values()), str(init)))
+    raise_all(adapter_problems(base.model, read_adapter(init, config), config, str(init)))
     with applied(base.model, read_delta(init)):
         scored = evaluate_showing(base.model, batches, progress, "start check, as scored")
     model = attach(base.model, settings, init)

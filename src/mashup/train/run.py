@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mashup.checkpoint.read import kind_of
 from mashup.errors import InputError, Problem
 from mashup.files import digest_of, disk_errors, read_json, refuse_existing, to_json, write_text
 from mashup.library import adapter_digest
@@ -87,9 +88,10 @@ def train(
             what the init says.
     """
     settings, output = settings or TrainSettings(), Path(output).absolute()
+    source = init.path if isinstance(init, Init) else Path(init) if init else None
+    _refuse_whole_model(source)
     task = task if isinstance(task, Task) else load_task(task)
     base = load_base(base) if isinstance(base, str) else base
-    source = init.path if isinstance(init, Init) else Path(init) if init else None
     tokens = run_tokens(base, task, settings)
     config = _config(base, task, tokens, source, settings)
     digest = digest_of(config)
@@ -116,6 +118,18 @@ def train(
     record["total_seconds"] = time.perf_counter() - start
     write_text(output / RUN, to_json(record))
     return Run.open(output)
+
+
+def _refuse_whole_model(init: Path | None) -> None:
+    """A merged model is a base to train from, not an adapter to put on one."""
+    if init is None or not init.is_dir():
+        return
+    if kind_of(path.name for path in init.iterdir()) == "full":
+        fix = f"train from it with --model {init}, without --init"
+        found = "config.json and weights of a model"
+        raise InputError(
+            Problem("init is a whole model", str(init), found, "an adapter folder", fix)
+        )
 
 
 def _config(

@@ -23,7 +23,7 @@ class LargestKept:
         return rows * self.mask(rows)
 
     def mask(self, rows: Tensor) -> Tensor:
-        size = rows.abs()
+        size = rows.abs().float()  # as the threshold was found
         kept, equal = size > self.threshold, size == self.threshold
         count = int(equal.sum())
         if 0 < self.ties < count:

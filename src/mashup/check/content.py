@@ -1,0 +1,83 @@
+"""What a checkpoint holds, from headers: stored tensors, and what it changes in its base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mashup.checkpoint import Adapter, Checkpoint, Stored, read_adapter, read_adapter_config
+from mashup.checkpoint.experts import laid_out
+from mashup.checkpoint.placement import Shape, shapes_of
+from mashup.checkpoint.ties import changed_apart, read_untied
+from mashup.checkpoint.tokens import Place
+from mashup.checkpoint.vocabulary import BY_TOKEN
+
+
+@dataclass(frozen=True)
+class Content:
+    """One checkpoint from its headers.
+
+    Attributes:
+        checkpoint: what and where it is.
+        tensors: all that are stored, a tied model's without the head.
+        values: name of a base tensor to its whole new value.
+        adapter: what a LoRA changes; None for a whole model.
+    """
+
+    checkpoint: Checkpoint
+    tensors: Sequence[Stored]
+    values: Mapping[str, Stored]
+    adapter: Adapter | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.adapter is None
+
+    @property
+    def apart(self) -> list[str]:
+        """Names of what it changes in one of a tied pair alone."""
+        return changed_apart(self.adapter) if self.adapter else list(self.values)
+
+    def shapes(self, base: Mapping[str, Shape]) -> dict[str, Sequence[Shape]]:
+        """Name of a base tensor to the shapes of what changes it.
+
+        Biases that the base lacks are left out: a LoRA brings its own (``lora_bias``).
+
+        Raises:
+            InputError: experts whose layout the base's shapes do not tell.
+        """
+        if self.adapter is None:
+            return {name: [stored.shape] for name, stored in self.values.items()}
+        known = {n: m for n, m in self.adapter.modules.items() if m.tensor in base}
+        biases = {n: b for n, b in self.adapter.biases.items() if n in base}
+        modules = {**self.adapter.modules, **laid_out(known, base)}
+        return dict(shapes_of(replace(self.adapter, modules=modules, biases=biases)))
+
+    @property
+    def embeddings(self) -> Place | None:
+        """Its folder and how many rows its embeddings have, None without any."""
+        rows = [one.rows for name, one in self.values.items() if name.endswith(BY_TOKEN)]
+        return (self.checkpoint.path, rows[0]) if rows else None
+
+    def dtypes(self) -> dict[str, int]:
+        """Type to bytes, most bytes first."""
+        sizes: dict[str, int] = {}
+        for stored in self.tensors:
+            sizes[stored.dtype] = sizes.get(stored.dtype, 0) + stored.info.bytes
+        return dict(sorted(sizes.items(), key=lambda pair: -pair[1]))
+
+
+def read_content(checkpoint: Checkpoint) -> Content:
+    """Read the headers of a checkpoint that has no problem so far.
+
+    Raises:
+        InputError: weights that are missing, damaged or of an unknown kind; all at once.
+    """
+    if checkpoint.kind == "full":
+        values, _ = read_untied(checkpoint.path)
+        return Content(checkpoint, list(values.values()), values)
+    adapter = read_adapter(checkpoint.path, read_adapter_config(checkpoint.path))
+    halves = [half for module in adapter.modules.values() for half in (module.A, module.B)]
+    whole = [*adapter.saved.values(), *adapter.originals.values()]
+    parts = [stored for _, stored in (*adapter.rows.values(), *adapter.biases.values())]
+    return Content(checkpoint, [*halves, *whole, *parts], adapter.saved, adapter)

@@ -1,0 +1,92 @@
+"""Both ways: a tensor without a place and a place without a tensor are errors, or are recorded."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.testing import assert_close
+
+from helpers import refused, write_json
+from lora import save_lora
+from mashup import InputError, merge
+from wholes import relative_of, tensors_of
+
+NORM = "model.norm.weight"
+
+
+def changed(folder, change):
+    tensors = tensors_of(folder)
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+_CASES = {
+    "unused": (
+        "tensors without a place",
+        lambda t: t.update({"model.more.weight": torch.ones(4)}),
+    ),
+    "missing": ("tensors missing", lambda t: t.pop(NORM)),
+    "misshapen": ("tensors of another shape", lambda t: t.update({NORM: t[NORM][:16].clone()})),
+}
+
+
+@pytest.mark.parametrize(("kind", "case"), _CASES.items(), ids=_CASES)
+def test_what_does_not_fit_is_an_error_or_stands_in_the_manifest(tiny_base, tmp_path, kind, case):
+    what, change = case
+    good = relative_of(tiny_base, tmp_path / "a", seed=1)
+    bad = changed(relative_of(tiny_base, tmp_path / "b", seed=2), change)
+    given = {"base": tiny_base, "accept_base": True}
+    with refused(what, where=str(bad), found="1, the first model."):
+        merge([good, bad], output=tmp_path / "m", **given)
+    init = merge([good, bad], output=tmp_path / "m", allow_partial=True, **given)
+    (partial,) = init.manifest["partial"].values()
+    assert [key for key, names in partial.items() if names] == [kind]
+    one, two, known, found = map(tensors_of, (good, bad, tiny_base, init.path))
+    assert found.keys() == known.keys()
+    assert_close(found["lm_head.weight"], (one["lm_head.weight"] + two["lm_head.weight"]) / 2)
+    norm = two[NORM] if kind == "unused" else known[NORM]
+    assert_close(found[NORM], (one[NORM] + norm) / 2)
+
+
+def test_all_misfits_of_all_parents_are_told_at_once(tiny_base, tmp_path):
+    parents = [
+        changed(relative_of(tiny_base, tmp_path / kind, seed=1), change)
+        for kind, (_, change) in _CASES.items()
+    ]
+    with pytest.raises(InputError) as caught:
+        merge(parents, output=tmp_path / "m", base=tiny_base, accept_base=True)
+    assert {p.what for p in caught.value.problems} == {what for what, _ in _CASES.values()}
+
+
+def test_a_lora_for_modules_that_the_model_lacks(tiny_base, tmp_path):
+    lora = save_lora(tiny_base, tmp_path / "a", target_modules=["q_proj"])
+    thin = changed(
+        relative_of(tiny_base, tmp_path / "thin", seed=1, size=0),
+        lambda t: [t.pop(name) for name in list(t) if "layers.1." in name],
+    )
+    given = {"output": tmp_path / "m", "base": thin, "output_kind": "full", "accept_base": True}
+    with refused("tensors without a place", found="model.layers.1.self_attn.q_proj.weight"):
+        merge([lora], **given)
+
+
+def test_buffers_that_are_computed_are_no_matter(tiny_base, tmp_path):
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    old = changed(
+        relative_of(tiny_base, tmp_path / "a", seed=1), lambda t: t.update({name: torch.ones(4)})
+    )
+    new = relative_of(tiny_base, tmp_path / "b", seed=2)
+    init = merge([old, new], output=tmp_path / "m", base=tiny_base, accept_base=True)
+    assert "partial" not in init.manifest
+
+
+def test_a_base_in_four_bits_is_warned_of(tiny_base, tmp_path):
+    lora = save_lora(tiny_base, tmp_path / "a")
+    config = json.loads((lora / "adapter_config.json").read_text())
+    name = "unsloth/Tiny-bnb-4bit"
+    write_json(lora / "adapter_config.json", config | {"base_model_name_or_path": name})
+    init = merge([lora], output=tmp_path / "m", weights=[1.0])
+    (note,) = init.manifest["notes"]
+    assert str(lora) in note
+    assert "quantised base (unsloth/Tiny-bnb-4bit)" in note

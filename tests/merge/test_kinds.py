@@ -1,0 +1,105 @@
+"""Every additive kind of LoRA merges exactly: into a LoRA that PEFT loads, and into a model."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.testing import assert_close
+from transformers import AutoModelForCausalLM
+
+from helpers import refused
+from kinds import KINDS, load_kind, save_kind, write_base
+from mashup import merge
+
+IDS = torch.randint(0, 300, (2, 9), generator=torch.Generator().manual_seed(1))
+#: Kinds that a merged LoRA cannot hold.
+ONLY_FULL = [kind for kind in KINDS if kind.startswith(("token rows", "bias of B"))]
+#: Mixtral is stored with a tensor for each expert, so fused names have no place in its files;
+#: a model without biases has none for what lora_bias adds.
+NO_PLACE = [k for k in KINDS if KINDS[k][0] == "mixtral"] + ["bias of B on a base without"]
+LORA = [kind for kind in KINDS if kind not in ONLY_FULL]
+FULL = [kind for kind in KINDS if kind not in NO_PLACE]
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bases")
+    return {family: write_base(root / family, family) for family, _ in KINDS.values()}
+
+
+def parents(bases, tmp_path, kind, count=2):
+    family, config = KINDS[kind]
+    base = bases[family]
+    return base, [save_kind(base, tmp_path / f"p{n}", seed=n, **config) for n in range(count)]
+
+
+@torch.no_grad()
+def logits(model):
+    return model.eval()(IDS).logits
+
+
+@pytest.mark.parametrize("kind", LORA)
+def test_one_parent_comes_back_as_a_lora_with_its_own_logits(bases, tmp_path, kind):
+    base, (one,) = parents(bases, tmp_path, kind, 1)
+    init = merge([one], output=tmp_path / "m", weights=[1.0], accept_base=True)
+    found, expected = (logits(load_kind(base, path)) for path in (init.path, one))
+    assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", FULL)
+def test_one_parent_becomes_a_model_with_its_own_logits(bases, tmp_path, kind):
+    base, (one,) = parents(bases, tmp_path, kind, 1)
+    options = {"output_kind": "full", "base": base, "untie": True, "accept_base": True}
+    init = merge([one], output=tmp_path / "m", weights=[1.0], **options)
+    found = logits(AutoModelForCausalLM.from_pretrained(init.path))
+    assert_close(found, logits(load_kind(base, one)), rtol=1e-4, atol=1e-4)
+
+
+def tensors(folder):
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("kind", FULL)
+def test_two_parents_become_the_mean_of_their_models(bases, tmp_path, kind):
+    base, both = parents(bases, tmp_path, kind)
+    options = {"output_kind": "full", "base": base, "untie": True, "accept_base": True}
+    alone = [
+        tensors(merge([p], output=tmp_path / f"m{n}", weights=[1.0], **options).path)
+        for n, p in enumerate(both)
+    ]
+    found = tensors(merge(both, output=tmp_path / "m", **options).path)
+    for name, tensor in found.items():
+        assert_close(tensor, (alone[0][name] + alone[1][name]) / 2, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FULL if kind in LORA])
+def test_a_merged_lora_computes_the_mean_of_the_parents_models(bases, tmp_path, kind):
+    base, both = parents(bases, tmp_path, kind)
+    lora = merge(both, output=tmp_path / "l", base=base, output_kind="lora", accept_base=True)
+    options = {"output_kind": "full", "base": base, "untie": True, "accept_base": True}
+    full = merge(both, output=tmp_path / "f", **options)
+    expected = logits(AutoModelForCausalLM.from_pretrained(full.path))
+    assert_close(logits(load_kind(base, lora.path)), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["experts", "experts and router", "everything"])
+def test_experts_of_two_parents_are_the_mean_expert_by_expert(bases, tmp_path, kind):
+    base, both = parents(bases, tmp_path, kind)
+    init = merge(both, output=tmp_path / "m", accept_base=True)
+    merged, *each = (load_kind(base, path).merge_and_unload() for path in (init.path, *both))
+    first, second = (model.state_dict() for model in each)
+    for name, tensor in merged.state_dict().items():
+        assert_close(tensor, (first[name] + second[name]) / 2, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ONLY_FULL)
+def test_what_a_lora_cannot_hold_is_refused_with_the_way_out(bases, tmp_path, kind):
+    _, both = parents(bases, tmp_path, kind)
+    with refused("cannot be merged into a LoRA", where=str(tmp_path)):
+        merge(both, output=tmp_path / "m", accept_base=True)
+    assert not (tmp_path / "m").exists()
+
+
+def test_experts_that_a_models_files_keep_apart_have_no_place(bases, tmp_path):
+    base, both = parents(bases, tmp_path, "experts")
+    with refused("tensors without a place", found="mlp.experts"):
+        merge(both, output=tmp_path / "m", output_kind="full", base=base, accept_base=True)

@@ -1,0 +1,134 @@
+"""An adapter must fit its base in both directions."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from kinds import save_kind, write_base
+from mashup.checkpoint import laid_out, read_adapter, read_adapter_config
+from mashup.model import adapter_problems
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    made = {}
+
+    def base(family, **config):
+        key = family + str(config)
+        if key not in made:
+            made[key] = write_base(tmp_path_factory.mktemp("bases") / "b", family, **config)
+        return made[key]
+
+    return base
+
+
+def problems(base, folder, cut="", **config):
+    """Of the adapter without the tensors that hold ``cut`` in their names."""
+    if cut:
+        path = folder / "adapter_model.safetensors"
+        save_file({n: t for n, t in load_file(path).items() if cut not in n}, path)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    settings = read_adapter_config(folder)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    return adapter_problems(model, read_adapter(folder, settings), settings, str(folder))
+
+
+@pytest.mark.parametrize(
+    ("family", "config", "cut", "found"),
+    [
+        ("llama", {}, "layers.1.self_attn.v_proj", "layers.1.self_attn.v_proj"),
+        ("llama", {"target_modules": r".*\.[qv]_proj"}, "layers.1.", "layers.1.self_attn.q_proj"),
+        ("llama", {"modules_to_save": ["norm"]}, "layers.0.input", "layers.0.input_layernorm"),
+        ("biased", {"bias": "all"}, "layers.1.self_attn.o_proj.bias", "o_proj.bias"),
+        ("biased", {"bias": "lora_only"}, "layers.0.self_attn.q_proj.base", "q_proj.bias"),
+        ("mixtral", {"target_parameters": ["experts.down_proj"]}, "layers.1.mlp", "down_proj"),
+    ],
+)
+def test_what_the_settings_name_in_the_base_must_have_weights(
+    folders, tmp_path, family, config, cut, found
+):
+    folder = save_kind(folders(family), tmp_path, **config)
+    assert problems(folders(family), folder) == []
+    (problem,) = problems(folders(family), folder, cut)
+    assert problem.what == "adapter fits only in part"
+    assert found in problem.found
+
+
+def test_a_name_that_the_base_has_not_either_is_fine(folders, tmp_path):
+    base = folders("llama")
+    folder = save_kind(base, tmp_path, target_modules=["q_proj", "c_attn"])
+    assert problems(base, folder) == []
+    assert problems(base, folder, target_modules=["q_proj", "o_proj"]) != []
+
+
+def test_layers_that_the_settings_leave_out_need_no_weights(folders, tmp_path):
+    base = folders("llama")
+    assert problems(base, save_kind(base, tmp_path, layers_to_transform=[1])) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ({"modules_to_save": ["lm_head"]}, "lm_head.weight"),
+        ({"trainable_token_indices": [1, 319]}, "rows 1 to 319"),
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "embed_tokens"),
+    ],
+)
+def test_another_vocabulary_is_told(folders, tmp_path, config, found):
+    folder = save_kind(folders("llama"), tmp_path, **config)
+    (problem,) = problems(folders("llama", vocab_size=300), folder)
+    assert problem.what == "adapter fits only in part"
+    assert found in problem.found
+
+
+def test_another_number_of_experts_is_another_base(folders, tmp_path):
+    config = {"target_modules": [], "target_parameters": ["experts.down_proj"]}
+    folder = save_kind(folders("mixtral"), tmp_path, **config)
+    (problem,) = problems(folders("mixtral", intermediate_size=64), folder)
+    assert problem.what == "adapter of another base"
+    assert "(3, 32, 64) in the base, (3, 32, 48) in the adapter" in problem.found
+
+
+@pytest.mark.parametrize(
+    ("family", "layout"), [("mixtral", "experts"), ("gpt-oss", "experts_transposed")]
+)
+def test_the_bases_shapes_tell_the_layout_that_peft_reads_from_its_code(
+    folders, tmp_path, family, layout
+):
+    config = {"target_parameters": ["experts.gate_up_proj", "experts.down_proj"]}
+    folder = save_kind(folders(family), tmp_path, **config)
+    model = AutoModelForCausalLM.from_pretrained(folders(family))
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    modules = read_adapter(folder, read_adapter_config(folder)).modules
+    made = [module for module in laid_out(modules, shapes).values() if module.experts > 1]
+    assert {module.layout for module in made} == {layout}
+    assert len(made) == 4
+
+
+class _Backwards(torch.nn.Module):
+    """Experts that hold their second parameter first, as no model of transformers does."""
+
+    def __init__(self):
+        super().__init__()
+        self.down_proj = torch.nn.Parameter(torch.randn(3, 8, 8))
+        self.gate_up_proj = torch.nn.Parameter(torch.randn(3, 8, 8))
+
+    def forward(self, x):
+        return x @ self.gate_up_proj[0] @ self.down_proj[1]
+
+
+def test_a_base_that_holds_its_parameters_in_another_order_is_told(tmp_path):
+    model = torch.nn.ModuleDict({"experts": _Backwards()})
+    names = ["experts.down_proj", "experts.gate_up_proj"]
+    wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=[], target_parameters=names))
+    wrapped.save_pretrained(tmp_path)
+    settings = read_adapter_config(tmp_path)
+    adapter = read_adapter(tmp_path, settings)
+    bare = torch.nn.ModuleDict({"experts": _Backwards()})
+    (problem,) = adapter_problems(bare, adapter, settings, "x")
+    assert "another order" in problem.found
