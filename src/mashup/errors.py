@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+_LONGEST = 2000  # characters of a field of a problem
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -28,6 +30,10 @@ class Problem:
     expected: str = ""
     fix: str = ""
 
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            object.__setattr__(self, name, _shown(value))
+
     def __str__(self) -> str:
         lines = [f"{self.what}: {self.where}"]
         details = (("found", self.found), ("expected", self.expected), ("fix", self.fix))
@@ -36,6 +42,14 @@ class Problem:
 
     def to_json(self) -> dict[str, str]:
         return asdict(self)
+
+
+def _shown(text: str) -> str:
+    """Text of a file that is not ours, for a terminal: no control characters, not too long."""
+    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+    if cut.isprintable():
+        return cut
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in cut)
 
 
 class MashupError(Exception):
@@ -89,8 +103,8 @@ class GateError(MashupError):
     exit_code = 4
 
 
-def raise_all(problems: Iterable[Problem]) -> None:
+def raise_all(problems: Iterable[Problem | None]) -> None:
     """Raise one :class:`InputError` with all ``problems``; return when there are none."""
-    found = tuple(problems)
+    found = tuple(problem for problem in problems if problem)
     if found:
         raise InputError(*found)

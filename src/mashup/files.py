@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mashup.errors import InputError, OutputError, Problem
+from mashup.strict import parse_json, read_plain
 
 _PART = ".part"
 _REFUSALS = {
@@ -26,10 +27,10 @@ def read_json(path: Path) -> Any:
     """The value of a JSON file.
 
     Raises:
-        InputError: the file is missing, unreadable or not JSON.
+        InputError: the file is missing, unreadable, not JSON, or JSON that means two things.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_plain(path).decode())
     except (OSError, UnicodeDecodeError) as error:
         fix = "check the path and the permissions"
         raise InputError(Problem("cannot read file", str(path), str(error), fix=fix)) from error
@@ -39,9 +40,9 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def to_json(value: Any) -> str:
-    """JSON text of ``value``: sorted keys, no NaN, one trailing newline."""
-    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, default=str) + "\n"
+def to_json(value: Any, *, allow_nan: bool = False) -> str:
+    """JSON text of ``value``: sorted keys, one trailing newline; NaN and infinity if allowed."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=allow_nan, default=str) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,13 +7,13 @@ and byte range of every tensor, and the rest of the file is the data: no hole, n
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mashup.errors import InputError, Problem
+from mashup.strict import DoubledError, check_plain, parse_json
 
 _MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation
 _MAX_BYTES = 1 << 62
@@ -64,35 +64,30 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     """
     try:
         text, data = _read(path)
-        entries = json.loads(text, object_pairs_hook=_no_doubles)
-        entries.pop(_METADATA, None)
+        entries = parse_json(text.decode())
+        _check_metadata(path, entries.pop(_METADATA, None))
         return _check(path, data, 8 + len(text), entries)
     except InputError:
         raise
     except OSError as error:
         fix = "check the path and the permissions"
         raise InputError(Problem("cannot read file", str(path), str(error), fix=fix)) from error
-    except _DoubledError as error:
-        raise _damaged(path, f"{error} twice", "every name once") from error
+    except DoubledError as error:
+        raise _damaged(path, str(error), "every name once") from error
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise _damaged(path, "a header that cannot be read", "safetensors") from error
 
 
-class _DoubledError(Exception):
-    """A name that stands twice in a JSON object."""
-
-
-def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise _DoubledError(next(name for name in names if names.count(name) > 1))
-    return found
+def _check_metadata(path: Path, metadata: Any) -> None:
+    if metadata is None:
+        return
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise _damaged(path, f"{_METADATA} {str(metadata)[:80]}", "names and texts")
 
 
 def _read(path: Path) -> tuple[bytes, int]:
     """The header's JSON and how many bytes of data come after it."""
-    size = path.stat().st_size
+    size = check_plain(path)
     with path.open("rb") as stream:
         start = stream.read(24)
         if start.startswith(_LFS):

@@ -67,11 +67,11 @@ def test_a_pattern_matches_whole_parts_of_a_name():
     [
         ({"r": ...}, "no 'r'"),
         ({"lora_alpha": ...}, "no 'lora_alpha'"),
-        ({"r": "many"}, "'many'"),
-        ({"lora_alpha": None}, "NoneType"),
-        ({"base_model_name_or_path": 7}, "int"),
-        ({"rank_pattern": ["q_proj"]}, "list"),
-        ({"alpha_pattern": {"*q_proj": 2}}, "nothing to repeat"),
+        ({"r": "many"}, 'r: "many"'),
+        ({"lora_alpha": None}, "lora_alpha: null"),
+        ({"base_model_name_or_path": 7}, "base_model_name_or_path: 7"),
+        ({"rank_pattern": ["q_proj"]}, 'rank_pattern: ["q_proj"]'),
+        ({"alpha_pattern": {"*q_proj": 2}}, "alpha_pattern"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path, settings, found):

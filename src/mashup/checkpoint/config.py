@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+from mashup.checkpoint.fields import field_problems
 from mashup.checkpoint.refusals import refusal
 from mashup.checkpoint.targets import Targets, read_targets
-from mashup.errors import InputError, Problem
+from mashup.errors import InputError, Problem, raise_all
 from mashup.files import read_json
 
 CONFIG = "adapter_config.json"
@@ -90,6 +91,7 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     refused = refusal(config)
     if refused:
         raise InputError(Problem("not a plain LoRA", str(path), refused[0], "LoRA", refused[1]))
+    raise_all(field_problems(path, config))
     try:
         return _settings(config)
     except KeyError as error:

@@ -6,18 +6,22 @@ File names and the index (``weight_map``: tensor to file) are those of transform
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mashup.checkpoint.stored import Stored, read_stored
-from mashup.errors import InputError, MashupError, Problem
+from mashup.checkpoint.stored import Stored, not_floats, read_stored
+from mashup.errors import InputError, MashupError, Problem, raise_all
 from mashup.files import read_json
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_LONGEST_NAME = 255  # bytes of a file name, nearly everywhere
+#: Ends of names of what is trained, so is never an integer; buffers may be.
+_TRAINED = (".weight", ".bias")
 _COPY = "copy or download the folder again"
 
 
@@ -29,10 +33,13 @@ def read_tensors(folder: Path) -> dict[str, Stored]:
             damaged, a tensor that is quantised; all of them at once.
     """
     if (folder / WEIGHTS).exists():
-        return read_stored(folder / WEIGHTS)
-    if (folder / INDEX).exists():
-        return _sharded(folder, folder / INDEX)
-    raise InputError(_no_weights(folder))
+        tensors = read_stored(folder / WEIGHTS)
+    elif (folder / INDEX).exists():
+        tensors = _sharded(folder, folder / INDEX)
+    else:
+        raise InputError(_no_weights(folder))
+    raise_all(not_floats(s) for n, s in tensors.items() if n.endswith(_TRAINED))
+    return tensors
 
 
 def _no_weights(folder: Path) -> Problem:
@@ -63,9 +70,11 @@ def _sharded(folder: Path, index: Path) -> dict[str, Stored]:
 def _weight_map(index: Path) -> dict[str, str]:
     content = read_json(index)
     placed = content.get("weight_map") if isinstance(content, dict) else None
+    expected = "metadata, and a weight_map of tensor names to file names"
     if not isinstance(placed, dict) or not placed or not _all_text(placed.values()):
-        expected = "a weight_map of tensor names to file names"
-        raise InputError(Problem("damaged index", str(index), "none", expected, _COPY))
+        raise InputError(Problem("damaged index", str(index), "no map", expected, _COPY))
+    if not isinstance(content.get("metadata"), dict):  # transformers cannot load it either
+        raise InputError(Problem("damaged index", str(index), "no metadata", expected, _COPY))
     return placed
 
 
@@ -75,11 +84,11 @@ def _all_text(values: Iterable[Any]) -> bool:
 
 def _inside(folder: Path, name: str, index: Path) -> Path:
     """The shard's path; a name that leads out of the folder is not followed."""
-    if Path(name).name != name or "\\" in name or "\0" in name:
+    if Path(name).name != name or not name.isprintable() or "\\" in name:
         expected = "names of files in the same folder"
         raise InputError(Problem("damaged index", str(index), name[:120], expected, _COPY))
     path = folder / name
-    if not path.exists():
+    if len(os.fsencode(name)) > _LONGEST_NAME or not path.exists():
         raise InputError(Problem("missing shard", str(path), "no such file", "a shard", _COPY))
     return path
 

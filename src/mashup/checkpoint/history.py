@@ -6,6 +6,7 @@ Sources, best first: our own ``mashup.json``; ``trainer_state.json`` and
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +14,17 @@ from typing import Any
 
 import yaml
 
-from mashup.errors import InputError
+from mashup.errors import InputError, Problem
 from mashup.files import read_json
+from mashup.strict import read_plain
 
 MANIFEST = "mashup.json"
 PROMPTS = "train_prompts.txt"
 TRAINER_STATE = "trainer_state.json"
 RESULTS = "all_results.json"
 _HUGE = 1e300
+_LONGEST_HEAD = 20_000  # characters; cards are written by hand
+_MOST_LISTS = 500  # brackets; the time that PyYAML takes for nested ones is quadratic
 _STEP = re.compile(r"^checkpoint-(\d+)$")
 _WANTED = ("test_accuracy", "eval_accuracy", "test_loss", "eval_loss", "train_loss", "loss")
 
@@ -61,15 +65,27 @@ def _is_self(name: str, folder: Path) -> bool:
     return Path(name).absolute() == folder.absolute()
 
 
-def card_head(folder: Path) -> dict[str, Any]:
-    """The YAML head of a model card, ``README.md``; empty without one that can be read."""
-    path = folder / "README.md"
+def card_head(folder: Path) -> dict[str, str | list[str]]:
+    """Texts, and lists of texts, in the YAML head of a model card; empty if it is unreadable."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        values = yaml.safe_load(text.split("---")[1]) if text.startswith("---") else {}
-    except (OSError, IndexError, yaml.YAMLError):
+        text = read_plain(folder / "README.md").decode(errors="replace")
+        head = text.split("---", 2)[1] if text.startswith("---") else ""
+        values = yaml.safe_load(head) if _is_simple(head) else {}
+    except (OSError, IndexError, RecursionError, ValueError, yaml.YAMLError):
         return {}
-    return values if isinstance(values, dict) else {}
+    pairs = values.items() if isinstance(values, dict) else ()
+    return {key: value for key, value in pairs if isinstance(key, str) and _is_plain(value)}
+
+
+def _is_simple(head: str) -> bool:
+    """Not so long or so nested that PyYAML would take seconds for it."""
+    return len(head) < _LONGEST_HEAD and sum(map(head.count, "[{")) < _MOST_LISTS
+
+
+def _is_plain(value: Any) -> bool:
+    """A text, or a list of texts, that can be written again."""
+    texts = value if isinstance(value, list) else [value]
+    return all(isinstance(text, str) and text.isprintable() for text in texts)
 
 
 def read_metric(folder: Path) -> tuple[str, float] | None:
@@ -111,6 +127,16 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def read_prompts(folder: Path) -> frozenset[str]:
-    """Short keys of the prompts that a checkpoint was trained on, as our own folders list them."""
+    """Short keys of the prompts that a checkpoint was trained on, as our own folders list them.
+
+    Raises:
+        InputError: the list is there and cannot be read: who forgets it may test on it.
+    """
     path = folder / PROMPTS
-    return frozenset(path.read_text().split()) if path.exists() else frozenset()
+    if not os.path.lexists(path):
+        return frozenset()
+    try:
+        return frozenset(read_plain(path).decode("ascii").split())
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "copy the file of the run again"
+        raise InputError(Problem("cannot read file", str(path), str(error), fix=fix)) from error

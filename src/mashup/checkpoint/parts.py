@@ -9,8 +9,8 @@ from pathlib import Path
 from mashup.checkpoint.config import CONFIG, AdapterConfig
 from mashup.checkpoint.keys import Key, read_key
 from mashup.checkpoint.modules import Kind, LoraModule, lora_module, parameter_names
-from mashup.checkpoint.stored import Stored, read_stored
-from mashup.errors import InputError, Problem
+from mashup.checkpoint.stored import Stored, not_floats, read_stored
+from mashup.errors import InputError, Problem, raise_all
 
 _Halves = dict[tuple[str, int, Kind], dict[str, Stored]]
 
@@ -22,7 +22,9 @@ def read_keys(path: Path, config: AdapterConfig) -> list[tuple[Key, Stored]]:
         InputError: a tensor of no known kind, one that is there twice, no LoRA at all.
     """
     keys: list[tuple[Key, Stored]] = []
-    for name, info in read_stored(path).items():
+    stored = read_stored(path)
+    raise_all(map(not_floats, stored.values()))
+    for name, info in stored.items():
         key = read_key(name, config)
         if key is None:
             fix = f"leave this adapter out, or use the {CONFIG} that was saved with it"

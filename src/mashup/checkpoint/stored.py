@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mashup.errors import Problem
 from mashup.headers import WIDTHS, TensorInfo, read_header
 
 
@@ -54,6 +55,15 @@ def read_stored(path: Path) -> dict[str, Stored]:
         InputError: as :func:`mashup.headers.read_header`.
     """
     return {name: Stored(name, path, info) for name, info in read_header(path).items()}
+
+
+def not_floats(stored: Stored) -> Problem | None:
+    """The problem of a tensor whose numbers are codes or integers, not weights."""
+    if stored.info.is_float:
+        return None
+    found, expected = f"{stored.name} is {stored.dtype}", "16-, 32- or 64-bit floats"
+    fix = "use the 16-bit weights, or load and save them dequantised (model.dequantize())"
+    return Problem("quantised weights", str(stored.path), found, expected, fix)
 
 
 def total_bytes(tensors: Mapping[str, Stored]) -> int:

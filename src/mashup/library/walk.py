@@ -69,7 +69,7 @@ def _stamp(files: dict[str, os.DirEntry[str]]) -> str:
     for name in sorted(_READ & files.keys()):
         try:
             status = files[name].stat()
-        except FileNotFoundError:  # a dangling link, as half-downloaded Hub caches have
+        except OSError:  # a dangling link, as half-downloaded Hub caches have, or one to itself
             continue
         parts.append(f"{name}:{status.st_size}:{status.st_mtime_ns}")
     return "|".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 from mashup.checkpoint.history import PROMPTS, card_head, read_prompts
 from mashup.checkpoint.identity import read_config
+from mashup.errors import InputError, Problem
 from mashup.files import read_json, to_json, write_text
 from mashup.merge.parents import Parent
+from mashup.strict import check_plain
 
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -19,6 +22,7 @@ TOKENIZER_FILES = (
 )
 TEMPLATE = "chat_template.jinja"
 GENERATION = "generation_config.json"
+_FOLDERS = ("additional_chat_templates",)
 _MODEL_FILES = (
     *(GENERATION, "preprocessor_config.json", "processor_config.json"),
     *("image_processor_config.json", "video_preprocessor_config.json"),
@@ -88,7 +92,7 @@ def carry_model_files(
     config.pop("torch_dtype", None)
     config["dtype"] = dtype
     config.pop("_name_or_path", None)
-    write_text(output / "config.json", to_json(config))
+    write_text(output / "config.json", to_json(config, allow_nan=True))
     _copy(source, output, _MODEL_FILES)
     _copy(source, output, (path.name for path in source.glob("*.py")))
     if tokenizer:
@@ -116,9 +120,24 @@ def kept_head(source: Path) -> dict[str, Any]:
 
 
 def _copy(source: Path, output: Path, names: Iterable[str]) -> None:
+    """Copy what is there of ``names``; of a folder the files in it.
+
+    Raises:
+        InputError: a link that leads nowhere, a pipe or a device.
+    """
     for name in names:
         path = source / name
-        if path.is_dir():
-            shutil.copytree(path, output / name)
-        elif path.exists():
-            shutil.copyfile(path, output / name)
+        if path.is_dir() and name in _FOLDERS:
+            (output / name).mkdir()
+            _copy(path, output / name, sorted(p.name for p in path.iterdir() if p.is_file()))
+        elif os.path.lexists(path):
+            _copy_file(path, output / name)
+
+
+def _copy_file(path: Path, target: Path) -> None:
+    try:
+        check_plain(path)
+    except OSError as error:
+        fix = "copy or download the file again"
+        raise InputError(Problem("cannot read file", str(path), str(error), fix=fix)) from error
+    shutil.copyfile(path, target)

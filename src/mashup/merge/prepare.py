@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 
 from mashup.checkpoint import locate
-from mashup.checkpoint.architecture import architecture_problem
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.merge.algebra import FactorStyle
 from mashup.merge.combine import Recipe, Tensors, needs_base
@@ -35,7 +34,7 @@ class Options:
         rank: of a LoRA: ``sum``, ``max``, a number, or ``energy=X``.
         factors: how a merged delta is factored.
         dtype: of what is written; None keeps a model's and is float32 for a LoRA.
-        accept_base: merge though names or architectures differ.
+        accept_base: merge though names of bases, or settings of whole models, differ.
         allow_partial: merge what fits of parents that do not fit as a whole.
         untie: write a separate output head where a parent has one.
         tokenizer: folder whose vocabulary the result gets.
@@ -122,10 +121,6 @@ def _reference(
         fix = "give --model: a LoRA is a change of its base"
         raise InputError(Problem("base model is needed", "--model", "none", "the base model", fix))
     folder = locate(base) if base is not None else None
-    if not options.accept_base:
-        reference = folder or parents[0].checkpoint.path
-        whole = [parent.checkpoint.path for parent in parents if parent.is_full]
-        raise_all(p for one in whole if (p := architecture_problem(one, reference)))
     return match(
         parents,
         folder,
@@ -133,6 +128,7 @@ def _reference(
         untie=options.untie,
         tokenizer=options.tokenizer,
         into_lora=into_lora,
+        accept_base=options.accept_base,
     )
 
 
