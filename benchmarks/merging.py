@@ -26,7 +26,7 @@ def full_merge(gib: float = 1.0, parents: int = 2, rounds: int = _ROUNDS) -> dic
         folder = Path(place)
         models = [folder / f"m{n}" for n in range(parents)]
         size = max(write_model(model, gib, seed) for seed, model in enumerate(models))
-        runs = {"ours": _python("ours", *models), "cp": _python("copy", models[0])}
+        runs = {"ours": _python("linear", *models), "cp": _python("copy", models[0])}
         if _mergekit() is not None:
             runs["mergekit"] = [str(_mergekit()), str(HERE / "peers.py"), "mergekit"] + [
                 str(model) for model in models
@@ -49,8 +49,21 @@ def full_merge(gib: float = 1.0, parents: int = 2, rounds: int = _ROUNDS) -> dic
 
 
 def memory() -> dict[str, Any]:
-    """Peak memory of a full merge of 1, 4 and 16 GiB, which are made and deleted."""
-    return {f"{gib} GiB": full_merge(gib, rounds=2 if gib > 4 else 3) for gib in (1, 4, 16)}
+    """Peak memory of full merges of two models of 1, 4 and 16 GiB, which are made and deleted."""
+    idle = _report([sys.executable, str(HERE / "peers.py"), "nothing"])["peak"]
+    peaks: dict[str, Any] = {"an idle process with the imports, GiB": idle / 2**30}
+    for gib in (1, 4, 16):
+        with tempfile.TemporaryDirectory(dir=os.environ.get("MASHUP_BENCH_DIR")) as place:
+            models = [Path(place) / f"m{n}" for n in range(2)]
+            for seed, model in enumerate(models):
+                write_model(model, gib, seed)
+            for method in ("linear", "ties"):
+                command = [*_python(method, *models), str(Path(place) / "out")]
+                report = _report(command)
+                peaks[f"{gib} GiB each, {method}: peak GiB"] = report["peak"] / 2**30
+                peaks[f"{gib} GiB each, {method}: seconds"] = report["seconds"]
+                shutil.rmtree(Path(place) / "out")
+    return peaks
 
 
 def lora_merge(width: int = 4096, layers: int = 32, rank: int = 16) -> dict[str, Any]:
@@ -60,7 +73,7 @@ def lora_merge(width: int = 4096, layers: int = 32, rank: int = 16) -> dict[str,
         loras = [folder / f"l{n}" for n in range(4)]
         for seed, lora in enumerate(loras):
             write_lora(lora, width, layers, rank, seed)
-        ours, memory = _interleaved({"ours": _python("ours", *loras)}, folder / "out", 3)
+        ours, memory = _interleaved({"ours": _python("linear", *loras)}, folder / "out", 3)
         size = sum((lora / "adapter_model.safetensors").stat().st_size for lora in loras)
         peft = _report([sys.executable, str(HERE / "peers.py"), "peft", *map(str, loras)])
         modules = 4 * layers

@@ -1,4 +1,4 @@
-"""One timed merge in a process of its own: ``peers.py ours|copy|mergekit|peft|nothing ...``.
+"""One timed merge in a process of its own: ``peers.py NAME FOLDER...``.
 
 Prints a line of JSON: seconds without imports, and peak memory in bytes. For ``mergekit`` it
 is run by the Python of an environment that has it.
@@ -14,12 +14,21 @@ import time
 from collections.abc import Callable
 
 
-def ours(*arguments: str) -> dict[str, float]:
+def linear(*arguments: str) -> dict[str, float]:
     """``mashup merge`` of all folders but the last, which is the output."""
     from mashup import merge
 
     *parents, output = arguments
     return {"seconds": _seconds(lambda: merge(parents, output=output, accept_base=True))}
+
+
+def ties(*arguments: str) -> dict[str, float]:
+    """The same by ``ties``, with the first folder as the base."""
+    from mashup import merge
+
+    *parents, output = arguments
+    options = {"method": "ties", "base": parents[0], "accept_base": True}
+    return {"seconds": _seconds(lambda: merge(parents, output=output, **options))}
 
 
 def copy(source: str, output: str) -> dict[str, float]:

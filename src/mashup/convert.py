@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from mashup.checkpoint import adapter, full
 from mashup.checkpoint.identity import HEAD
+from mashup.checkpoint.naming import named_base, write_names
 from mashup.errors import InputError, Problem
 from mashup.files import digest_of, disk_errors, new_folder, read_json, user_cache
 from mashup.headers import TensorInfo
@@ -20,6 +22,7 @@ from mashup.merge.shards import open_shards, plan_shards
 from mashup.weights import SAFETENSORS
 
 _BIN_INDEX = "pytorch_model.bin.index.json"
+_SETTINGS = (".json", ".jinja", ".model", ".txt", ".md", ".py")
 
 
 def convert(folder: str | Path) -> list[Path]:
@@ -37,7 +40,22 @@ def convert(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not pickles_of(folder):
         return []
-    return _write(folder, folder)
+    part = folder / ".converting.part"
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with disk_errors(folder):
+            part.mkdir()
+            return _move(_write(folder, part), folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _move(files: list[Path], folder: Path) -> list[Path]:
+    """Give finished files their names, the index last: without it shards are nothing yet."""
+    index = files[0].with_name(full.INDEX)
+    for path in [*files, *([index] if index.exists() else [])]:
+        os.replace(path, folder / path.name)
+    return [folder / path.name for path in files]
 
 
 def pickles_of(folder: Path) -> list[Path]:
@@ -72,19 +90,29 @@ def converted(folder: Path) -> Path:
     sources = pickles_of(folder)
     if not sources:
         return folder
-    stats = [
-        (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sources
-    ]
-    copy = user_cache() / "converted" / digest_of(stats)[:16] / folder.resolve().name
-    if copy.exists():
-        return copy
-    with new_folder(copy) as made:
-        _write(folder, made)
-        for path in folder.iterdir():
-            if path.is_file() and path.suffix in (".json", ".jinja", ".model", ".txt", ".md"):
-                shutil.copyfile(path, made / path.name)
-        (made / _BIN_INDEX).unlink(missing_ok=True)
+    stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in sources]
+    place = folder.resolve()
+    # the last two names are the source's, since run/checkpoint-N is what a checkpoint is called
+    copy = user_cache() / "converted" / digest_of(stats)[:16] / place.parent.name / place.name
+    if not copy.exists():
+        with new_folder(copy) as made:
+            _write(folder, made)
+            _copy_settings(folder, made)
+    if base := named_base(folder):
+        write_names(copy.parent, {copy.name: base})
     return copy
+
+
+def _copy_settings(source: Path, output: Path) -> None:
+    for path in source.iterdir():
+        wanted = path.suffix in (".json", ".jinja", ".model", ".txt", ".md", ".py")
+        if (
+            wanted
+            and path.is_file()
+            and path.name != _BIN_INDEX
+            and not (output / path.name).exists()
+        ):
+            shutil.copyfile(path, output / path.name)
 
 
 def _write(source: Path, output: Path) -> list[Path]:

@@ -10,7 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mashup.checkpoint import read_checkpoint
+from mashup.checkpoint.ties import read_untied
 from mashup.delta import Delta, read_delta
+from mashup.errors import InputError
 from mashup.files import refuse_existing
 from mashup.merge import Init, merge
 from mashup.model import Base, applied, load_base
@@ -20,6 +23,7 @@ from mashup.score.evaluate import evaluate, evaluate_showing
 from mashup.score.exhaustive import batches_for, sample_tokens
 from mashup.select import Selection
 from mashup.task import Task, load_task
+from mashup.weights import read
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,19 @@ def measuring(
         InputError: a model, a dataset or a checkpoint that cannot be read.
     """
     base, task, sample = load_base(model), load_task(dataset), Sample(samples)
-    losses = [measure(Path(folder), base, task, sample).loss for folder in checkpoints]
+    losses = [_loss(base, task, sample, _delta(Path(folder))) for folder in checkpoints]
     return {"losses": losses, "measure": partial(_loss, base, task, sample)}
+
+
+def _delta(folder: Path) -> Delta:
+    """What a checkpoint changes: a LoRA's factors, or all tensors of a whole model."""
+    checkpoint = read_checkpoint(folder)
+    if checkpoint.problem:
+        raise InputError(checkpoint.problem)
+    if checkpoint.kind == "lora":
+        return read_delta(folder)
+    tensors, _ = read_untied(folder)
+    return Delta({}, saved={name: read(stored) for name, stored in tensors.items()})
 
 
 def _loss(base: Base, task: Task, sample: Sample, delta: Delta) -> float:

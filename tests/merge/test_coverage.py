@@ -81,20 +81,7 @@ def test_buffers_that_are_computed_are_no_matter(tiny_base, tmp_path):
     assert "partial" not in init.manifest
 
 
-@pytest.mark.parametrize(
-    ("size", "value"), [("num_attention_heads", 8), ("model_type", "mistral"), ("head_dim", 4)]
-)
-def test_sizes_that_no_shape_shows_are_part_of_the_identity(tiny_base, tmp_path, size, value):
-    one = relative_of(tiny_base, tmp_path / "a", seed=1)
-    config = json.loads((one / "config.json").read_text())
-    write_json(one / "config.json", config | {size: value})
-    write_json(one / "mashup.json", {"base": str(tiny_base)})
-    with refused("checkpoints of different bases", where=str(one), found=f"{size} {value}"):
-        merge([one], output=tmp_path / "m", base=tiny_base)
-    merge([one], output=tmp_path / "m", base=tiny_base, accept_base=True)
-
-
-def test_a_base_in_four_bits_is_warned_of(tmp_path, tiny_base):
+def test_a_base_in_four_bits_is_warned_of(tiny_base, tmp_path):
     lora = save_lora(tiny_base, tmp_path / "a")
     config = json.loads((lora / "adapter_config.json").read_text())
     name = "unsloth/Tiny-bnb-4bit"

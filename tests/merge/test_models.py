@@ -39,6 +39,7 @@ def test_the_logits_are_those_of_the_exact_mean(base, tmp_path, shard_bytes):
     init = merge(parents, output=tmp_path / "m", accept_base=True, shard_bytes=shard_bytes)
     assert_close(logits(init.path), logits(base, mean_of(parents)), rtol=1e-5, atol=1e-6)
     assert tensors_of(init.path).keys() == tensors_of(base).keys()
+    assert init.manifest["fingerprint"]["hidden_size"] == 32
     names = {path.name for path in init.path.iterdir()}
     assert ("model.safetensors.index.json" in names) == (shard_bytes == 20_000)
 

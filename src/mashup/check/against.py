@@ -8,13 +8,17 @@ from pathlib import Path
 
 from mashup.check.content import Content
 from mashup.checkpoint import Stored, locate, same_base
-from mashup.checkpoint.identity import fingerprint, other_sizes
+from mashup.checkpoint.architecture import architecture_problem
 from mashup.checkpoint.placement import Shape, coverage
 from mashup.checkpoint.read import refuse_quantised
 from mashup.checkpoint.ties import breaks_tie, read_untied, tie_problem, with_head
 from mashup.checkpoint.tokens import Place, differ, read_tables
 from mashup.checkpoint.vocabulary import BY_TOKEN
 from mashup.errors import InputError, Problem
+
+_TIED = (
+    "changes one of two tied weights: merges as a LoRA, and into a whole model only with --untie"
+)
 
 
 @dataclass(frozen=True)
@@ -26,14 +30,12 @@ class Base:
         folder: where its files are.
         tensors: name to place, a tied model's without the head.
         tied: whether its output head is its embedding.
-        sizes: its fingerprint.
     """
 
     name: str
     folder: Path
     tensors: Mapping[str, Stored]
     tied: bool
-    sizes: Mapping[str, object]
 
     @classmethod
     def read(cls, name: str | Path) -> Base:
@@ -44,7 +46,7 @@ class Base:
         """
         folder = locate(name)
         refuse_quantised(folder)
-        return cls(str(name), folder, *read_untied(folder), fingerprint(folder))
+        return cls(str(name), folder, *read_untied(folder))
 
     @property
     def embeddings(self) -> Place | None:
@@ -58,9 +60,13 @@ def compare(content: Content, base: Base, *, accept_base: bool) -> tuple[list[Pr
     problems = [] if accept_base else _identity(content, base)
     places: Mapping[str, Shape] = {name: stored.shape for name, stored in base.tensors.items()}
     unlike, notes = _vocabulary(content, base)
-    shapes = _with_rows_of(base, content)
-    if breaks_tie(content.shapes, base.tensors, whole=whole, tied=base.tied):
-        problems.append(tie_problem(where, tied=base.tied))
+    try:
+        shapes = _with_rows_of(base, content, content.shapes(places))
+    except InputError as error:
+        return [*problems, *unlike, *error.problems], notes
+    if breaks_tie(content.apart, base.tensors, whole=whole, tied=base.tied):
+        problems += [tie_problem(where, tied=base.tied)] if whole else []
+        notes += [] if whole else [_TIED]
         places = with_head(places)  # told once: the head is no tensor without a place as well
         shapes = with_head(shapes) if whole else shapes
     found = coverage(shapes, places, whole=whole)
@@ -68,18 +74,14 @@ def compare(content: Content, base: Base, *, accept_base: bool) -> tuple[list[Pr
 
 
 def _identity(content: Content, base: Base) -> list[Problem]:
-    """Another name, or other sizes that no tensor's shape shows (heads, type of model)."""
-    checkpoint, where = content.checkpoint, str(content.checkpoint.path)
-    fix = "give its own base, or pass --accept-base if it is the same model"
-    what, problems = "checkpoints of different bases", []
+    """Another name, or other settings that no tensor's shape shows (heads, activation)."""
+    checkpoint, problems = content.checkpoint, []
     if same_base(checkpoint.base, base.name) is False:
-        problems.append(Problem(what, where, checkpoint.base, base.name, fix))
-    if content.is_whole:
-        problems += [
-            Problem(what, where, f"{size} {own}", f"{size} {other} as in {base.name}", fix)
-            for size, (own, other) in other_sizes(fingerprint(checkpoint.path), base.sizes).items()
-        ]
-    return problems
+        where, found = str(checkpoint.path), checkpoint.base
+        fix = "give its own base, or pass --accept-base if it is the same model"
+        problems.append(Problem("checkpoints of different bases", where, found, base.name, fix))
+    other = architecture_problem(checkpoint.path, base.folder) if content.is_whole else None
+    return [*problems, other] if other else problems
 
 
 def _vocabulary(content: Content, base: Base) -> tuple[list[Problem], list[str]]:
@@ -101,7 +103,9 @@ def _vocabulary(content: Content, base: Base) -> tuple[list[Problem], list[str]]
     ]
 
 
-def _with_rows_of(base: Base, content: Content) -> dict[str, Sequence[Shape]]:
+def _with_rows_of(
+    base: Base, content: Content, shapes: Mapping[str, Sequence[Shape]]
+) -> dict[str, Sequence[Shape]]:
     """What the checkpoint changes, as if its vocabulary were aligned with the base's already."""
     rows = base.embeddings[1] if base.embeddings else 0
     aligned = {
@@ -109,4 +113,4 @@ def _with_rows_of(base: Base, content: Content) -> dict[str, Sequence[Shape]]:
         for name, stored in content.values.items()
         if rows and name.endswith(BY_TOKEN)
     }
-    return dict(content.shapes) | aligned
+    return dict(shapes) | aligned

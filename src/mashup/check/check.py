@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mashup.check.against import Base, compare
 from mashup.check.content import read_content
-from mashup.checkpoint import Checkpoint, read_checkpoint
+from mashup.checkpoint import Checkpoint, canonical_name, read_checkpoint, same_base
 from mashup.checkpoint.identity import quantised_note
 from mashup.errors import InputError, Problem
 from mashup.library.walk import find
@@ -53,7 +54,19 @@ def check(
     """
     folders = dict.fromkeys(folder for path in paths for folder in _checkpoints(Path(path)))
     known = Base.read(base) if base is not None else None
-    return tuple(_check(folder, known, accept_base, read) for folder in folders)
+    reports = tuple(_check(folder, known, accept_base, read) for folder in folders)
+    return reports if known or accept_base else _with_bases_compared(reports)
+
+
+def _with_bases_compared(reports: tuple[Report, ...]) -> tuple[Report, ...]:
+    """A note to those that name another base than most: they do not merge with the others."""
+    names = Counter(canonical_name(r.checkpoint.base) for r in reports if r.checkpoint.base)
+    most = names.most_common(1)[0][0] if names else ""
+    note = f"names another base than most here ({most}): those merge only among themselves"
+    return tuple(
+        replace(r, notes=(*r.notes, note)) if same_base(r.checkpoint.base, most) is False else r
+        for r in reports
+    )
 
 
 def _checkpoints(path: Path) -> list[Path]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mashup.checkpoint import Checkpoint, Stored, read_adapter, read_adapter_config
+from mashup.checkpoint import Adapter, Checkpoint, Stored, read_adapter, read_adapter_config
+from mashup.checkpoint.experts import laid_out
 from mashup.checkpoint.placement import Shape, shapes_of
-from mashup.checkpoint.ties import read_untied
+from mashup.checkpoint.ties import changed_apart, read_untied
 from mashup.checkpoint.tokens import Place
 from mashup.checkpoint.vocabulary import BY_TOKEN
 
@@ -19,18 +20,38 @@ class Content:
     Attributes:
         checkpoint: what and where it is.
         tensors: all that are stored, a tied model's without the head.
-        shapes: name of a base tensor to the shapes of what changes it.
         values: name of a base tensor to its whole new value.
+        adapter: what a LoRA changes; None for a whole model.
     """
 
     checkpoint: Checkpoint
     tensors: Sequence[Stored]
-    shapes: Mapping[str, Sequence[Shape]]
     values: Mapping[str, Stored]
+    adapter: Adapter | None = None
 
     @property
     def is_whole(self) -> bool:
-        return self.checkpoint.kind == "full"
+        return self.adapter is None
+
+    @property
+    def apart(self) -> list[str]:
+        """Names of what it changes in one of a tied pair alone."""
+        return changed_apart(self.adapter) if self.adapter else list(self.values)
+
+    def shapes(self, base: Mapping[str, Shape]) -> dict[str, Sequence[Shape]]:
+        """Name of a base tensor to the shapes of what changes it.
+
+        Biases that the base lacks are left out: a LoRA brings its own (``lora_bias``).
+
+        Raises:
+            InputError: experts whose layout the base's shapes do not tell.
+        """
+        if self.adapter is None:
+            return {name: [stored.shape] for name, stored in self.values.items()}
+        known = {n: m for n, m in self.adapter.modules.items() if m.tensor in base}
+        biases = {n: b for n, b in self.adapter.biases.items() if n in base}
+        modules = {**self.adapter.modules, **laid_out(known, base)}
+        return dict(shapes_of(replace(self.adapter, modules=modules, biases=biases)))
 
     @property
     def embeddings(self) -> Place | None:
@@ -54,9 +75,9 @@ def read_content(checkpoint: Checkpoint) -> Content:
     """
     if checkpoint.kind == "full":
         values, _ = read_untied(checkpoint.path)
-        shapes = {name: [stored.shape] for name, stored in values.items()}
-        return Content(checkpoint, list(values.values()), shapes, values)
+        return Content(checkpoint, list(values.values()), values)
     adapter = read_adapter(checkpoint.path, read_adapter_config(checkpoint.path))
     halves = [half for module in adapter.modules.values() for half in (module.A, module.B)]
-    tensors = [*halves, *adapter.saved.values()]
-    return Content(checkpoint, tensors, shapes_of(adapter), adapter.saved)
+    whole = [*adapter.saved.values(), *adapter.originals.values()]
+    parts = [stored for _, stored in (*adapter.rows.values(), *adapter.biases.values())]
+    return Content(checkpoint, [*halves, *whole, *parts], adapter.saved, adapter)

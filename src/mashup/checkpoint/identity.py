@@ -72,12 +72,6 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     return sizes | {"tokenizer": digest_file(tokens)[:16] if tokens.is_file() else None}
 
 
-def other_sizes(one: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Sizes in which two fingerprints disagree, where both tell; vocabularies may differ."""
-    pairs = {name: (one.get(name), base.get(name)) for name in _SIZES if name != "vocab_size"}
-    return {n: (a, b) for n, (a, b) in pairs.items() if a != b and None not in (a, b)}
-
-
 def quantised_note(trained_on: str, used_on: str = "") -> str:
     """What a user should know of a checkpoint of a quantised base, "" for others.
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from mashup.checkpoint.adapter import Adapter
 from mashup.checkpoint.full import read_tensors
 from mashup.checkpoint.identity import HEAD, is_tied, read_config
 from mashup.checkpoint.stored import Stored
@@ -48,6 +49,17 @@ def breaks_tie(names: Iterable[str], base: Iterable[str], *, whole: bool, tied: 
 
 def _has_head(names: Iterable[str]) -> bool:
     return any(name.endswith(HEAD) for name in names)
+
+
+def changed_apart(adapter: Adapter) -> list[str]:
+    """Names of what an adapter changes in one of a tied pair alone.
+
+    A LoRA, and a module that PEFT keeps as a copy, leave the other as it was; a value that is
+    written into the base, and rows of the embedding, change both.
+    """
+    loras = [module.tensor for module in adapter.modules.values()]
+    heads = [n for n in (*adapter.saved, *adapter.rows, *adapter.biases) if n.endswith(HEAD)]
+    return [*loras, *adapter.copied, *heads]
 
 
 def tie_problem(where: str, *, tied: bool) -> Problem:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mashup.checkpoint.vocabulary import FILE, read_vocabulary, rows_by_token
-from mashup.errors import InputError, Problem, UsageError
+from mashup.errors import InputError, Problem
 from mashup.files import digest_file
 
 #: A folder with a tokenizer, and how many rows its embedding has.
@@ -53,8 +53,8 @@ def read_tables(base: Place, parents: Sequence[Place | None], chosen: Path | Non
     names, else the first that holds every token of the others.
 
     Raises:
-        InputError: no tokenizer to align by, or none that holds all tokens.
-        UsageError: ``chosen`` is none of the folders.
+        InputError: no tokenizer to align by, none that holds all tokens, or a ``chosen`` folder
+            that is none of theirs.
     """
     own = [_rows(*one) if one else None for one in (base, *parents)]
     known = own[0]
@@ -74,7 +74,9 @@ def _place_of(chosen: Path, folders: Sequence[Path]) -> int:
     if chosen.resolve() not in resolved:
         expected = "the folder of the base or of a parent with embeddings"
         fix = f"give one of {', '.join(map(str, dict.fromkeys(folders)))}"
-        raise UsageError(Problem("no such tokenizer", "--tokenizer", str(chosen), expected, fix))
+        raise InputError(
+            Problem("tokenizer of another model", str(chosen), "neither", expected, fix)
+        )
     return resolved.index(chosen.resolve())
 
 

@@ -12,6 +12,8 @@ from mashup.cli import show
 from mashup.cli.common import MergeOptions
 from mashup.cli.options import JsonOption, add_command, positional
 
+_NAMED = 8  # tensors that are named; all of them are in the manifest
+
 
 class Options(MergeOptions, JsonOption):
     checkpoints: tuple[str, ...] = positional("checkpoint folders: LoRAs and whole models")
@@ -47,21 +49,31 @@ def run(options: Options) -> None:
     from mashup.merge import merge
     from mashup.progress import Bars
 
-    given = _arguments(options) | _measured(options)
-    init = merge(_folders(options), output=options.output, progress=Bars(), **given)
+    folders = _folders(options)
+    given = _arguments(options) | _measured(options, folders)
+    init = merge(folders, output=options.output, progress=Bars(), **given)
+    init = _as_named(init, dict(zip(folders, options.checkpoints, strict=True)))
     if options.json_:
         show.print_json(init.manifest)
     else:
         print_init(init)
 
 
-def _folders(options: Options) -> tuple[str, ...]:
-    """The checkpoints, pickled ones as copies in safetensors if that is allowed."""
+def _folders(options: Options) -> list[str]:
+    """What to read for each checkpoint: itself, or a copy in safetensors if that is allowed."""
     if not options.allow_pickle:
-        return options.checkpoints
+        return list(options.checkpoints)
     from mashup.convert import converted
 
-    return tuple(str(converted(Path(folder))) for folder in options.checkpoints)
+    return [str(converted(Path(folder))) for folder in options.checkpoints]
+
+
+def _as_named(init: Any, folders: dict[str, str]) -> Any:
+    """The manifest with the folders that the user gave, not with copies of them."""
+    if all(read == named for read, named in folders.items()):
+        return init
+    parents = [p | {"path": folders[p["path"]]} for p in init.manifest["parents"]]
+    return init.noting(parents=parents)
 
 
 def _arguments(options: Options) -> dict[str, Any]:
@@ -76,7 +88,7 @@ def _arguments(options: Options) -> dict[str, Any]:
     }
 
 
-def _measured(options: Options) -> dict[str, Any]:
+def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
     """Losses of the checkpoints and a way to measure merges, where they are asked for."""
     if options.weights != ("loss",) and options.method != "greedy_soup":
         return {}
@@ -84,7 +96,7 @@ def _measured(options: Options) -> dict[str, Any]:
         return {}  # merge itself says what is missing
     from mashup.start import measuring
 
-    return measuring(_folders(options), options.model, options.dataset, options.samples)
+    return measuring(folders, options.model, options.dataset, options.samples)
 
 
 def _dry_run(options: Options) -> None:
@@ -116,6 +128,9 @@ def print_init(init: Any) -> None:
     show.table(columns, rows, numbers=("weight", "covered"))
     if about["output_kind"] == "lora":
         print(f"rank {about['resolved_rank']} over {about['modules']} modules, {quality(about)}")
+        if names := about["left_out_tensors"]:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            print(f"left out: {', '.join(names[:_NAMED])}{more}")
     else:
         print(quality(about))
     for path, what in about.get("partial", {}).items():

@@ -31,6 +31,7 @@ from mashup.merge.combine import (
     merged_values,
     open_changes,
 )
+from mashup.merge.energy import Energy
 from mashup.merge.methods.factor_average import average
 from mashup.merge.pool import run_all
 from mashup.merge.rank import Rank, rank_for_energy
@@ -96,18 +97,6 @@ class LoraPlan:
         """At most, in float32."""
         widths = (m.experts * (m.d_in + m.d_out) * m.size(sum(m.ranks) or 1) for m in self.modules)
         return 4 * (sum(widths) + sum(math.prod(one.tensors.shape) for one in self.saved))
-
-
-@dataclass(frozen=True)
-class Energy:
-    """Squared norms: of the exact delta, of what the rank keeps, of the final error."""
-
-    total: float = 0.0
-    kept: float = 0.0
-    error: float = 0.0
-
-    def __add__(self, other: Energy) -> Energy:
-        return Energy(self.total + other.total, self.kept + other.kept, self.error + other.error)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from mashup.checkpoint.history import MANIFEST
-from mashup.checkpoint.identity import quantised_note
+from mashup.checkpoint.identity import fingerprint, quantised_note
 from mashup.merge.carry import kept_head
 from mashup.merge.full import FullPlan
 from mashup.merge.lora import LoraPlan, Written
@@ -27,6 +27,8 @@ __all__ = [
     "versions",
 ]
 
+#: A loss by rounding that is worth a word.
+_LOUD = 0.01
 _PACKAGES = ("mashup-learning", "torch", "transformers", "peft", "safetensors", "numpy")
 
 
@@ -117,8 +119,8 @@ def describe_lora(prepared: Prepared, written: Written) -> dict[str, Any]:
     }
 
 
-def describe_full(prepared: Prepared) -> dict[str, Any]:
-    """Sizes of a whole model."""
+def describe_full(prepared: Prepared, rounding: float | None) -> dict[str, Any]:
+    """Sizes of a whole model, and the rounding error relative to its difference from the base."""
     plan, reference = prepared.plan, prepared.reference
     assert isinstance(plan, FullPlan)
     assert reference is not None
@@ -127,7 +129,9 @@ def describe_full(prepared: Prepared) -> dict[str, Any]:
         "tensors": len(plan.tensors),
         "shards": len(plan.shards),
         "bytes": plan.bytes_written,
+        "relative_error": rounding,
         "tied": reference.tied,
+        "fingerprint": fingerprint(reference.folder),
         "vocabulary": str(reference.vocabulary) if reference.bases else None,
     }
 
@@ -136,7 +140,8 @@ def quality(manifest: dict[str, Any]) -> str:
     """How well a merge holds what its method says, in words."""
     if manifest["output_kind"] == "full":
         size = manifest["bytes"] / 1e9
-        return f"{manifest['tensors']} tensors, {size:.2f} GB in {manifest['shards']} files"
+        text = f"{manifest['tensors']} tensors, {size:.2f} GB in {manifest['shards']} files"
+        return text + _rounding(manifest["relative_error"])
     kept, error = manifest["kept_energy"], manifest["relative_error"]
     energy = "" if kept is None else f"{kept:.2%} of the energy kept, "
     what = "weighted mean" if manifest["method"] in ("linear", "factor_average") else "merge"
@@ -146,6 +151,14 @@ def quality(manifest: dict[str, Any]) -> str:
         count = len(manifest["left_out_tensors"])
         text += f"; {outside:.2%} of the energy is in {count} tensors that a LoRA cannot hold"
     return text
+
+
+def _rounding(error: float | None) -> str:
+    """What the written type costs, where the change from the base was measured."""
+    if error is None:
+        return ""
+    hint = " (--dtype float32 or --output-kind lora keeps it)" if error > _LOUD else ""
+    return f"; rounding to the written type errs by {error:.2g} of the change from the base{hint}"
 
 
 def card(manifest: dict[str, Any], source: Path | None) -> str:

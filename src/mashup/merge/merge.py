@@ -227,9 +227,9 @@ def _write(
     name = given or _named_base(parents)
     about = describe_parents(prepared, name, given)
     if isinstance(plan, FullPlan):
-        write_full(folder, plan, recipe, progress)
+        rounding = write_full(folder, plan, recipe, progress)
         _carry_full(folder, prepared)
-        about |= describe_full(prepared)
+        about |= describe_full(prepared, rounding)
     else:
         dtype = options.torch_dtype() or torch.float32
         written = write_lora(folder, plan, recipe, dtype, progress)

@@ -11,13 +11,11 @@ from mashup.checkpoint import (
     Adapter,
     Checkpoint,
     Stored,
-    locate,
     read_adapter,
     read_adapter_config,
     read_checkpoint,
     same_base,
 )
-from mashup.checkpoint.identity import fingerprint, other_sizes
 from mashup.checkpoint.ties import read_untied
 from mashup.errors import InputError, Problem, raise_all
 from mashup.library import adapter_digest, model_digest
@@ -93,7 +91,7 @@ def read_parents(
     found = [c if isinstance(c, Checkpoint) else read_checkpoint(Path(c)) for c in checkpoints]
     raise_all(checkpoint.problem for checkpoint in found if checkpoint.problem)
     if not accept_base:
-        raise_all([*_base_problems(found, base), *_size_problems(found, base)])
+        raise_all(_base_problems(found, base))
     parents: list[Parent] = []
     problems: list[Problem] = []
     for checkpoint, weight in zip(found, weights, strict=True):
@@ -159,20 +157,4 @@ def _base_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[
         elif same_base(checkpoint.base, named) is False:
             found = checkpoint.base
             problems.append(Problem("checkpoints of different bases", where, found, named, fix))
-    return problems
-
-
-def _size_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[Problem]:
-    """Whole models of other sizes than the base or the first, also where no shape shows them."""
-    whole = [c.path for c in checkpoints if c.kind == "full"]
-    if not whole:
-        return []
-    reference = locate(base) if base else whole[0]
-    known, problems = fingerprint(reference), []
-    for folder in whole:
-        for size, (own, other) in other_sizes(fingerprint(folder), known).items():
-            expected = f"{size} {other} as in {reference.name}"
-            fix = "merge checkpoints of one base, or pass --accept-base if it is the same model"
-            what, found = "checkpoints of different bases", f"{size} {own}"
-            problems.append(Problem(what, str(folder), found, expected, fix))
     return problems

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 
 from mashup.checkpoint import locate
+from mashup.checkpoint.architecture import architecture_problem
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.merge.algebra import FactorStyle
-from mashup.merge.architecture import architecture_problems
 from mashup.merge.combine import Recipe, Tensors, needs_base
 from mashup.merge.full import FullPlan, plan_full
 from mashup.merge.lora import LoraPlan
@@ -123,7 +123,9 @@ def _reference(
         raise InputError(Problem("base model is needed", "--model", "none", "the base model", fix))
     folder = locate(base) if base is not None else None
     if not options.accept_base:
-        raise_all(architecture_problems(parents, folder or parents[0].checkpoint.path))
+        reference = folder or parents[0].checkpoint.path
+        whole = [parent.checkpoint.path for parent in parents if parent.is_full]
+        raise_all(p for one in whole if (p := architecture_problem(one, reference)))
     return match(
         parents,
         folder,

@@ -9,7 +9,7 @@ from pathlib import Path
 from mashup.checkpoint import Stored, laid_out
 from mashup.checkpoint.identity import HEAD
 from mashup.checkpoint.read import refuse_quantised
-from mashup.checkpoint.ties import breaks_tie, read_untied, tie_problem, with_head
+from mashup.checkpoint.ties import breaks_tie, changed_apart, read_untied, tie_problem, with_head
 from mashup.checkpoint.tokens import Tables, differ, read_tables
 from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS
 from mashup.errors import InputError, Problem, raise_all
@@ -101,15 +101,8 @@ def match(
 
 
 def _apart(parent: Parent) -> list[str]:
-    """Names of what a parent changes in one of a tied pair alone.
-
-    A LoRA, and a module that PEFT keeps as a copy, leave the other as it was; a value that is
-    written into the base, and rows of the embedding, change both.
-    """
-    if parent.adapter is None:
-        return list(parent.changes)
-    copied = parent.adapter.copied
-    return [n for n, c in parent.changes.items() if c.lora or n in copied or n.endswith(HEAD)]
+    """Names of what a parent changes in one of a tied pair alone."""
+    return changed_apart(parent.adapter) if parent.adapter else list(parent.changes)
 
 
 def _laid_out(parent: Parent, reference: Reference) -> Parent:

@@ -12,7 +12,6 @@ from typing import Any
 
 from mashup.checkpoint.identity import read_config
 from mashup.errors import Problem
-from mashup.merge.parents import Parent
 
 #: Settings of ``config.json`` that change what the same weights compute, under the names that
 #: they have in every version of transformers. Only what both configs say is compared.
@@ -24,18 +23,11 @@ _COMPUTES = (
 )
 
 
-def architecture_problems(parents: Sequence[Parent], reference: Path) -> list[Problem]:
-    """Whole models whose ``config.json`` computes otherwise than that of ``reference``."""
-    expected = _settings(reference)
-    problems = []
-    for parent in parents:
-        if not parent.is_full:
-            continue
-        own = _settings(parent.checkpoint.path)
-        different = [n for n in _COMPUTES if n in own and n in expected and own[n] != expected[n]]
-        if different:
-            problems.append(_problem(parent.checkpoint.path, different, own, expected))
-    return problems
+def architecture_problem(folder: Path, reference: Path) -> Problem | None:
+    """The problem of a whole model whose ``config.json`` computes otherwise than another's."""
+    own, expected = _settings(folder), _settings(reference)
+    different = [n for n in _COMPUTES if n in own and n in expected and own[n] != expected[n]]
+    return _problem(folder, different, own, expected) if different else None
 
 
 def _problem(
