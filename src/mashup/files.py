@@ -23,17 +23,28 @@ _REFUSALS = {
 _FULL_DISK = ("os error", "no space left", "iostream error", "inline_container.cc")
 
 
+def read_text(path: Path) -> str:
+    """A text file that is small enough to be one.
+
+    Raises:
+        InputError: missing, unreadable, no plain file, or not UTF-8.
+    """
+    try:
+        return read_plain(path).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "check the path and the permissions"
+        raise InputError(Problem("cannot read file", str(path), str(error), fix=fix)) from error
+
+
 def read_json(path: Path) -> Any:
     """The value of a JSON file.
 
     Raises:
         InputError: the file is missing, unreadable, not JSON, or JSON that means two things.
     """
+    text = read_text(path)
     try:
-        return parse_json(read_plain(path).decode())
-    except (OSError, UnicodeDecodeError) as error:
-        fix = "check the path and the permissions"
-        raise InputError(Problem("cannot read file", str(path), str(error), fix=fix)) from error
+        return parse_json(text)
     except ValueError as error:
         raise InputError(
             Problem("not JSON", str(path), str(error), "a JSON document", "copy the file again")

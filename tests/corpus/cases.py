@@ -109,8 +109,11 @@ def cases() -> Iterator[Case]:
     yield from _json(
         "single", TOKENIZER, [("model",), ("model", "vocab"), ("model", "vocab", "t3")]
     )
+    for file in ("tokenizer_config.json", "generation_config.json"):
+        yield from _json("single", file)
     for seed in ("single", "lora"):
         yield from _texts(seed, "README.md", cards.cards())
+        yield from _texts(seed, "chat_template.jinja", cards.prompts())
     yield from _texts("lora", "train_prompts.txt", cards.prompts())
     for seed in ("lora", "single", "sharded"):
         yield from _folders(seed, folders.specials)

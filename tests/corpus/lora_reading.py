@@ -79,7 +79,7 @@ def _check_values(config: Mapping[str, Any]) -> None:
     tasks = [None, *(task.value for task in TaskType)]
     if config.get("task_type") not in tasks or not 0 <= (config.get("lora_dropout") or 0) <= 1:
         raise Wrong("task_type or lora_dropout")
-    if not isinstance(config.get("r"), int) or config["r"] < 1 or not config.get("lora_alpha"):
+    if not isinstance(config.get("r"), int) or config["r"] < 1 or config.get("lora_alpha") is None:
         raise Wrong("r or lora_alpha")
     name = (config.get("base_model_name_or_path") or "").strip()
     if name.rsplit("/", 1)[-1].lower() != BASE.rsplit("/", 1)[-1]:
@@ -117,9 +117,10 @@ def read_lora(folder: Path) -> tuple[dict[str, Tensor], bool]:
         if not match:
             raise Wrong(f"{key} is no LoRA")
         pairs.setdefault(match[1], {})[match[2]] = tensor.double()
-    if not pairs or not any(pair["B"].any() for pair in pairs.values() if "B" in pair):
+    deltas = {n: _delta(n, pair, config) for n, pair in pairs.items()}
+    if not any(delta.any() for delta in deltas.values()):
         raise Wrong("changes nothing")
-    return {n: _delta(n, pair, config) for n, pair in pairs.items()}, is_debatable(config)
+    return deltas, is_debatable(config)
 
 
 def _delta(name: str, pair: Mapping[str, Tensor], config: Mapping[str, Any]) -> Tensor:

@@ -26,7 +26,7 @@ def read_model(folder: Path) -> dict[str, Tensor]:
         return {n: t.double() for n, t in read_tensors(folder / MODEL).items()}
     index = read_json(folder / INDEX)
     placed = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(placed, dict) or not isinstance(index.get("metadata"), dict):
+    if not isinstance(placed, dict) or not isinstance(index.get("metadata", {}), dict):
         raise Wrong("no map")
     shards: dict[str, dict[str, Tensor]] = {}
     for shard in placed.values():

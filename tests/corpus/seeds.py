@@ -68,6 +68,8 @@ def _history(task: str) -> dict[str, bytes]:
         "train_prompts.txt": b"0011aabb\n2233ccdd\n",
         "README.md": head.encode(),
         "tokenizer_config.json": document({"tokenizer_class": "PreTrainedTokenizerFast"}),
+        "generation_config.json": document({"eos_token_id": VOCAB - 1}),
+        "chat_template.jinja": b"{% for m in messages %}{{ m['content'] }}{% endfor %}",
         TOKENIZER: tokenizer([f"t{n}" for n in range(VOCAB - 1)]),
     }
 

@@ -24,7 +24,7 @@ from mashup.errors import MashupError, OutputError
 SECONDS = 2.0  # of a case, in processor time of this process
 _HANGS = 20  # seconds after which a case is stopped
 #: Files that say nothing of the weights; a reader may refuse to go on without them, or not.
-_BESIDE = ("train_prompts.txt", "tokenizer", "mashup.json", "README.md")
+_BESIDE = ("train_prompts.txt", "tokenizer", "mashup.json", "README.md", "chat_", "generation_")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,13 @@
+<<<<<<< HEAD
+=======
+"""Models with tensors of the same shapes that compute differently are not averaged."""
+
+>>>>>>> corpus
 import json
 
 import pytest
 
+<<<<<<< HEAD
 from corpus import seeds
 from helpers import refused, write_json
 from mashup import merge
@@ -68,3 +74,33 @@ def test_models_of_a_type_that_transformers_does_not_know_are_compared_as_they_s
     two = model(tmp_path / "b", 2, model_type="mine", depth=4)
     with refused("settings of another model", found="depth is"):
         merge([one, two], output=tmp_path / "m")
+=======
+from helpers import refused, write_tiny_model
+from mashup import merge
+
+
+@pytest.fixture
+def models(tmp_path, tokenizer):
+    return [write_tiny_model(tmp_path / f"m{n}", tokenizer, seed=n) for n in range(2)]
+
+
+def changed(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    return folder
+
+
+@pytest.mark.parametrize("values", [{"rms_norm_eps": 1e-3}, {"hidden_act": "gelu"}])
+def test_other_arithmetic_is_refused_and_may_be_accepted(models, tmp_path, values):
+    named = [changed(model, _name_or_path="owner/base") for model in models]
+    changed(named[1], **values)
+    with refused("models compute differently", found=next(iter(values))):
+        merge(named, output=tmp_path / "m")
+    assert merge(named, output=tmp_path / "m", accept_base=True).path.exists()
+
+
+def test_what_does_not_change_the_arithmetic_may_differ(models, tmp_path):
+    named = [changed(model, _name_or_path="owner/base") for model in models]
+    changed(named[1], use_cache=False, transformers_version="4.40.0", dtype="float16")
+    assert merge(named, output=tmp_path / "m").path.exists()
+>>>>>>> corpus

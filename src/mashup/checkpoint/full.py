@@ -73,8 +73,8 @@ def _weight_map(index: Path) -> dict[str, str]:
     expected = "metadata, and a weight_map of tensor names to file names"
     if not isinstance(placed, dict) or not placed or not _all_text(placed.values()):
         raise InputError(Problem("damaged index", str(index), "no map", expected, _COPY))
-    if not isinstance(content.get("metadata"), dict):  # transformers cannot load it either
-        raise InputError(Problem("damaged index", str(index), "no metadata", expected, _COPY))
+    if not isinstance(content.get("metadata", {}), dict):
+        raise InputError(Problem("damaged index", str(index), "bad metadata", expected, _COPY))
     return placed
 
 

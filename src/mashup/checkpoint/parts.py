@@ -31,6 +31,7 @@ def read_keys(path: Path, config: AdapterConfig) -> list[tuple[Key, Stored]]:
             expected = "LoRA, or what modules_to_save, bias and the like name"
             raise InputError(Problem("not a LoRA tensor", str(path), name, expected, fix))
         keys.append((key, info))
+    raise_all(not_floats(info) for key, info in keys if key.part != "spare")
     parts = Counter(key for key, _ in keys if key.part != "spare")
     if twice := [key for key, count in parts.items() if count > 1]:
         fix = "save one adapter to a file"

@@ -11,7 +11,11 @@ from typing import Any
 from mashup.checkpoint.history import PROMPTS, card_head, read_prompts
 from mashup.checkpoint.identity import read_config
 from mashup.errors import InputError, Problem
+<<<<<<< HEAD
 from mashup.files import read_json, to_json, write_text
+=======
+from mashup.files import read_json, read_text, to_json, write_text
+>>>>>>> corpus
 from mashup.merge.parents import Parent
 from mashup.strict import check_plain
 
@@ -20,9 +24,15 @@ TOKENIZER_FILES = (
     *("tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json"),
     *("spiece.model", "sentencepiece.bpe.model", "vocab.txt", "additional_chat_templates"),
 )
+<<<<<<< HEAD
 TEMPLATE = "chat_template.jinja"
 GENERATION = "generation_config.json"
 _FOLDERS = ("additional_chat_templates",)
+=======
+_FOLDERS = ("additional_chat_templates",)
+TEMPLATE = "chat_template.jinja"
+GENERATION = "generation_config.json"
+>>>>>>> corpus
 _MODEL_FILES = (
     *(GENERATION, "preprocessor_config.json", "processor_config.json"),
     *("image_processor_config.json", "video_preprocessor_config.json"),
@@ -57,9 +67,10 @@ def chat_template(folder: Path) -> str:
     """The template of a folder's tokenizer, in a file of its own or in the settings; "" if none."""
     path, settings = folder / TEMPLATE, folder / "tokenizer_config.json"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
-    told = read_json(settings).get("chat_template") if settings.is_file() else ""
-    return told if isinstance(told, str) else ""
+        return read_text(path)
+    told = read_json(settings) if settings.is_file() else {}
+    template = told.get("chat_template") if isinstance(told, dict) else ""
+    return template if isinstance(template, str) else ""
 
 
 def carry_model_files(

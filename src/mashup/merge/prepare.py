@@ -20,6 +20,7 @@ from mashup.merge.parents import Parent
 from mashup.merge.plan_lora import all_tensors, plan_lora
 from mashup.merge.rank import Rank
 from mashup.merge.reference import Reference, match
+from mashup.merge.settings import settings_problems
 from mashup.merge.shards import SHARD_BYTES
 
 OutputKind = Literal["auto", "lora", "full"]
@@ -121,15 +122,28 @@ def _reference(
         fix = "give --model: a LoRA is a change of its base"
         raise InputError(Problem("base model is needed", "--model", "none", "the base model", fix))
     folder = locate(base) if base is not None else None
+<<<<<<< HEAD
     return match(
+=======
+    whole = [parent for parent in parents if parent.is_full]
+    if not options.accept_base:
+        reference = folder or parents[0].checkpoint.path
+        raise_all(architecture_problem(one.checkpoint.path, reference) for one in whole)
+    found = match(
+>>>>>>> corpus
         parents,
         folder,
         allow_partial=options.allow_partial,
         untie=options.untie,
         tokenizer=options.tokenizer,
         into_lora=into_lora,
+<<<<<<< HEAD
         accept_base=options.accept_base,
+=======
+>>>>>>> corpus
     )
+    raise_all(settings_problems(whole, folder, same=not options.accept_base))
+    return found
 
 
 def _base_is_missing(recipe: Recipe, tensors: Sequence[Tensors]) -> list[Problem]:

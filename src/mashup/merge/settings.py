@@ -1,8 +1,9 @@
-"""Do the settings of whole models describe one function of their tensors?
+"""Do the settings of whole models describe one function of their tensors, defaults and all?
 
-Tensors of equal shapes may be used in other ways: another number of heads, another norm's
-epsilon, another rope. Settings are compared as transformers completes them, so that a field that
-one version of it leaves out and another writes makes no difference.
+:func:`mashup.checkpoint.architecture_problem` compares what two configs both say, at once and
+without transformers. Before a merge is written more is asked: that transformers takes each
+config, and that the two agree as it completes them, so that a field that is left out means its
+default and one that has moved (``rope_theta``) is found.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mashup.checkpoint import Stored
 from mashup.checkpoint.identity import read_config
 from mashup.errors import InputError, Problem
+from mashup.merge.parents import Parent
 
 _CONFIG = "config.json"
 _EMBEDDING = "embed_tokens.weight"
@@ -33,29 +34,27 @@ _FREE = frozenset(
 _FREE_ENDS = ("_token_id", "_token_index", "dropout", "_pdrop", "_drop")
 
 
-def architecture_problems(
-    folders: Sequence[Path], tensors: Sequence[Mapping[str, Stored]], *, same: bool = True
-) -> list[Problem]:
-    """What is wrong with the settings of whole models, the first of which the others follow.
+def settings_problems(parents: Sequence[Parent], base: Path | None, *, same: bool) -> list[Problem]:
+    """What is wrong with the settings of whole models, which follow the base or the first.
 
     Args:
-        folders: of the base, if there is one, and of the parents.
-        tensors: of each of them.
+        parents: whole models.
+        base: folder of the base, where it is known.
         same: whether they must agree.
     """
     problems: list[Problem] = []
-    first: tuple[Path, dict[str, Any]] | None = None
-    for folder, own in zip(folders, tensors, strict=True):
+    known: dict[Path, dict[str, Any]] = {}
+    for folder in (*([base] if base else []), *(parent.checkpoint.path for parent in parents)):
         try:
-            settings = _completed(folder)
+            known[folder] = _completed(folder)
         except InputError as error:
             problems += error.problems
-            continue
-        problems += _vocabulary(folder, settings, own)
-        first = first or (folder, settings)
-        differing = list(_differences(first[1], settings)) if same else []
-        if differing:
-            problems.append(_other(folder, first[0], differing))
+    problems += [p for one in parents for p in _vocabulary(one, known)]
+    if same and known:
+        first, expected = next(iter(known.items()))
+        problems += [
+            p for folder, own in known.items() for p in _other(folder, own, first, expected)
+        ]
     return problems
 
 
@@ -98,21 +97,26 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[s
             yield f"{name} is {str(b)[:60]}, not {str(a)[:60]}"
 
 
-def _other(folder: Path, first: Path, differing: Sequence[str]) -> Problem:
-    fix = "merge checkpoints of one base, or pass --accept-base to take the settings of the first"
-    found, where = "; ".join(differing[:5]), str(folder / _CONFIG)
-    return Problem("settings of another model", where, found, f"those of {first}", fix)
-
-
-def _vocabulary(
-    folder: Path, settings: Mapping[str, Any], tensors: Mapping[str, Stored]
+def _other(
+    folder: Path, own: Mapping[str, Any], first: Path, expected: Mapping[str, Any]
 ) -> list[Problem]:
+    differing = list(_differences(expected, own))
+    if not differing:
+        return []
+    fix = "give models of one architecture, or pass --accept-base if the difference is meant"
+    found, wanted = "; ".join(differing[:5]), f"the settings of {first}"
+    return [Problem("models compute differently", str(folder), found, wanted, fix)]
+
+
+def _vocabulary(parent: Parent, known: Mapping[Path, Mapping[str, Any]]) -> list[Problem]:
     """The problem of an embedding that has not the rows that the settings say."""
+    folder = parent.checkpoint.path
+    settings = known.get(folder, {})
     inner = settings.get("text_config")
     said = (inner if isinstance(inner, dict) else settings).get("vocab_size")
-    rows = [stored.rows for name, stored in tensors.items() if name.endswith(_EMBEDDING)]
+    rows = [stored.rows for name, stored in parent.tensors.items() if name.endswith(_EMBEDDING)]
     if said is None or len(rows) != 1 or rows[0] == said:
         return []
-    found, expected = f"vocab_size {str(said)[:40]}", f"{rows[0]}, the rows of the embedding"
+    found, wanted = f"vocab_size {str(said)[:40]}", f"{rows[0]}, the rows of the embedding"
     fix = "use the config.json that was saved with these weights"
-    return [Problem("bad model settings", str(folder / _CONFIG), found, expected, fix)]
+    return [Problem("bad model settings", str(folder / _CONFIG), found, wanted, fix)]
