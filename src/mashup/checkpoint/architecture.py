@@ -36,7 +36,7 @@ def _problem(
     found = ", ".join(f"{name} {own[name]}" for name in different)
     wanted = ", ".join(f"{name} {expected[name]}" for name in different)
     fix = "give models of one architecture, or pass --accept-base if the difference is meant"
-    return Problem("settings of another model", str(folder), found, wanted, fix)
+    return Problem("models compute differently", str(folder), found, wanted, fix)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -11,11 +11,7 @@ from typing import Any
 from mashup.checkpoint.history import PROMPTS, card_head, read_prompts
 from mashup.checkpoint.identity import read_config
 from mashup.errors import InputError, Problem
-<<<<<<< HEAD
-from mashup.files import read_json, to_json, write_text
-=======
 from mashup.files import read_json, read_text, to_json, write_text
->>>>>>> corpus
 from mashup.merge.parents import Parent
 from mashup.strict import check_plain
 
@@ -24,15 +20,9 @@ TOKENIZER_FILES = (
     *("tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json"),
     *("spiece.model", "sentencepiece.bpe.model", "vocab.txt", "additional_chat_templates"),
 )
-<<<<<<< HEAD
-TEMPLATE = "chat_template.jinja"
-GENERATION = "generation_config.json"
-_FOLDERS = ("additional_chat_templates",)
-=======
 _FOLDERS = ("additional_chat_templates",)
 TEMPLATE = "chat_template.jinja"
 GENERATION = "generation_config.json"
->>>>>>> corpus
 _MODEL_FILES = (
     *(GENERATION, "preprocessor_config.json", "processor_config.json"),
     *("image_processor_config.json", "video_preprocessor_config.json"),

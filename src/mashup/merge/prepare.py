@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from mashup.checkpoint import locate
+from mashup.checkpoint.architecture import architecture_problem
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.merge.algebra import FactorStyle
 from mashup.merge.combine import Recipe, Tensors, needs_base
@@ -35,7 +36,7 @@ class Options:
         rank: of a LoRA: ``sum``, ``max``, a number, or ``energy=X``.
         factors: how a merged delta is factored.
         dtype: of what is written; None keeps a model's and is float32 for a LoRA.
-        accept_base: merge though names of bases, or settings of whole models, differ.
+        accept_base: merge though names or architectures differ.
         allow_partial: merge what fits of parents that do not fit as a whole.
         untie: write a separate output head where a parent has one.
         tokenizer: folder whose vocabulary the result gets.
@@ -122,25 +123,17 @@ def _reference(
         fix = "give --model: a LoRA is a change of its base"
         raise InputError(Problem("base model is needed", "--model", "none", "the base model", fix))
     folder = locate(base) if base is not None else None
-<<<<<<< HEAD
-    return match(
-=======
     whole = [parent for parent in parents if parent.is_full]
     if not options.accept_base:
         reference = folder or parents[0].checkpoint.path
         raise_all(architecture_problem(one.checkpoint.path, reference) for one in whole)
     found = match(
->>>>>>> corpus
         parents,
         folder,
         allow_partial=options.allow_partial,
         untie=options.untie,
         tokenizer=options.tokenizer,
         into_lora=into_lora,
-<<<<<<< HEAD
-        accept_base=options.accept_base,
-=======
->>>>>>> corpus
     )
     raise_all(settings_problems(whole, folder, same=not options.accept_base))
     return found

@@ -13,10 +13,6 @@ from mashup.checkpoint.ties import breaks_tie, changed_apart, read_untied, tie_p
 from mashup.checkpoint.tokens import Tables, differ, read_tables
 from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS
 from mashup.errors import InputError, Problem, raise_all
-<<<<<<< HEAD
-from mashup.merge.architecture import architecture_problems
-=======
->>>>>>> corpus
 from mashup.merge.changes import Change, OnDisk, Value
 from mashup.merge.coverage import Covered, cover
 from mashup.merge.parents import Parent, changes_of
@@ -64,10 +60,6 @@ def match(
     untie: bool = False,
     tokenizer: Path | None = None,
     into_lora: bool = False,
-<<<<<<< HEAD
-    accept_base: bool = False,
-=======
->>>>>>> corpus
 ) -> Reference:
     """Match the parents with the base, or with the first of them when none is given.
 
@@ -78,10 +70,6 @@ def match(
         untie: give the result an output head of its own where a parent has one.
         tokenizer: the folder of the base or of a parent whose vocabulary the result gets.
         into_lora: the result is a LoRA, which breaks no ties: its base stays as it is.
-<<<<<<< HEAD
-        accept_base: take parents whose settings differ; the result has those of the first.
-=======
->>>>>>> corpus
 
     Raises:
         InputError: tensors without a place or a filler, ties that would break, vocabularies
@@ -91,13 +79,6 @@ def match(
     refuse_quantised(folder)
     tensors, tied = read_untied(folder)
     reference = Reference(folder, base is not None, tied, tensors, folder)
-<<<<<<< HEAD
-    whole = [parent for parent in parents if parent.is_full]
-    folders = [folder, *(parent.checkpoint.path for parent in whole)]
-    known = [tensors, *(parent.tensors for parent in whole)]
-    raise_all(architecture_problems(folders, known, same=not accept_base))
-=======
->>>>>>> corpus
     breaking = [
         parent
         for parent in parents
