@@ -16,7 +16,7 @@ from mashup.errors import Problem
 Shape = tuple[int, ...]
 _FIX = "give the base that it was trained on, or pass --allow-partial to merge what fits"
 #: Buffers that some versions of transformers saved and that are computed, not trained.
-_COMPUTED = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
+COMPUTED = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def coverage(
 
 
 def _trained(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name for name in names if not name.endswith(_COMPUTED))
+    return tuple(name for name in names if not name.endswith(COMPUTED))
 
 
 def _misfit(shapes: Sequence[Shape], expected: Shape) -> str | None:
