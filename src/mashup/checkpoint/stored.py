@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mashup.headers import WIDTHS, TensorInfo, read_header
 
-
 _PIECE = 1 << 20  # bytes that are compared at once
 
 
