@@ -104,6 +104,14 @@ def shapes_of(adapter: Adapter) -> dict[str, list[Shape]]:
     return shapes
 
 
+def shape_of_rows(ids: Sequence[int], new: Shape, base: Shape) -> Shape:
+    """The shape that an embedding needs to take new rows: its own where all of them fit."""
+    rows = base[0] if base else 0
+    fits = 0 <= min(ids) <= max(ids) < rows
+    wrong = min(ids) if min(ids) < 0 else max(ids) + 1
+    return (rows if fits else wrong, *new[1:])
+
+
 def shape_of(module: LoraModule) -> Shape:
     """The shape of the base's tensor that a LoRA changes."""
     both = (module.d_out, module.d_in)
