@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from helpers import refused
 from lora import some_ids
 from mashup import merge
 from mashup.merge import METHODS
@@ -116,3 +117,22 @@ def test_a_merge_saved_and_loaded_is_the_same_model(tiny_base, parents, tmp_path
     assert same_bits(tensors_of(once_more.path), tensors_of(init.path))
     with torch.no_grad():
         assert bool(model(some_ids()).logits.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("number", "stored", "written"),
+    [
+        (1e300, torch.float64, "float32"),
+        (1e39, torch.float64, "bfloat16"),
+        (3.402e38, torch.float32, "bfloat16"),
+        (7e4, torch.float32, "float16"),
+    ],
+)
+def test_numbers_that_the_written_type_cannot_hold_are_refused(
+    tiny_base, tmp_path, number, stored, written
+):
+    tensors = tensors_of(relative_of(tiny_base, tmp_path / "tmp", seed=1, dtype=stored))
+    tensors["model.norm.weight"][3] = number
+    parent = write_whole(tmp_path / "a", tensors, tiny_base)
+    with refused("result is not finite", where="model.norm.weight"):
+        merge([parent], output=tmp_path / "m", accept_base=True, dtype=written)
