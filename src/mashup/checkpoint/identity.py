@@ -38,7 +38,8 @@ def canonical_name(name: str) -> str:
     """The comparable part of a base's name.
 
     The last part of a Hub id or path, lower case, without a suffix that says how it was
-    quantised, and with the part before it where it could be anything's (``run/checkpoint-9``); ``.../models--Owner--Name/snapshots/...`` (the Hub's cache) gives ``name``.
+    quantised, and with the part before it where it could be anything's (``run/checkpoint-9``);
+    ``.../models--Owner--Name/snapshots/...`` (the Hub's cache) gives ``name``.
     """
     return _QUANTISED.sub("", _last_part(name))
 
