@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
-from helpers import refused, write_json
+from helpers import Q_PROJ, refused, write_adapter, write_json
 from kinds import load_kind, save_kind, write_base
 from mashup import merge
 
@@ -84,3 +84,26 @@ def test_a_copy_and_a_value_of_the_base_are_refused(bases, tmp_path):
     write_json(path, json.loads(path.read_text()) | {"modules_to_save": None})
     with refused("cannot be merged into a LoRA", found="saved with the base"):
         merge(parents, output=tmp_path / "m", base=base, accept_base=True)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "language_model."])
+def test_the_same_modules_under_other_names_are_refused(tmp_path, prefix):
+    one = write_adapter(tmp_path / "a", seed=1)
+    two = write_adapter(tmp_path / "b", seed=2, modules={f"{prefix}{Q_PROJ}": (16, 16)})
+    with refused("modules under other names", where="/b", found=prefix):
+        merge([one, two], output=tmp_path / "m")
+
+
+def test_other_modules_are_not_other_names(tmp_path):
+    """A parent may have modules that end like those of another, if it has those as well."""
+    one = write_adapter(tmp_path / "a", seed=1)
+    both = {Q_PROJ: (16, 16), f"vision.{Q_PROJ}": (16, 16)}
+    two = write_adapter(tmp_path / "b", seed=2, modules=both)
+    assert merge([one, two], output=tmp_path / "m").manifest["modules"] == 2
+
+
+def test_modules_below_a_compiled_one_are_refused(tmp_path):
+    name = Q_PROJ.replace("self_attn", "_orig_mod.self_attn")
+    one = write_adapter(tmp_path / "a", modules={name: (16, 16)})
+    with refused("modules under other names", where="/a", found=name):
+        merge([one], output=tmp_path / "m")

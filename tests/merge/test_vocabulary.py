@@ -139,3 +139,11 @@ def test_more_rows_promised_than_there_are_is_refused(tiny_base, tmp_path):
     save_file({n: t.clone() for n, t in tensors.items()}, one / "model.safetensors")
     with refused("bad model settings", where=str(one), found="302"):
         merge([one], output=tmp_path / "m", base=tiny_base, accept_base=True)
+
+
+def test_a_row_that_a_parent_of_another_type_lacks_is_the_bases_to_the_bit(tiny_base, tmp_path):
+    base = resized(tiny_base, tmp_path / "base", ["<a>"], seed=1)
+    parent = relative_of(tiny_base, tmp_path / "p", seed=2, dtype=torch.bfloat16)
+    init = merge([parent], output=tmp_path / "m", base=base, accept_base=True, weights=[1.0])
+    found, expected = rows_of(init.path)["<a>"], rows_of(base)["<a>"]
+    assert all(map(torch.equal, found, expected))

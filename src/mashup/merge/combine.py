@@ -81,8 +81,9 @@ def merged_values(recipe: Recipe, tensors: Tensors) -> Pieces:
     opened = open_changes(tensors)
     mixed = coefficients(recipe, tensors, opened)
     terms = [Term(mixed[i], one.value, one) for i, one in opened.items()]
-    whole = sum(term.coefficient for term in terms if term.value is not None)
-    yield from weighted_rows([*terms, Term(1 - whole, tensors.base)], tensors.shape)
+    rest = 1 - sum(term.coefficient for term in terms if term.value is not None)
+    base = Term(rest if abs(rest) > NOTHING else 0.0, tensors.base)
+    yield from weighted_rows([*terms, base], tensors.shape)
 
 
 def merged_deltas(recipe: Recipe, tensors: Tensors) -> Pieces:

@@ -10,6 +10,8 @@ from mashup.checkpoint.vocabulary import BY_TOKEN
 from mashup.errors import Problem
 from mashup.merge.parents import Parent
 
+#: What torch.compile puts into the names of the modules below a compiled one.
+_WRAPPER = "._orig_mod."
 Pairs = Sequence[tuple[Adapter, AdapterConfig]]
 
 
@@ -24,7 +26,32 @@ def mix_problems(parents: Sequence[Parent]) -> list[Problem]:
     expected = "one way to change a module"
     fix = "merge into a whole model: --output-kind full --model BASE"
     what = "cannot be merged into a LoRA"
-    return [Problem(what, "parents", text, expected, fix) for text in found[:1]]
+    problems = [Problem(what, "parents", text, expected, fix) for text in found[:1]]
+    return [*problems, *_naming_problems(parents)]
+
+
+def _naming_problems(parents: Sequence[Parent]) -> list[Problem]:
+    """LoRAs of the same modules under other names, of which PEFT would load one and drop one.
+
+    As of a compiled model (``_orig_mod.``), or of one with and without a part that sees.
+    """
+    loras = {str(p.checkpoint.path): set(p.adapter.modules) for p in parents if p.adapter}
+    expected = "the names that modules have in the base, the same in all"
+    fix = "save it again from the model that was not wrapped, or rename its tensors"
+    problems = []
+    for where, names in loras.items():
+        others = set().union(*(other for other in loras.values() if other.isdisjoint(names)))
+        wrapped = (n for n in sorted(names) if _WRAPPER in f".{n}" or others & _endings(n))
+        found = next(wrapped, None)
+        if found:
+            what = "modules under other names"
+            problems.append(Problem(what, where, found, expected, fix))
+    return problems
+
+
+def _endings(name: str) -> set[str]:
+    parts = name.split(".")
+    return {".".join(parts[start:]) for start in range(1, len(parts))}
 
 
 def _loras_in_saved(pairs: Pairs) -> list[str]:
