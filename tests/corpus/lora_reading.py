@@ -29,8 +29,8 @@ MAYBE = (
     *("layers_to_transform", "layers_pattern", "exclude_modules"),
     *("ensure_weight_tying", "eva_config", "loftq_config", "runtime_config"),
 )
-#: Characters of a pattern beyond which a reader may refuse to compile it.
-LONG = 1000
+#: Characters of a pattern beyond which a reader must not try to compile it: it takes seconds.
+LONG = 10_000
 _CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -86,6 +86,9 @@ def _check_values(config: Mapping[str, Any]) -> None:
         raise Wrong("another base")
     if str(config.get("init_lora_weights")).startswith(_CHANGED_BASE):
         raise Wrong("the base was changed")
+    both = ("rank_pattern", "alpha_pattern")
+    if any(len(pattern) > LONG for name in both for pattern in config.get(name) or {}):
+        raise Wrong("a pattern without end")
     number = TypeAdapter(float, config=_STRICT)
     try:
         for pattern, value in (config.get("rank_pattern") or {}).items():
@@ -103,8 +106,7 @@ def is_debatable(config: Mapping[str, Any]) -> bool:
     """Whether a reader may refuse it although it has a value."""
     targets = config.get("target_modules")
     odd = targets is not None and sorted(targets) != ["q_proj", "up_proj"]
-    patterns = [*(config.get("rank_pattern") or {}), *(config.get("alpha_pattern") or {})]
-    said = config.get("bias", "none") != "none" or max(map(len, patterns), default=0) > LONG
+    said = config.get("bias", "none") != "none"
     return odd or said or any(config.get(name) for name in MAYBE)
 
 

@@ -194,7 +194,7 @@ def _embedding_place(parent: Parent) -> tuple[Path, int] | None:
     values = {n: c.value for n, c in parent.changes.items() if c.value and n.endswith(BY_TOKEN)}
     if not values:
         return None
-    return parent.checkpoint.path, next(iter(values.values())).shape[0]
+    return parent.checkpoint.path, (*next(iter(values.values())).shape, 1)[0]
 
 
 def _place(folder: Path, tensors: Mapping[str, Stored]) -> tuple[Path, int] | None:

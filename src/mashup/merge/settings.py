@@ -15,6 +15,7 @@ from typing import Any
 from mashup.checkpoint.identity import read_config
 from mashup.errors import InputError, Problem
 from mashup.merge.parents import Parent
+from mashup.model.quiet import quiet_transformers
 
 _CONFIG = "config.json"
 _EMBEDDING = "embed_tokens.weight"
@@ -68,7 +69,8 @@ def _completed(folder: Path) -> dict[str, Any]:
         return given
     try:
         _check_dtype(given)
-        return AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
+        with quiet_transformers():
+            return AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
     except Exception as error:  # its checks raise errors of a dozen kinds
         found = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         expected, fix = f"settings of a {kind} that transformers takes", "copy the folder again"
