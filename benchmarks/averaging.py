@@ -51,10 +51,10 @@ def trained(folder: Path) -> Base:
 
 def peft_deltas(base: Base, pair: tuple[Path, Path], how: str, folder: Path) -> dict[str, Tensor]:
     """What PEFT's ``add_weighted_adapter`` makes of the pair."""
-    model = PeftModel.from_pretrained(base.model, pair[0], adapter_name="0")
-    model.load_adapter(pair[1], "1")
+    model = PeftModel.from_pretrained(base.model, pair[0], adapter_name="first")
+    model.load_adapter(pair[1], "second")
     given = {"density": 0.5, "weights": [1.0, 1.0]} if how == "ties" else {"weights": [0.5, 0.5]}
-    model.add_weighted_adapter(["0", "1"], adapter_name="m", combination_type=how, **given)
+    model.add_weighted_adapter(["first", "second"], adapter_name="m", combination_type=how, **given)
     model.save_pretrained(folder, selected_adapters=["m"])
     model.unload()
     return deltas(folder / "m")

@@ -17,6 +17,8 @@ from mashup.errors import OutputError
 from mashup.merge.shards import ShardWriter
 from wholes import relative_of, same_bits, tensors_of
 
+WEIGHTS = "adapter_model.safetensors"
+
 
 def pickled(folder, files=1):
     """The same model as transformers used to save it; a head is stored even where it is tied."""
@@ -141,3 +143,26 @@ def test_a_base_that_was_named_for_a_pickle_holds_for_its_copy(tiny_base, tmp_pa
     folder = pickled(relative_of(tiny_base, tmp_path / "lib/a", seed=1))
     write_names(tmp_path / "lib", {"a": "owner/tiny"})
     assert read_checkpoint(converted(folder)).base == "owner/tiny"
+
+
+def test_a_copy_is_made_anew_when_the_settings_have_changed(tmp_path):
+    folder = write_adapter(tmp_path / "a", alpha=8)
+    torch.save(load_file(folder / WEIGHTS), folder / "adapter_model.bin")
+    (folder / WEIGHTS).unlink()
+    first = converted(folder)
+    path = folder / "adapter_config.json"
+    write_json(path, json.loads(path.read_text()) | {"lora_alpha": 16.5})
+    second = converted(folder)
+    assert json.loads((second / path.name).read_text())["lora_alpha"] == 16.5
+    assert converted(folder) == second != first
+
+
+def test_a_head_that_is_its_own_stays_though_it_shares_the_embeddings_memory(tiny_base, tmp_path):
+    """Such a file says that they are two tensors: without the head it would start at random."""
+    folder = relative_of(tiny_base, tmp_path / "a", seed=1)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    torch.save(tensors, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    convert(folder)
+    assert tensors_of(folder).keys() == tensors.keys()

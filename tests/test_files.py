@@ -169,3 +169,19 @@ def test_an_empty_folder_is_as_good_as_none(tmp_path):
     with new_folder(tmp_path / "init") as part:
         (part / "weights").touch()
     assert names(tmp_path / "init") == ["weights"]
+
+
+def test_two_that_make_one_folder_at_once_do_not_mix(tmp_path):
+    with new_folder(tmp_path / "m") as first:
+        (first / "a").write_text("first")
+        with refused("output is being written", where="/m"), new_folder(tmp_path / "m"):
+            raise AssertionError
+        assert (first / "a").read_text() == "first"
+    assert names(tmp_path) == ["m"]
+    assert (tmp_path / "m/a").read_text() == "first"
+
+
+def test_a_missing_file_within_the_block_is_not_taken_for_a_lost_lock(tmp_path):
+    with pytest.raises(FileNotFoundError), new_folder(tmp_path / "m"):
+        (tmp_path / "nothing").read_text()
+    assert names(tmp_path) == []

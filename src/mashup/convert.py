@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from mashup.checkpoint import adapter, full
-from mashup.checkpoint.identity import HEAD
+from mashup.checkpoint.identity import HEAD, is_tied, read_config
 from mashup.checkpoint.naming import named_base, write_names
+from mashup.checkpoint.vocabulary import EMBEDDINGS
 from mashup.errors import InputError, Problem
 from mashup.files import digest_of, disk_errors, new_folder, read_json, user_cache
 from mashup.headers import TensorInfo
@@ -82,7 +83,8 @@ def pickles_of(folder: Path) -> list[Path]:
 def converted(folder: Path) -> Path:
     """A copy of a pickled checkpoint in safetensors, in the user's cache; for --allow-pickle.
 
-    Remembered by path, sizes and times of the pickles. A folder without pickles is itself.
+    Remembered by path, sizes and times of the pickles and of all that is copied with them. A
+    folder without pickles is itself.
 
     Raises:
         InputError: as :func:`convert`.
@@ -90,7 +92,8 @@ def converted(folder: Path) -> Path:
     sources = pickles_of(folder)
     if not sources:
         return folder
-    stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in sources]
+    files = [*sources, *_settings(folder)]
+    stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     place = folder.resolve()
     # the last two names are the source's, since run/checkpoint-N is what a checkpoint is called
     copy = user_cache() / "converted" / digest_of(stats)[:16] / place.parent.name / place.name
@@ -103,15 +106,15 @@ def converted(folder: Path) -> Path:
     return copy
 
 
+def _settings(folder: Path) -> list[Path]:
+    """Files beside the weights that say what these are: settings, tokenizer, card."""
+    found = (p for p in folder.iterdir() if p.suffix in _SETTINGS and p.is_file())
+    return sorted(path for path in found if path.name != _BIN_INDEX)
+
+
 def _copy_settings(source: Path, output: Path) -> None:
-    for path in source.iterdir():
-        wanted = path.suffix in (".json", ".jinja", ".model", ".txt", ".md", ".py")
-        if (
-            wanted
-            and path.is_file()
-            and path.name != _BIN_INDEX
-            and not (output / path.name).exists()
-        ):
+    for path in _settings(source):
+        if not (output / path.name).exists():
             shutil.copyfile(path, output / path.name)
 
 
@@ -120,7 +123,7 @@ def _write(source: Path, output: Path) -> list[Path]:
     tensors: dict[str, Tensor] = {}
     for path in pickles_of(source):
         tensors |= _load(path)
-    kept = _without_tied_head(tensors)
+    kept = _without_tied_head(tensors, read_config(source))
     infos = {n: TensorInfo(SAFETENSORS[t.dtype], tuple(t.shape)) for n, t in kept.items()}
     lora = (source / adapter.PICKLE).exists()
     shards = plan_shards(infos, single=adapter.WEIGHTS if lora else full.WEIGHTS)
@@ -148,6 +151,15 @@ def _are_tensors(values: Sequence[Any]) -> bool:
     return bool(values) and all(isinstance(v, Tensor) and v.dtype in SAFETENSORS for v in values)
 
 
-def _without_tied_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    places = [t.data_ptr() for name, t in tensors.items() if not name.endswith(HEAD)]
-    return {n: t for n, t in tensors.items() if not (n.endswith(HEAD) and t.data_ptr() in places)}
+def _without_tied_head(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """All but a head that is the embedding itself, where no settings say that it is its own."""
+    if not is_tied(config, ()):
+        return dict(tensors)
+    places = [(t.data_ptr(), t.shape) for n, t in tensors.items() if n.endswith(EMBEDDINGS)]
+    return {
+        n: t
+        for n, t in tensors.items()
+        if not (n.endswith(HEAD) and (t.data_ptr(), t.shape) in places)
+    }

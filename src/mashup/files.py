@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -110,21 +111,51 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``path`` when the block ends well, and vanishes otherwise.
 
     Raises:
-        InputError: ``path`` exists already.
+        InputError: ``path`` exists already, or another process or thread is writing it.
         OutputError: the disk is full or not writable.
     """
     refuse_existing(path)
     part = path.with_name(path.name + _PART)
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        with disk_errors(path):
-            part.mkdir(parents=True)
+    with disk_errors(path), _claimed(part, path):
+        try:
             yield part
             if path.is_dir():
                 path.rmdir()
             os.replace(part, path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _claimed(part: Path, path: Path) -> Iterator[None]:
+    """``part``, empty, for this block alone; the lock vanishes with a process that is killed."""
+    part.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(part, os.O_RDONLY)
+    try:
+        if not _is_ours(descriptor, part):
+            raise _busy(path)
+        for left in part.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _is_ours(descriptor: int, part: Path) -> bool:
+    """Lock an open folder; whether nobody else has, or has moved it away meanwhile."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return part.exists() and os.path.samestat(os.fstat(descriptor), part.stat())
+
+
+def _busy(path: Path) -> InputError:
+    fix = "wait for it, or choose another --output"
+    found = "another command is writing it"
+    return InputError(Problem("output is being written", str(path), found, "a new name", fix))
 
 
 @contextlib.contextmanager

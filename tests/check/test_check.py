@@ -84,7 +84,7 @@ def test_all_that_is_wrong_is_told_at_once(tiny_base, tied_base, tmp_path):
 def test_all_shards_that_are_missing_are_told(tmp_path):
     write_json(tmp_path / "config.json", {})
     placed = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
-    write_json(tmp_path / "model.safetensors.index.json", {"weight_map": placed})
+    write_json(tmp_path / "model.safetensors.index.json", {"metadata": {}, "weight_map": placed})
     assert whats(only(tmp_path)) == ["missing shard", "missing shard"]
 
 

@@ -54,7 +54,7 @@ def seventy(tmp_path):
             own = names[shard::_SHARDS]
             write_holes(folder / file, {n: tensors[n] for n in own})
             placed |= dict.fromkeys(own, file)
-        write_json(folder / "model.safetensors.index.json", {"weight_map": placed})
+        write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": placed})
         return folder
 
     return made

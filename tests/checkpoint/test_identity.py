@@ -33,6 +33,11 @@ def test_the_cache_of_the_hub_gives_the_models_name(path, name):
     [
         ("google/gemma-3-1b-it", "unsloth/Gemma-3-1B-it", True),
         ("google/gemma-3-1b-it", "google/gemma-3-1b-pt", False),
+        ("/runs/a/checkpoint-500", "/runs/b/checkpoint-500", False),
+        ("/old/runs/a/checkpoint-500", r"C:\runs\A\checkpoint-500", True),
+        ("/models/a/final", "/models/b/final/", False),
+        ("/models/a/merged_model", "/models/b/merged_model", False),
+        ("final", "./final", True),
         ("", "google/gemma-3-1b-it", None),
         ("google/gemma-3-1b-it", "  ", None),
     ],

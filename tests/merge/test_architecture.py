@@ -28,6 +28,33 @@ def test_other_arithmetic_is_refused_and_may_be_accepted(models, tmp_path, value
     assert merge(named, output=tmp_path / "m", accept_base=True).path.exists()
 
 
+def rope(theta, kind="default"):
+    return {"rope_parameters": {"rope_theta": theta, "rope_type": kind}}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "found"),
+    [
+        (rope(1e4), rope(1e6), "rope_theta"),
+        (rope(1e4), rope(1e4, "linear"), "rope_type"),
+        ({"rope_parameters": None, "rope_theta": 1e4}, rope(1e6), "rope_theta"),
+    ],
+)
+def test_another_rotation_is_refused_wherever_it_is_said(models, tmp_path, one, other, found):
+    named = [changed(model, _name_or_path="owner/base") for model in models]
+    changed(named[0], **one)
+    changed(named[1], **other)
+    with refused("models compute differently", found=found):
+        merge(named, output=tmp_path / "m")
+
+
+def test_a_rotation_may_be_said_as_older_versions_do(models, tmp_path):
+    named = [changed(model, _name_or_path="owner/base") for model in models]
+    changed(named[0], rope_parameters=None, rope_theta=1e4, rope_scaling=None)
+    changed(named[1], **rope(1e4))
+    assert merge(named, output=tmp_path / "m").path.exists()
+
+
 def test_what_does_not_change_the_arithmetic_may_differ(models, tmp_path):
     named = [changed(model, _name_or_path="owner/base") for model in models]
     changed(named[1], use_cache=False, transformers_version="4.40.0", dtype="float16")

@@ -6,8 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from helpers import Q_PROJ, refused, write_adapter
 from lora import some_ids
 from mashup import merge
+from mashup.delta import read_delta
 from mashup.merge import METHODS
 from wholes import relative_of, same_bits, tensors_of, write_whole
 
@@ -116,3 +118,45 @@ def test_a_merge_saved_and_loaded_is_the_same_model(tiny_base, parents, tmp_path
     assert same_bits(tensors_of(once_more.path), tensors_of(init.path))
     with torch.no_grad():
         assert bool(model(some_ids()).logits.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("number", "stored", "written"),
+    [
+        (1e300, torch.float64, "float32"),
+        (1e39, torch.float64, "bfloat16"),
+        (3.402e38, torch.float32, "bfloat16"),
+        (7e4, torch.float32, "float16"),
+    ],
+)
+def test_numbers_that_the_written_type_cannot_hold_are_refused(
+    tiny_base, tmp_path, number, stored, written
+):
+    tensors = tensors_of(relative_of(tiny_base, tmp_path / "tmp", seed=1, dtype=stored))
+    tensors["model.norm.weight"][3] = number
+    parent = write_whole(tmp_path / "a", tensors, tiny_base)
+    with refused("result is not finite", where="model.norm.weight"):
+        merge([parent], output=tmp_path / "m", accept_base=True, dtype=written)
+
+
+@pytest.mark.parametrize("given", [{"scale": 1e-10}, {"weights": [1e-10]}])
+def test_a_tiny_weight_counts(tiny_base, tmp_path, given):
+    """What is close to zero is dropped only where it is left over from weights that sum to one."""
+    adapter = write_adapter(tmp_path / "a", alpha=4e8, modules={Q_PROJ: (32, 32)})
+    options = {"base": tiny_base, "accept_base": True, "output_kind": "full", "dtype": "float32"}
+    (factors,) = read_delta(adapter).modules.values()
+    found = merge([adapter], output=tmp_path / "m", **options, **given)
+    change = tensors_of(found.path)[f"{Q_PROJ}.weight"] - tensors_of(tiny_base)[f"{Q_PROJ}.weight"]
+    torch.testing.assert_close(change, 1e-10 * factors.dense(), rtol=1e-3, atol=1e-6)
+    assert change.abs().max() > 1e-3
+
+
+def test_weights_that_sum_to_one_but_for_rounding_need_no_base(tiny_base, tmp_path):
+    parents = [relative_of(tiny_base, tmp_path / str(n), seed=n) for n in range(3)]
+    given = {"weights": [0.1, 0.2, 0.7 + 1e-12], "accept_base": True}
+    alone = merge(parents, output=tmp_path / "m", **given)
+    based = merge(parents, output=tmp_path / "n", base=tiny_base, **given)
+    assert same_bits(tensors_of(alone.path), tensors_of(based.path))
+    wrong = {"weights": [0.1, 0.2, 0.7001], "accept_base": True}
+    with refused("base model is needed"):
+        merge(parents, output=tmp_path / "o", **wrong)

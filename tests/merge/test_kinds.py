@@ -1,14 +1,17 @@
 """Every additive kind of LoRA merges exactly: into a LoRA that PEFT loads, and into a model."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
-from helpers import refused
+from helpers import refused, write_json
 from kinds import KINDS, load_kind, save_kind, write_base
 from mashup import merge
+from mashup.check import check
 
 IDS = torch.randint(0, 300, (2, 9), generator=torch.Generator().manual_seed(1))
 #: Kinds that a merged LoRA cannot hold.
@@ -103,3 +106,17 @@ def test_experts_that_a_models_files_keep_apart_have_no_place(bases, tmp_path):
     base, both = parents(bases, tmp_path, "experts")
     with refused("tensors without a place", found="mlp.experts"):
         merge(both, output=tmp_path / "m", output_kind="full", base=base, accept_base=True)
+
+
+@pytest.mark.parametrize("ids", [[3, 320], [-1, 319]])
+def test_new_rows_beyond_the_embedding_are_refused(bases, tmp_path, ids):
+    """They were dropped: the base that they were trained on had been resized."""
+    base, (one,) = parents(bases, tmp_path, "token rows", 1)
+    path = one / "adapter_config.json"
+    config = json.loads(path.read_text())
+    write_json(path, config | {"trainable_token_indices": [*ids, 7]})
+    options = {"output_kind": "full", "base": base, "accept_base": True}
+    with refused("tensors of another shape", found="model.embed_tokens.weight"):
+        merge([one], output=tmp_path / "m", **options)
+    (report,) = check([one], base=base)
+    assert report.problems[0].what == "tensors of another shape"

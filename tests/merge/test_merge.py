@@ -1,6 +1,7 @@
 """Merging folders: what is written computes what it says."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -255,3 +256,14 @@ def test_a_full_disk_leaves_nothing(tmp_path):
 def test_nothing_to_merge():
     with pytest.raises(UsageError, match="nothing to merge"):
         merge([], output="nowhere")
+
+
+def test_a_copy_of_a_parent_is_dropped_from_at_random_as_another(tmp_path):
+    one = write_adapter(tmp_path / "a")
+    shutil.copytree(one, tmp_path / "b")
+    given = {"method": "dare_linear", "rank": 16}
+    alone = merge([one], output=tmp_path / "m", **given).path
+    twice = merge([one, tmp_path / "b"], output=tmp_path / "n", **given).path
+    turned = merge([tmp_path / "b", one], output=tmp_path / "o", **given).path
+    assert not torch.allclose(dense(alone)[Q_PROJ], dense(twice)[Q_PROJ])
+    assert torch.equal(dense(turned)[Q_PROJ], dense(twice)[Q_PROJ])

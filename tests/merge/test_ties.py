@@ -110,3 +110,31 @@ def test_gpt2_ties_a_head_that_no_file_holds(tokenizer, tmp_path):
     init = merge(parents, output=tmp_path / "m", base=tmp_path / "base", accept_base=True)
     model = AutoModelForCausalLM.from_pretrained(init.path)
     assert model.lm_head.weight is model.transformer.wte.weight
+
+
+def test_a_tied_model_with_another_head_is_refused(tied_base, tmp_path):
+    tensors = tensors_of(relative_of(tied_base, tmp_path / "tmp", seed=1))
+    head = tensors[EMBEDDING].clone()
+    head[-1, -1] += 1
+    parent = write_whole(tmp_path / "a", tensors | {"lm_head.weight": head}, tied_base)
+    with refused("head does not fit its settings", where="/a", found="two different tensors"):
+        merge([parent], output=tmp_path / "m", accept_base=True)
+    with refused("head does not fit its settings", where="/a"):
+        merge([tied_base], output=tmp_path / "m", base=parent, accept_base=True)
+
+
+def test_a_tied_model_may_store_its_embedding_twice(tied_base, tmp_path):
+    tensors = tensors_of(relative_of(tied_base, tmp_path / "tmp", seed=1))
+    twice = tensors | {"lm_head.weight": tensors[EMBEDDING].clone()}
+    parent = write_whole(tmp_path / "a", twice, tied_base)
+    init = merge([parent], output=tmp_path / "m", accept_base=True)
+    assert tensors_of(init.path).keys() == tensors.keys()
+
+
+def test_an_untied_model_without_a_head_is_refused(tiny_base, tmp_path):
+    """transformers would load the result with a head of random numbers."""
+    tensors = tensors_of(relative_of(tiny_base, tmp_path / "tmp", seed=1))
+    del tensors["lm_head.weight"]
+    parent = write_whole(tmp_path / "a", tensors, tiny_base)
+    with refused("head does not fit its settings", where="/a", found="no output head"):
+        merge([parent], output=tmp_path / "m", accept_base=True)

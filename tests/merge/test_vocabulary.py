@@ -133,9 +133,17 @@ def test_without_tokenizers_rows_cannot_be_aligned(tiny_base, tmp_path):
               accept_base=True)  # fmt: skip
 
 
-def test_more_tokens_than_rows_is_a_damaged_tokenizer(tiny_base, tmp_path):
+def test_more_rows_promised_than_there_are_is_refused(tiny_base, tmp_path):
     one = resized(tiny_base, tmp_path / "a", ["<a>", "<b>"], seed=1)
     tensors = {n: t[:-1] if len(t) == 302 else t for n, t in tensors_of(one).items()}
     save_file({n: t.clone() for n, t in tensors.items()}, one / "model.safetensors")
     with refused("damaged tokenizer", where=str(one), found="301"):
         merge([one], output=tmp_path / "m", base=tiny_base, accept_base=True)
+
+
+def test_a_row_that_a_parent_of_another_type_lacks_is_the_bases_to_the_bit(tiny_base, tmp_path):
+    base = resized(tiny_base, tmp_path / "base", ["<a>"], seed=1)
+    parent = relative_of(tiny_base, tmp_path / "p", seed=2, dtype=torch.bfloat16)
+    init = merge([parent], output=tmp_path / "m", base=base, accept_base=True, weights=[1.0])
+    found, expected = rows_of(init.path)["<a>"], rows_of(base)["<a>"]
+    assert all(map(torch.equal, found, expected))

@@ -20,7 +20,10 @@ _COMPUTES = (
     *("hidden_activation", "activation_function", "rms_norm_eps", "layer_norm_epsilon"),
     *("sliding_window", "rope_theta", "attn_logit_softcapping", "final_logit_softcapping"),
     *("query_pre_attn_scalar", "num_experts_per_tok", "partial_rotary_factor"),
+    *("rope_local_base_freq", "rope_type", "factor", "full_attention", "sliding_attention"),
 )
+#: Where the settings of rotary embeddings lie: in transformers 5, and before it.
+_ROPE = ("rope_parameters", "rope_scaling")
 
 
 def architecture_problem(folder: Path, reference: Path) -> Problem | None:
@@ -44,4 +47,6 @@ def _settings(folder: Path) -> dict[str, Any]:
     config = read_config(folder)
     inner = config.get("text_config")
     both = config | (inner if isinstance(inner, dict) else {})
+    for part in _ROPE:
+        both |= both[part] if isinstance(both.get(part), dict) else {}
     return {name: value for name, value in both.items() if value is not None}

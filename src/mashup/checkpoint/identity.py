@@ -21,6 +21,11 @@ _QUANTISED = re.compile(
     r"[-_.](?:unsloth[-_.])?(?:bnb[-_.])?(?:4bit|8bit|int4|int8|nf4|fp8|gptq|awq)(?:[-_.].*)?$",
     re.IGNORECASE,
 )
+#: Names of folders that say nothing of what is in them, unless with the folder above.
+_ANYTHING = re.compile(
+    r"(?:checkpoint|global_?step|step|epoch)[-_]?\d+|\d+|base|best|final|full|hf|last|latest|"
+    r"merged|model|output|out|sft|weights|(?:best|final|merged)[-_](?:model|checkpoint)"
+)
 #: How names of the output head's tensor end.
 HEAD = "lm_head.weight"
 _SIZES = (
@@ -33,7 +38,8 @@ def canonical_name(name: str) -> str:
     """The comparable part of a base's name.
 
     The last part of a Hub id or path, lower case, without a suffix that says how it was
-    quantised; ``.../models--Owner--Name/snapshots/...`` (the Hub's cache) gives ``name``.
+    quantised, and with the part before it where it could be anything's (``run/checkpoint-9``);
+    ``.../models--Owner--Name/snapshots/...`` (the Hub's cache) gives ``name``.
     """
     return _QUANTISED.sub("", _last_part(name))
 
@@ -42,7 +48,9 @@ def _last_part(name: str) -> str:
     match = _HUB_CACHE.search(name.replace("\\", "/"))
     if match:
         return match["name"].lower()
-    return PurePosixPath(name.replace("\\", "/").rstrip("/")).name.lower()
+    path = PurePosixPath(name.replace("\\", "/").rstrip("/").lower())
+    above = path.parent.name
+    return f"{above}/{path.name}" if above and _ANYTHING.fullmatch(path.name) else path.name
 
 
 def is_quantised(name: str) -> bool:

@@ -16,7 +16,7 @@ from mashup.errors import Problem
 Shape = tuple[int, ...]
 _FIX = "give the base that it was trained on, or pass --allow-partial to merge what fits"
 #: Buffers that some versions of transformers saved and that are computed, not trained.
-_COMPUTED = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
+COMPUTED = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def coverage(
 
 
 def _trained(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name for name in names if not name.endswith(_COMPUTED))
+    return tuple(name for name in names if not name.endswith(COMPUTED))
 
 
 def _misfit(shapes: Sequence[Shape], expected: Shape) -> str | None:
@@ -102,6 +102,14 @@ def shapes_of(adapter: Adapter) -> dict[str, list[Shape]]:
     for name in adapter.rows:
         shapes.setdefault(name, [])
     return shapes
+
+
+def shape_of_rows(ids: Sequence[int], new: Shape, base: Shape) -> Shape:
+    """The shape that an embedding needs to take new rows: its own where all of them fit."""
+    rows = base[0] if base else 0
+    fits = 0 <= min(ids) <= max(ids) < rows
+    wrong = min(ids) if min(ids) < 0 else max(ids) + 1
+    return (rows if fits else wrong, *new[1:])
 
 
 def shape_of(module: LoraModule) -> Shape:

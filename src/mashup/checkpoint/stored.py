@@ -9,6 +9,8 @@ from pathlib import Path
 from mashup.errors import Problem
 from mashup.headers import WIDTHS, TensorInfo, read_header
 
+_PIECE = 1 << 20  # bytes that are compared at once
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -68,3 +70,14 @@ def not_floats(stored: Stored) -> Problem | None:
 
 def total_bytes(tensors: Mapping[str, Stored]) -> int:
     return sum(stored.info.bytes for stored in tensors.values())
+
+
+def same_bytes(one: Stored, other: Stored) -> bool:
+    """Whether two stored tensors are the same to the bit; reads them until they differ."""
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    with one.path.open("rb") as first, other.path.open("rb") as second:
+        first.seek(one.info.begin)
+        second.seek(other.info.begin)
+        sizes = (min(_PIECE, one.info.bytes - done) for done in range(0, one.info.bytes, _PIECE))
+        return all(first.read(size) == second.read(size) for size in sizes)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mashup.checkpoint.adapter import Adapter
 from mashup.checkpoint.full import read_tensors
 from mashup.checkpoint.identity import HEAD, is_tied, read_config
-from mashup.checkpoint.stored import Stored
+from mashup.checkpoint.stored import Stored, same_bytes
 from mashup.checkpoint.vocabulary import EMBEDDINGS
-from mashup.errors import Problem
+from mashup.errors import Problem, raise_all
 
 T = TypeVar("T")
 
@@ -24,11 +24,36 @@ def read_untied(folder: Path) -> tuple[dict[str, Stored], bool]:
     """Tensors of a whole model without a head that repeats its embedding; whether it is tied.
 
     Raises:
-        InputError: as :func:`mashup.checkpoint.read_tensors`.
+        InputError: as :func:`mashup.checkpoint.read_tensors`; a head that is not the embedding
+            though the settings say so, or none at all where they say that it is another tensor.
     """
-    tensors = read_tensors(folder)
-    tied = is_tied(read_config(folder), tensors)
+    tensors, config = read_tensors(folder), read_config(folder)
+    tied = is_tied(config, tensors)
+    raise_all(_head_problems(folder, config, tensors, tied))
     return {n: stored for n, stored in tensors.items() if not (tied and n.endswith(HEAD))}, tied
+
+
+def _head_problems(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stored], tied: bool
+) -> list[Problem]:
+    """A head that transformers would use, or start at random, though nobody means it to.
+
+    Of a tied model with two different tensors transformers 5 uses both, and 4 only one.
+    """
+    head = next((one for name, one in tensors.items() if name.endswith(HEAD)), None)
+    embedding = next((one for name, one in tensors.items() if name.endswith(EMBEDDINGS)), None)
+    where, expected = str(folder), "what tie_word_embeddings in config.json says"
+    if tied and head and embedding and not same_bytes(head, embedding):
+        found = f"{head.name} and {embedding.name} are tied, and stored as two different tensors"
+        fix = "set tie_word_embeddings to false if both were trained, or remove the head"
+        return [Problem("head does not fit its settings", where, found, expected, fix)]
+    causal = any(str(one).endswith("ForCausalLM") for one in config.get("architectures") or ())
+    other = any("head" in name or "embed_out" in name for name in tensors)
+    if causal and embedding and not (tied or other):
+        found = "no output head, and embeddings that are not tied: it would start at random numbers"
+        fix = "save the whole model again, or set tie_word_embeddings to true if it was trained so"
+        return [Problem("head does not fit its settings", where, found, expected, fix)]
+    return []
 
 
 def breaks_tie(names: Iterable[str], base: Iterable[str], *, whole: bool, tied: bool) -> bool:

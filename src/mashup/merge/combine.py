@@ -81,8 +81,9 @@ def merged_values(recipe: Recipe, tensors: Tensors) -> Pieces:
     opened = open_changes(tensors)
     mixed = coefficients(recipe, tensors, opened)
     terms = [Term(mixed[i], one.value, one) for i, one in opened.items()]
-    whole = sum(term.coefficient for term in terms if term.value is not None)
-    yield from weighted_rows([*terms, Term(1 - whole, tensors.base)], tensors.shape)
+    rest = 1 - sum(term.coefficient for term in terms if term.value is not None)
+    kept = Term(rest if abs(rest) > NOTHING else 0.0, tensors.base)
+    yield from weighted_rows([*terms, kept], tensors.shape)
 
 
 def merged_deltas(recipe: Recipe, tensors: Tensors) -> Pieces:
@@ -149,18 +150,23 @@ def _trimmer(recipe: Recipe, tensors: Tensors, index: int, one: Opened) -> Trimm
 
 def weighted_sum(rows: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """``Σ w δ``."""
-    return torch.stack([w * one for w, one in zip(weights, rows, strict=True)]).sum(0)
+    total = weights[0] * rows[0]
+    for weight, one in zip(weights[1:], rows[1:], strict=True):
+        total.add_(one, alpha=weight)
+    return total
 
 
 def elected_mean(rows: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """``Σ w δ / Σ w``, number by number, over those with the sign of ``Σ w δ``.
+    """``Σ w δ / Σ w``, number by number, over those with the sign of ``Σ w δ``; weights ≥ 0.
 
     arXiv 2306.01708, sections 4.2 and 4.3; a sum of zero counts as positive. Numbers that were
-    trimmed to zero have no vote and no part in the mean.
+    trimmed to zero have no vote and no part in the mean. One parent after the other and all in
+    floats: conversions and new memory cost more than the arithmetic.
     """
-    weighted = torch.stack([w * one for w, one in zip(weights, rows, strict=True)])
-    sign = torch.where(weighted.sum(0) >= 0, 1.0, -1.0).to(weighted.dtype)
-    agree = torch.sign(weighted) == sign
-    share = torch.tensor(weights, dtype=weighted.dtype).view(-1, *[1] * rows[0].dim())
-    total = (share * agree).sum(0)
-    return (weighted * agree).sum(0) / torch.where(total == 0, 1.0, total)
+    sign = torch.where(weighted_sum(rows, weights) >= 0, 1.0, -1.0).to(rows[0].dtype)
+    total, share = torch.zeros_like(sign), torch.zeros_like(sign)
+    for weight, one in zip(weights, rows, strict=True):
+        agreeing = (one * sign).mul_(weight).clamp_(min=0)
+        total.add_(agreeing)
+        share.add_(agreeing.sign_(), alpha=weight)
+    return total.mul_(sign).div_(share.masked_fill_(share == 0, 1.0))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mashup.checkpoint import Stored
-from mashup.checkpoint.placement import Coverage, Shape, coverage
+from mashup.checkpoint.placement import Coverage, Shape, coverage, shape_of_rows
 from mashup.merge.changes import Change
 from mashup.merge.parents import Parent
 
@@ -21,14 +21,15 @@ class Covered:
 
 def cover(parent: Parent, reference: Mapping[str, Stored]) -> Covered:
     """Match a parent's changes with the tensors of ``reference`` by name and shape."""
-    shapes = {name: _shapes(change) for name, change in parent.changes.items()}
     places = {name: stored.shape for name, stored in reference.items()}
+    shapes = {n: _shapes(change, places.get(n, ())) for n, change in parent.changes.items()}
     found = coverage(shapes, places, whole=parent.is_full)
     return Covered({n: c for n, c in parent.changes.items() if n in found.fitting}, found)
 
 
-def _shapes(change: Change) -> list[Shape]:
-    """Shapes that a change expects of its tensor; rows fit a tensor of any number of rows."""
+def _shapes(change: Change, base: Shape) -> list[Shape]:
+    """Shapes that a change expects of its tensor, which has the shape ``base``."""
     parts = [part for part in (change.value, change.lora) if part is not None]
     shift = [change.shift[1].shape] if change.shift else []
-    return [*(tuple(part.shape) for part in parts), *shift]
+    rows = [shape_of_rows(change.rows[0], change.rows[1].shape, base)] if change.rows else []
+    return [*(tuple(part.shape) for part in parts), *shift, *rows]

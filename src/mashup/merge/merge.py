@@ -189,7 +189,8 @@ def prepare_merge(
 
 
 def _recipe(method: str, settings: Settings, parents: Sequence[Parent]) -> Recipe:
-    weights, keys = tuple(p.weight for p in parents), tuple(p.digest for p in parents)
+    weights, digests = tuple(p.weight for p in parents), [p.digest for p in parents]
+    keys = tuple(f"{d}{digests[:n].count(d) or ''}" for n, d in enumerate(digests))
     return Recipe(METHODS[method], settings, weights, keys)
 
 

@@ -14,6 +14,7 @@ from mashup.merge.algebra import FactorStyle
 from mashup.merge.changes import Change, OnDisk
 from mashup.merge.combine import Tensors
 from mashup.merge.lora import LoraPlan, Module, Saved, key_of
+from mashup.merge.mixes import mix_problems
 from mashup.merge.parents import Parent
 from mashup.merge.rank import Rank
 from mashup.merge.reference import Reference
@@ -45,7 +46,7 @@ def plan_lora(
     if any(parent.is_full for parent in parents) and rank.text in ("sum", "max"):
         expected, fix = "a number, or energy=X", "give --rank 64, say; whole models have no rank"
         raise UsageError(Problem("bad rank", "--rank", rank.text, expected, fix))
-    raise_all(_refusals(parents))
+    raise_all([*_refusals(parents), *mix_problems(parents)])
     changes: Changes = reference.changes if reference else [p.changes for p in parents]
     saved, keys = _saved(parents, changes, reference)
     raise_all(_vocabulary_problems(parents, saved, reference))

@@ -14,6 +14,7 @@ from mashup.checkpoint.architecture import architecture_problem
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.merge.algebra import FactorStyle
 from mashup.merge.combine import Recipe, Tensors, needs_base
+from mashup.merge.copied import copied_problems
 from mashup.merge.full import FullPlan, plan_full
 from mashup.merge.lora import LoraPlan
 from mashup.merge.methods import Method
@@ -94,6 +95,7 @@ def prepare(
     saves = any(parent.adapter and parent.adapter.saved for parent in parents)
     if kind == "full" or any(parent.is_full for parent in parents) or (saves and base):
         reference = _reference(parents, base, options, into_lora=kind == "lora")
+    raise_all(copied_problems(reference) if reference else ())
     if kind == "full":
         assert reference is not None
         full = plan_full(reference, options.torch_dtype(), options.shard_bytes)

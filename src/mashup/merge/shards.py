@@ -125,8 +125,7 @@ def cast(rows: Tensor, dtype: torch.dtype, where: str, place: Tensor | None = No
         InputError: NaN or infinity, or a number that ``dtype`` cannot hold.
     """
     made = rows.to(dtype) if place is None else place[: len(rows)].copy_(rows)
-    same_range = dtype == rows.dtype or (dtype, rows.dtype) == (torch.bfloat16, torch.float32)
-    checked = rows if same_range else made
+    checked = made if torch.finfo(dtype).max < torch.finfo(rows.dtype).max else rows
     if not math.isfinite(checked.sum(dtype=rows.dtype)) and not torch.isfinite(checked).all():
         fix = "look at the parents with 'mashup check --read', or use --dtype float32"
         raise InputError(Problem("result is not finite", where, str(dtype), "numbers", fix))

@@ -36,7 +36,9 @@ class Aligned:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.value.dtype
+        """Wide enough for both, so that a row of the fallback is not rounded."""
+        other = self.value.dtype if self.fallback is None else self.fallback.dtype
+        return torch.promote_types(self.value.dtype, other)
 
     def rows(self, start: int, stop: int, buffer: Tensor | None = None) -> Tensor:
         del buffer

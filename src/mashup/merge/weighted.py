@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mashup.merge.changes import Opened, Value, spans
 
-#: Coefficients this close to zero are rounding errors of weights that sum to one.
+#: What is left to one and this close to zero is the rounding error of weights that sum to one.
 NOTHING = 1e-9
 
 
@@ -30,7 +30,7 @@ def weighted_rows(
 
     All memory is allocated once: allocating anew for each piece costs more than the sum.
     """
-    used = [term for term in terms if abs(term.coefficient) > NOTHING]
+    used = [term for term in terms if term.coefficient != 0]
     dtype = torch.float32
     for term in used:
         dtype = torch.promote_types(dtype, term.value.dtype) if term.value else dtype

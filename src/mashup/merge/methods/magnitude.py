@@ -25,7 +25,7 @@ class LargestKept:
     def mask(self, rows: Tensor) -> Tensor:
         size = rows.abs().float()  # as the threshold was found
         kept, equal = size > self.threshold, size == self.threshold
-        count = int(equal.sum())
+        count = int(torch.count_nonzero(equal))
         if 0 < self.ties < count:
             equal &= (equal.flatten().cumsum(0) <= self.ties).view_as(equal)
         if self.ties > 0:
