@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from corpus.reading import Wrong, read_json, read_tensors
 from corpus.seeds import CONFIG, INDEX, MODEL, model_config, tensors_of
@@ -50,9 +50,9 @@ def _good_logits(tied: bool) -> Tensor:
 
 
 @torch.no_grad()
-def _logits(config: object, tied: bool) -> Tensor:
+def _logits(config: PretrainedConfig, tied: bool) -> Tensor:
     tensors = {n: torch.from_numpy(t) for n, t in tensors_of(0, tied=tied).items()}
-    if tied:
+    if config.tie_word_embeddings:
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
     with torch.random.fork_rng():
         model = AutoModelForCausalLM.from_config(config).double().eval()
@@ -70,6 +70,8 @@ def check_settings(folder: Path, *, tied: bool) -> None:
         config = AutoConfig.from_pretrained(folder)
         if config.num_hidden_layers > MANY:  # it would be built until the memory is full
             raise Wrong("layers without end")
+        if tied and "tie_word_embeddings" not in read_json(folder / CONFIG):
+            config.tie_word_embeddings = True  # without a head it can be nothing else
         found = _logits(config, tied)
     except Exception as error:  # of a dozen kinds
         raise Wrong(f"transformers: {type(error).__name__}: {str(error)[:200]}") from error

@@ -47,7 +47,8 @@ def _head_problems(
         found = f"{head.name} and {embedding.name} are tied, and stored as two different tensors"
         fix = "set tie_word_embeddings to false if both were trained, or remove the head"
         return [Problem("head does not fit its settings", where, found, expected, fix)]
-    causal = any(str(one).endswith("ForCausalLM") for one in config.get("architectures") or ())
+    named = config.get("architectures")
+    causal = isinstance(named, list) and any(str(one).endswith("ForCausalLM") for one in named)
     other = any("head" in name or "embed_out" in name for name in tensors)
     if causal and embedding and not (tied or other):
         found = "no output head, and embeddings that are not tied: it would start at random numbers"
