@@ -124,7 +124,7 @@ def _gram(tensors: Tensors, opened: Sequence[Opened]) -> Tensor:
     gram = torch.zeros(len(opened), len(opened), dtype=torch.float64)
     for start, stop in spans(tensors.shape):
         rows = torch.stack([one.delta(tensors.base, start, stop).flatten() for one in opened])
-        gram += rows @ rows.T
+        gram += rows.double() @ rows.double().T
     return gram
 
 
