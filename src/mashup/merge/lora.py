@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mashup.checkpoint.adapter import WEIGHTS
 from mashup.delta import Factors
+from mashup.errors import InputError, Problem
 from mashup.headers import TensorInfo
 from mashup.merge.algebra import (
     FactorStyle,
@@ -135,7 +136,7 @@ def write_lora(
     """Merge every module and write ``adapter_model.safetensors``; memory holds a few modules.
 
     Raises:
-        InputError: numbers that are not finite, or that ``dtype`` cannot hold.
+        InputError: numbers that are not finite, or that ``dtype`` cannot hold; only zeros.
     """
     ranks = [module.ranks for module in plan.modules]
     rank = plan.rank.of(ranks) or _rank_of_energy(plan, recipe)
@@ -157,7 +158,16 @@ def write_lora(
                 writer.write(one_saved.key, start, cast(rows, dtype, one_saved.key))
     outside = sum(_delta_energy(recipe, tensors) for tensors in plan.left_out)
     total = sum(energies, Energy(total=outside, error=outside))
+    if total.total == 0 and not plan.saved:
+        raise InputError(_nothing_left(recipe))
     return Written(max(sizes.values()), sizes, total, outside)
+
+
+def _nothing_left(recipe: Recipe) -> Problem:
+    where = f"--method {recipe.method.name}, weights {list(recipe.weights)}"
+    found, expected = "a delta of zero in every module", "a start that differs from the base"
+    fix = "parents agree on nothing here: use --method linear, other weights, or the base itself"
+    return Problem("merge changes nothing", where, found, expected, fix)
 
 
 def _rank_of_energy(plan: LoraPlan, recipe: Recipe) -> int:

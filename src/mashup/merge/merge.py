@@ -230,13 +230,13 @@ def _write(
     if isinstance(plan, FullPlan):
         rounding = write_full(folder, plan, recipe, progress)
         _carry_full(folder, prepared)
-        about |= describe_full(prepared, rounding)
+        about |= describe_full(prepared, rounding) | {"dtype": plan.dtype}
     else:
         dtype = options.torch_dtype() or torch.float32
         written = write_lora(folder, plan, recipe, dtype, progress)
         config = peft_config(parents, plan, written, name)
         write_text(folder / "adapter_config.json", to_json(config))
-        about |= describe_lora(prepared, written)
+        about |= describe_lora(prepared, written) | {"dtype": str(dtype).removeprefix("torch.")}
         if isinstance(base, Base):
             base.tokenizer.save_pretrained(folder)
         else:

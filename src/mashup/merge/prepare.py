@@ -24,6 +24,7 @@ from mashup.merge.rank import Rank
 from mashup.merge.reference import Reference, match
 from mashup.merge.settings import settings_problems
 from mashup.merge.shards import SHARD_BYTES
+from mashup.merge.vocabulary import number_problems
 
 OutputKind = Literal["auto", "lora", "full"]
 
@@ -91,6 +92,7 @@ def prepare(
     rank = Rank.parse(options.rank)
     kind = _kind(options.output_kind, parents, recipe.method)
     _check_factor_average(parents, recipe.method)
+    raise_all(number_problems(parents))
     reference = None
     saves = any(parent.adapter and parent.adapter.saved for parent in parents)
     if kind == "full" or any(parent.is_full for parent in parents) or (saves and base):
