@@ -51,14 +51,8 @@ class Content:
         known = {n: m for n, m in self.adapter.modules.items() if m.tensor in base}
         biases = {n: b for n, b in self.adapter.biases.items() if n in base}
         modules = {**self.adapter.modules, **laid_out(known, base)}
-<<<<<<< HEAD
-        shapes: dict[str, Sequence[Shape]] = dict(
-            shapes_of(replace(self.adapter, modules=modules, biases=biases))
-        )
-=======
         shapes: dict[str, Sequence[Shape]] = {}
         shapes |= shapes_of(replace(self.adapter, modules=modules, biases=biases))
->>>>>>> doubt
         for name, (ids, new) in self.adapter.rows.items():
             shapes[name] = [*shapes[name], shape_of_rows(ids, new.shape, base.get(name, ()))]
         return shapes

@@ -82,13 +82,8 @@ def merged_values(recipe: Recipe, tensors: Tensors) -> Pieces:
     mixed = coefficients(recipe, tensors, opened)
     terms = [Term(mixed[i], one.value, one) for i, one in opened.items()]
     rest = 1 - sum(term.coefficient for term in terms if term.value is not None)
-<<<<<<< HEAD
-    kept = Term(rest if abs(rest) > NOTHING else 0.0, tensors.base)
-    yield from weighted_rows([*terms, kept], tensors.shape)
-=======
     left = Term(rest if abs(rest) > NOTHING else 0.0, tensors.base)
     yield from weighted_rows([*terms, left], tensors.shape)
->>>>>>> doubt
 
 
 def merged_deltas(recipe: Recipe, tensors: Tensors) -> Pieces:
