@@ -55,4 +55,4 @@ def test_all_of_them_in_bounded_memory(place):
     Path(os.environ.get("CORPUS_LOG", os.devnull)).write_text("\n".join(found))
     assert found == []
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown * 1024 < GIGABYTE // 2
+    assert grown * 1024 < GIGABYTE // 2  # PEFT and transformers are in it, for the oracle
