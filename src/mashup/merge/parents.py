@@ -132,15 +132,15 @@ def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
 
 
 def _is_zero(parent: Parent) -> bool:
-    """Whether a LoRA changes nothing, as one that was never trained does (B = 0)."""
+    """Whether a LoRA changes nothing, as one that was never trained does (B = 0 or s = 0)."""
     adapter = parent.adapter
     if adapter is None or adapter.saved or adapter.rows or adapter.biases:
         return False
-    return not any(bool(read(module.B).any()) for module in adapter.modules.values())
+    return not any(m.scale and bool(read(m.B).any()) for m in adapter.modules.values())
 
 
 def _changes_nothing(parent: Parent) -> Problem:
-    found, fix = "B = 0: it was saved before it was trained", "leave it out"
+    found, fix = "B = 0 (it was saved before it was trained) or lora_alpha = 0", "leave it out"
     where = str(parent.checkpoint.path)
     return Problem("adapter changes nothing", where, found, "a trained adapter", fix)
 
