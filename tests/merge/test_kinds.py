@@ -148,3 +148,12 @@ def test_rows_reach_the_head_of_a_model_that_is_untied_whatever_its_layout(bases
     both = merge([one, two], output=tmp_path / "n", weights=[1.0, 1e-12], **options)
     found = logits(AutoModelForCausalLM.from_pretrained(both.path))
     assert_close(found, logits(AutoModelForCausalLM.from_pretrained(init.path)))
+
+
+@pytest.mark.parametrize("kind", ONLY_FULL)
+def test_check_says_of_rows_and_biases_what_a_merge_does(bases, tmp_path, kind):
+    if kind in NO_PLACE:
+        pytest.skip("check knows that a LoRA may bring biases, a merge into a model has no place")
+    base, (one,) = parents(bases, tmp_path, kind, 1)
+    (report,) = check([one], base=base, accept_base=True)
+    assert not report.problems
