@@ -48,4 +48,4 @@ def test_weights_of_eight_bits_are_refused(tiny_base, tmp_path):
     with refused("quantised weights", where="/b", found=UP):
         merge(parents[:1], output=tmp_path / "m", base=one, accept_base=True)
     (report,) = check(parents[:1], base=one)
-    assert report.problems[0].what == "tensor cannot be averaged"
+    assert report.problems[0].what == "quantised weights"
