@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from mashup.merge.algebra import generator_for, inner
-from mashup.merge.changes import Change, Opened, Value, spans
+from mashup.merge.changes import Change, Opened, spans
 from mashup.merge.methods import Method, Settings
 from mashup.merge.methods.method import Trimmer
+from mashup.merge.values import Value
 from mashup.merge.weighted import NOTHING, Term, weighted_rows
 
 #: ``(start, stop, rows)`` of a tensor, in order.

@@ -6,8 +6,8 @@ from mashup.checkpoint import Stored
 from mashup.checkpoint.averaging import average_problem
 from mashup.checkpoint.placement import COMPUTED
 from mashup.errors import Problem
-from mashup.merge.changes import OnDisk
 from mashup.merge.reference import Reference
+from mashup.merge.values import OnDisk
 
 
 def copied_problems(reference: Reference) -> list[Problem]:

@@ -19,7 +19,8 @@ from mashup.checkpoint import (
 from mashup.checkpoint.ties import read_untied
 from mashup.errors import InputError, Problem, raise_all
 from mashup.library import adapter_digest, model_digest
-from mashup.merge.changes import Change, Lora, OnDisk
+from mashup.merge.changes import Change, Lora
+from mashup.merge.values import OnDisk
 from mashup.weights import read
 
 

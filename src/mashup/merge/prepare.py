@@ -16,8 +16,8 @@ from mashup.merge.algebra import FactorStyle
 from mashup.merge.combine import Recipe, Tensors, needs_base
 from mashup.merge.copied import copied_problems
 from mashup.merge.full import FullPlan, plan_full
-from mashup.merge.lora import LoraPlan
 from mashup.merge.methods import Method
+from mashup.merge.modules import LoraPlan
 from mashup.merge.parents import Parent
 from mashup.merge.plan_lora import all_tensors, plan_lora
 from mashup.merge.rank import Rank

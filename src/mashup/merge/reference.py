@@ -14,9 +14,10 @@ from mashup.checkpoint.ties import breaks_tie, changed_apart, read_untied, tie_p
 from mashup.checkpoint.tokens import Tables, differ, read_tables
 from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS
 from mashup.errors import InputError, Problem, raise_all
-from mashup.merge.changes import Change, OnDisk, Value
+from mashup.merge.changes import Change
 from mashup.merge.coverage import Covered, cover
 from mashup.merge.parents import Parent, changes_of
+from mashup.merge.values import OnDisk, Value
 from mashup.merge.vocabulary import align
 
 

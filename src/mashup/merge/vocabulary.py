@@ -17,8 +17,9 @@ from torch import Tensor
 from mashup.checkpoint.tokens import Tables
 from mashup.checkpoint.vocabulary import BY_TOKEN, read_vocabulary
 from mashup.errors import InputError, Problem
-from mashup.merge.changes import Change, Value
+from mashup.merge.changes import Change
 from mashup.merge.parents import Parent
+from mashup.merge.values import Value
 
 
 @dataclass(frozen=True)
