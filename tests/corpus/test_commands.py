@@ -8,8 +8,9 @@ import pytest
 
 from corpus import seeds
 from corpus.cases import cases
+from corpus.place import Place
 from corpus.reading import Wrong
-from corpus.verdict import Place, meaning
+from corpus.verdict import meaning
 from mashup.cli.__main__ import main
 
 FIRST = 13  # other cases than in the test beside this

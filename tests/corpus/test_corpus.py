@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from corpus.cases import cases
-from corpus.verdict import Place, faults
+from corpus.place import Place
+from corpus.verdict import faults
 
 GIGABYTE = 1 << 30
 EVERY = 61  # cases between two of the normal tier: about a hundred, of all kinds

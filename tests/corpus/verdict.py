@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import signal
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,50 +14,14 @@ from torch import Tensor
 import mashup
 from corpus import lora_reading, model_reading, seeds
 from corpus.cases import Case
+from corpus.place import HangError, Place, limited
 from corpus.reading import LARGE, Wrong
-from corpus.seeds import CONFIG, SEEDS, TOKENIZER
+from corpus.seeds import CONFIG
 from mashup.errors import MashupError, OutputError
 
 SECONDS = 2.0  # of a case, in processor time of this process
-_HANGS = 20  # seconds after which a case is stopped
 #: Files that say nothing of the weights; a reader may refuse to go on without them, or not.
 _BESIDE = ("train_prompts.txt", "tokenizer", "mashup.json", "README.md", "chat_", "generation_")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Folders of a run of the corpus: the good parents, a base, and where cases go."""
-
-    root: Path
-
-    @classmethod
-    def make(cls, root: Path) -> Place:
-        for name, seed in SEEDS.items():
-            seeds.write(seed(1), root / "good" / name)
-        seeds.write(seeds.single(2), root / "base")
-        return cls(root)
-
-    @property
-    def library(self) -> Path:
-        return self.root / "library"
-
-    @property
-    def case(self) -> Path:
-        return self.library / "case"
-
-    @property
-    def output(self) -> Path:
-        return self.root / "output"
-
-    def good(self, case: Case) -> Path:
-        return self.root / "good" / case.seed
-
-    def base(self, case: Case) -> Path | None:
-        return self.root / "base" if case.file == TOKENIZER else None
-
-    @property
-    def left_behind(self) -> bool:
-        return any(self.output.parent.glob("output*"))
 
 
 def meaning(case: Case, place: Place) -> tuple[dict[str, Tensor], bool]:
@@ -105,33 +66,13 @@ def faults(case: Case, place: Place) -> Iterator[str]:
         expected, debatable = None, str(wrong)
     begun = time.process_time()
     try:
-        with _limited():
+        with limited():
             yield from _merge(case, place, expected, debatable)
             yield from _looked_at(place)
-    except _HangError:
+    except HangError:
         yield "hangs"
     if time.process_time() - begun > SECONDS:
         yield f"took {time.process_time() - begun:.1f} s"
-
-
-class _HangError(BaseException):
-    """No Exception, so that nobody takes it for an error of a file."""
-
-
-@contextlib.contextmanager
-def _limited() -> Iterator[None]:
-    """Stop what waits for ever, as for a pipe."""
-
-    def stop(*_: object) -> None:
-        raise _HangError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, _HANGS, 1)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _merge(
