@@ -5,6 +5,7 @@ import torch
 
 from helpers import refused
 from mashup import merge
+from mashup.check import check
 from wholes import relative_of, tensors_of, write_whole
 
 UP = "model.layers.0.mlp.up_proj.weight"
@@ -46,3 +47,5 @@ def test_weights_of_eight_bits_are_refused(tiny_base, tmp_path):
             merge(given, output=tmp_path / "m", accept_base=True)
     with refused("quantised weights", where="/b", found=UP):
         merge(parents[:1], output=tmp_path / "m", base=one, accept_base=True)
+    (report,) = check(parents[:1], base=one)
+    assert report.problems[0].what == "quantised weights"

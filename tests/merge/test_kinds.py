@@ -120,3 +120,40 @@ def test_new_rows_beyond_the_embedding_are_refused(bases, tmp_path, ids):
         merge([one], output=tmp_path / "m", **options)
     (report,) = check([one], base=base)
     assert report.problems[0].what == "tensors of another shape"
+
+
+def test_a_square_conv1d_is_turned_though_the_settings_do_not_say(bases, tmp_path):
+    """A Linear among the targets makes PEFT write fan_in_fan_out: false."""
+    targets = {"target_modules": ["attn.c_proj", "lm_head"]}
+    one = save_kind(bases["gpt2"], tmp_path / "a", fan_in_fan_out=True, **targets)
+    assert not json.loads((one / "adapter_config.json").read_text())["fan_in_fan_out"]
+    options = {"output_kind": "full", "base": bases["gpt2"], "untie": True, "accept_base": True}
+    init = merge([one], output=tmp_path / "m", weights=[1.0], **options)
+    found = logits(AutoModelForCausalLM.from_pretrained(init.path))
+    assert_close(found, logits(load_kind(bases["gpt2"], one)), rtol=1e-4, atol=1e-4)
+
+
+def test_rows_reach_the_head_of_a_model_that_is_untied_whatever_its_layout(bases, tmp_path):
+    """New rows of a tied embedding are the head's too; a turned module must not undo that."""
+    kinds = {"trainable_token_indices": {"wte": [3, 7]}, "fan_in_fan_out": True}
+    one = save_kind(bases["gpt2"], tmp_path / "a", target_modules=["attn.c_proj"], **kinds)
+    two = save_kind(
+        bases["gpt2"], tmp_path / "b", target_modules=["lm_head", "attn.c_proj"], seed=1
+    )
+    options = {"base": bases["gpt2"], "untie": True, "accept_base": True, "output_kind": "full"}
+    init = merge([one, two], output=tmp_path / "m", weights=[1.0, 0.0], **options)
+    for path in (one, two):
+        config = json.loads((path / "adapter_config.json").read_text())
+        write_json(path / "adapter_config.json", config | {"fan_in_fan_out": False})
+    both = merge([one, two], output=tmp_path / "n", weights=[1.0, 1e-12], **options)
+    found = logits(AutoModelForCausalLM.from_pretrained(both.path))
+    assert_close(found, logits(AutoModelForCausalLM.from_pretrained(init.path)))
+
+
+@pytest.mark.parametrize("kind", ONLY_FULL)
+def test_check_says_of_rows_and_biases_what_a_merge_does(bases, tmp_path, kind):
+    if kind in NO_PLACE:
+        pytest.skip("check knows that a LoRA may bring biases, a merge into a model has no place")
+    base, (one,) = parents(bases, tmp_path, kind, 1)
+    (report,) = check([one], base=base, accept_base=True)
+    assert not report.problems

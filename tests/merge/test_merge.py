@@ -267,3 +267,17 @@ def test_a_copy_of_a_parent_is_dropped_from_at_random_as_another(tmp_path):
     turned = merge([tmp_path / "b", one], output=tmp_path / "o", **given).path
     assert not torch.allclose(dense(alone)[Q_PROJ], dense(twice)[Q_PROJ])
     assert torch.equal(dense(turned)[Q_PROJ], dense(twice)[Q_PROJ])
+
+
+def test_a_merge_that_would_be_the_base_is_refused(tmp_path):
+    one = write_adapter(tmp_path / "a", seed=1)
+    two = write_adapter(tmp_path / "b", modules={Q_PROJ.replace("q_proj", "v_proj"): (16, 16)})
+    with refused("merge changes nothing", where="model_stock"):
+        merge([one, two], output=tmp_path / "m", method="model_stock")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_manifest_tells_the_written_type(tmp_path, dtype):
+    one = write_adapter(tmp_path / "a")
+    assert merge([one], output=tmp_path / "m", dtype=dtype).manifest["dtype"] == dtype

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from helpers import refused, write_adapter
 from lora import peft_logits, some_ids
 from mashup import merge
+from mashup.check import check
 from wholes import relative_of, tensors_of, write_whole
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -121,6 +122,11 @@ def test_a_tied_model_with_another_head_is_refused(tied_base, tmp_path):
         merge([parent], output=tmp_path / "m", accept_base=True)
     with refused("head does not fit its settings", where="/a"):
         merge([tied_base], output=tmp_path / "m", base=parent, accept_base=True)
+    reports = check([parent, tied_base])
+    assert [[p.what for p in r.problems] for r in reports] == [
+        ["head does not fit its settings"],
+        [],
+    ]
 
 
 def test_a_tied_model_may_store_its_embedding_twice(tied_base, tmp_path):

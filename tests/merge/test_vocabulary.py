@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from helpers import refused
+from kinds import save_kind
 from mashup import merge
 from vocabularies import logits_by_token, resized, rows_of
 from wholes import relative_of, tensors_of
@@ -147,3 +148,27 @@ def test_a_row_that_a_parent_of_another_type_lacks_is_the_bases_to_the_bit(tiny_
     init = merge([parent], output=tmp_path / "m", base=base, accept_base=True, weights=[1.0])
     found, expected = rows_of(init.path)["<a>"], rows_of(base)["<a>"]
     assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+@pytest.mark.parametrize(
+    "config",
+    [{"trainable_token_indices": [320]}, {"target_modules": ["embed_tokens", "q_proj"]}],
+    ids=["rows", "lora"],
+)
+def test_rows_by_number_in_two_vocabularies_are_refused(tiny_base, tmp_path, kind, config):
+    """The embedding has rows to spare, and two runs have put other tokens into the same one."""
+    base = resized(tiny_base, tmp_path / "base", [], seed=1, multiple=64)
+    if "trainable_token_indices" in config:
+        config = {"trainable_token_indices": [len(AutoTokenizer.from_pretrained(base))]}
+    parents = [save_kind(base, tmp_path / n, seed=s, **config) for s, n in enumerate("ab")]
+    for parent, token in zip(parents, ("<a>", "<b>"), strict=True):
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer.add_tokens([token])
+        tokenizer.save_pretrained(parent)
+    given = {"base": base, "accept_base": True, "output_kind": kind}
+    with refused("vocabularies differ", found="other vocabularies"):
+        merge(parents, output=tmp_path / "m", **given)
+    tokenizer.save_pretrained(parents[0])
+    if kind == "full" and "target_modules" not in config:
+        assert merge(parents, output=tmp_path / "n", **given).path.exists()

@@ -9,7 +9,8 @@ from pathlib import Path
 from mashup.check.content import Content
 from mashup.checkpoint import Stored, locate, same_base
 from mashup.checkpoint.architecture import architecture_problem
-from mashup.checkpoint.placement import Shape, coverage
+from mashup.checkpoint.averaging import average_problem
+from mashup.checkpoint.placement import COMPUTED, Shape, coverage
 from mashup.checkpoint.read import refuse_quantised
 from mashup.checkpoint.ties import breaks_tie, read_untied, tie_problem, with_head
 from mashup.checkpoint.tokens import Place, differ, read_tables
@@ -70,7 +71,14 @@ def compare(content: Content, base: Base, *, accept_base: bool) -> tuple[list[Pr
         places = with_head(places)  # told once: the head is no tensor without a place as well
         shapes = with_head(shapes) if whole else shapes
     found = coverage(shapes, places, whole=whole)
-    return [*problems, *unlike, *found.problems(where)], notes
+    return [*problems, *unlike, *found.problems(where), *_types(content, base)], notes
+
+
+def _types(content: Content, base: Base) -> list[Problem]:
+    """Tensors that are no weights and not as the base's."""
+    both = [n for n in content.values if n in base.tensors and not n.endswith(COMPUTED)]
+    found = (average_problem(n, content.values[n], base.tensors[n]) for n in both)
+    return [problem for problem in found if problem]
 
 
 def _identity(content: Content, base: Base) -> list[Problem]:

@@ -83,7 +83,10 @@ def _check(folder: Path, base: Base | None, accept_base: bool, read: bool) -> Re
     checkpoint = read_checkpoint(folder)
     if checkpoint.problem:
         return Report(checkpoint, _all_problems(checkpoint), bytes=checkpoint.bytes)
-    content = read_content(checkpoint)
+    try:
+        content = read_content(checkpoint)
+    except InputError as error:
+        return Report(checkpoint, error.problems, bytes=checkpoint.bytes)
     problems: list[Problem] = []
     notes = _notes(checkpoint, base, accept_base)
     if base is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mashup.checkpoint import Adapter, Checkpoint, Stored, read_adapter, read_adapter_config
 from mashup.checkpoint.experts import laid_out
 from mashup.checkpoint.placement import Shape, shape_of_rows, shapes_of
-from mashup.checkpoint.ties import changed_apart, read_untied
+from mashup.checkpoint.ties import changed_apart, read_untied, with_head
 from mashup.checkpoint.tokens import Place
 from mashup.checkpoint.vocabulary import BY_TOKEN
 
@@ -51,11 +51,11 @@ class Content:
         known = {n: m for n, m in self.adapter.modules.items() if m.tensor in base}
         biases = {n: b for n, b in self.adapter.biases.items() if n in base}
         modules = {**self.adapter.modules, **laid_out(known, base)}
-        shapes: dict[str, Sequence[Shape]] = dict(
-            shapes_of(replace(self.adapter, modules=modules, biases=biases))
-        )
+        shapes: dict[str, Sequence[Shape]] = {}
+        shapes |= shapes_of(replace(self.adapter, modules=modules, biases=biases))
         for name, (ids, new) in self.adapter.rows.items():
-            shapes[name] = [*shapes[name], shape_of_rows(ids, new.shape, base.get(name, ()))]
+            place = with_head(base).get(name, ())
+            shapes[name] = [*shapes[name], shape_of_rows(ids, new.shape, place)]
         return shapes
 
     @property

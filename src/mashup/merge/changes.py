@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,43 +18,12 @@ from mashup.checkpoint import LoraModule, Stored
 from mashup.checkpoint.placement import shape_of
 from mashup.delta import Factors
 from mashup.errors import InputError, Problem
-from mashup.weights import TORCH, read, read_rows
+from mashup.merge.values import Patched, Shifted, Value
+from mashup.weights import read
 
 #: Numbers that are worked on at once: half a million float32 fit a core's cache. Random
 #: methods draw chunk by chunk, so another value would give other (equally good) results.
 CHUNK = 1 << 19
-
-
-class Value(Protocol):
-    """A tensor that can be read some rows at a time."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> torch.dtype: ...
-
-    def rows(self, start: int, stop: int, buffer: Tensor | None = None) -> Tensor:
-        """``(stop - start, *shape[1:])`` in the stored dtype, maybe a view of ``buffer``."""
-        ...
-
-
-@dataclass(frozen=True)
-class OnDisk:
-    """A stored tensor as it is."""
-
-    stored: Stored
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.stored.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return TORCH[self.stored.dtype]
-
-    def rows(self, start: int, stop: int, buffer: Tensor | None = None) -> Tensor:
-        return read_rows(self.stored, start, stop, buffer)
 
 
 @dataclass(frozen=True)
@@ -116,51 +84,6 @@ class Change:
         if self.shift is not None:
             value = Shifted(value or base, *self.shift)
         return Change(value, self.lora)
-
-
-@dataclass(frozen=True)
-class Patched:
-    """``value`` with some rows replaced."""
-
-    value: Value
-    ids: tuple[int, ...]
-    new: Stored
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.value.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.promote_types(self.value.dtype, TORCH[self.new.dtype])
-
-    def rows(self, start: int, stop: int, buffer: Tensor | None = None) -> Tensor:
-        rows = self.value.rows(start, stop, buffer).to(self.dtype, copy=True)
-        for place, row in enumerate(self.ids):
-            if start <= row < stop:
-                rows[row - start] = read_rows(self.new, place, place + 1)[0].to(self.dtype)
-        return rows
-
-
-@dataclass(frozen=True)
-class Shifted:
-    """``value + scale · b``, float32 or higher."""
-
-    value: Value
-    scale: float
-    b: Stored
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.value.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.promote_types(self.value.dtype, torch.float32)
-
-    def rows(self, start: int, stop: int, buffer: Tensor | None = None) -> Tensor:
-        rows = self.value.rows(start, stop, buffer).to(self.dtype, copy=True)
-        return rows.add_(read_rows(self.b, start, stop), alpha=self.scale)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from mashup.merge.algebra import generator_for, inner
-from mashup.merge.changes import Change, Opened, Value, spans
+from mashup.merge.changes import Change, Opened, spans
 from mashup.merge.methods import Method, Settings
 from mashup.merge.methods.method import Trimmer
+from mashup.merge.values import Value
 from mashup.merge.weighted import NOTHING, Term, weighted_rows
 
 #: ``(start, stop, rows)`` of a tensor, in order.
@@ -82,8 +83,8 @@ def merged_values(recipe: Recipe, tensors: Tensors) -> Pieces:
     mixed = coefficients(recipe, tensors, opened)
     terms = [Term(mixed[i], one.value, one) for i, one in opened.items()]
     rest = 1 - sum(term.coefficient for term in terms if term.value is not None)
-    kept = Term(rest if abs(rest) > NOTHING else 0.0, tensors.base)
-    yield from weighted_rows([*terms, kept], tensors.shape)
+    left = Term(rest if abs(rest) > NOTHING else 0.0, tensors.base)
+    yield from weighted_rows([*terms, left], tensors.shape)
 
 
 def merged_deltas(recipe: Recipe, tensors: Tensors) -> Pieces:
@@ -124,7 +125,7 @@ def _gram(tensors: Tensors, opened: Sequence[Opened]) -> Tensor:
     gram = torch.zeros(len(opened), len(opened), dtype=torch.float64)
     for start, stop in spans(tensors.shape):
         rows = torch.stack([one.delta(tensors.base, start, stop).flatten() for one in opened])
-        gram += rows @ rows.T
+        gram += rows.double() @ rows.double().T
     return gram
 
 

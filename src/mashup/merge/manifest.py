@@ -13,7 +13,8 @@ from mashup.checkpoint.history import MANIFEST
 from mashup.checkpoint.identity import fingerprint, quantised_note
 from mashup.merge.carry import kept_head
 from mashup.merge.full import FullPlan
-from mashup.merge.lora import LoraPlan, Written
+from mashup.merge.lora import Written
+from mashup.merge.modules import LoraPlan
 from mashup.merge.parents import Parent
 from mashup.merge.prepare import Prepared
 

@@ -8,8 +8,9 @@ import torch
 
 from mashup.delta import Delta, Factors
 from mashup.merge.combine import Recipe, Tensors, coefficients, merged_values, open_changes
-from mashup.merge.lora import LoraPlan, Module, joined
+from mashup.merge.modules import LoraPlan, Module
 from mashup.merge.prepare import Prepared
+from mashup.merge.spectra import joined
 
 
 def merged_in_memory(prepared: Prepared) -> Delta:

@@ -8,27 +8,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mashup.checkpoint import Checkpoint
-from mashup.checkpoint.vocabulary import BY_TOKEN
 from mashup.delta import Delta
 from mashup.errors import InputError, Problem, UsageError
 from mashup.files import new_folder, read_json, refuse_existing, to_json, write_text
 from mashup.merge.algebra import FactorStyle
-from mashup.merge.carry import carry_model_files, carry_prompts, carry_tokenizer
 from mashup.merge.combine import Recipe
-from mashup.merge.full import FullPlan, check_disk, write_full
-from mashup.merge.lora import write_lora
-from mashup.merge.manifest import MANIFEST, card, describe_full, describe_lora, describe_parents
+from mashup.merge.full import check_disk
+from mashup.merge.manifest import MANIFEST, card
 from mashup.merge.memory import merged_in_memory
 from mashup.merge.methods import METHODS, Settings
 from mashup.merge.methods.greedy_soup import chosen_weights
 from mashup.merge.parents import Parent, read_parents
-from mashup.merge.peft_config import peft_config
 from mashup.merge.prepare import Options, OutputKind, Prepared, prepare
 from mashup.merge.shards import SHARD_BYTES
 from mashup.merge.weighing import Weights, weights_for
+from mashup.merge.write import card_source, write_parts
 from mashup.model import Base
 from mashup.progress import SILENT, Progress
 from mashup.select import NOTHING_HELPS, Selection
@@ -139,10 +134,10 @@ def merge(
     prepared = prepare_merge(parents, method, weights, settings, options, base, losses, measure)
     check_disk(output, prepared.plan.bytes_written)
     with new_folder(output) as folder:
-        manifest = _write(folder, prepared, base, options, progress)
+        manifest = write_parts(folder, prepared, base, options, progress)
         manifest["merge_seconds"] = time.perf_counter() - start
         write_text(folder / MANIFEST, to_json(manifest))
-        write_text(folder / "README.md", card(manifest, _card_source(prepared)))
+        write_text(folder / "README.md", card(manifest, card_source(prepared)))
     return Init(output, manifest)
 
 
@@ -213,59 +208,3 @@ def _greedy(
     weights, _ = chosen_weights(len(parents), loss)
     kept = tuple(replace(p, weight=w) for p, w in zip(parents, weights, strict=True))
     return kept, _recipe("greedy_soup", recipe.settings, kept)
-
-
-def _write(
-    folder: Path,
-    prepared: Prepared,
-    base: Base | str | Path | None,
-    options: Options,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Everything but manifest and card; returns the manifest."""
-    parents, recipe, plan = prepared.parents, prepared.recipe, prepared.plan
-    given = str(base.name if isinstance(base, Base) else base or "")
-    name = given or _named_base(parents)
-    about = describe_parents(prepared, name, given)
-    if isinstance(plan, FullPlan):
-        rounding = write_full(folder, plan, recipe, progress)
-        _carry_full(folder, prepared)
-        about |= describe_full(prepared, rounding)
-    else:
-        dtype = options.torch_dtype() or torch.float32
-        written = write_lora(folder, plan, recipe, dtype, progress)
-        config = peft_config(parents, plan, written, name)
-        write_text(folder / "adapter_config.json", to_json(config))
-        about |= describe_lora(prepared, written)
-        if isinstance(base, Base):
-            base.tokenizer.save_pretrained(folder)
-        else:
-            carry_tokenizer([p.checkpoint.path for p in parents], folder)
-    carry_prompts(parents, folder)
-    return about
-
-
-def _named_base(parents: Sequence[Parent]) -> str:
-    return next((p.checkpoint.base for p in parents if p.checkpoint.base), "")
-
-
-def _carry_full(folder: Path, prepared: Prepared) -> None:
-    reference = prepared.reference
-    assert reference is not None
-    assert isinstance(prepared.plan, FullPlan)
-    moved = bool(reference.bases)
-    rows = [one.shape[0] for one in prepared.plan.tensors if one.name.endswith(BY_TOKEN)]
-    trained = [p.checkpoint.path for p in prepared.parents if p.is_full]
-    known = [reference.vocabulary, *trained] if moved else [*trained, reference.folder]
-    carry_model_files(
-        reference.folder,
-        folder,
-        tied=reference.tied,
-        rows=rows[0] if moved else None,
-        dtype=prepared.plan.dtype,
-        tokenizer=carry_tokenizer(known, folder),
-    )
-
-
-def _card_source(prepared: Prepared) -> Path | None:
-    return prepared.reference.folder if prepared.reference else None

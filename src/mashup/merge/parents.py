@@ -19,7 +19,8 @@ from mashup.checkpoint import (
 from mashup.checkpoint.ties import read_untied
 from mashup.errors import InputError, Problem, raise_all
 from mashup.library import adapter_digest, model_digest
-from mashup.merge.changes import Change, Lora, OnDisk
+from mashup.merge.changes import Change, Lora
+from mashup.merge.values import OnDisk
 from mashup.weights import read
 
 
@@ -132,12 +133,11 @@ def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
 
 
 def _is_zero(parent: Parent) -> bool:
-    """Whether a LoRA changes nothing: never trained (B = 0), or with an alpha of 0."""
+    """Whether a LoRA changes nothing, as one that was never trained does (B = 0 or s = 0)."""
     adapter = parent.adapter
     if adapter is None or adapter.saved or adapter.rows or adapter.biases:
         return False
-    modules = adapter.modules.values()
-    return not any(module.scale != 0 and bool(read(module.B).any()) for module in modules)
+    return not any(m.scale and bool(read(m.B).any()) for m in adapter.modules.values())
 
 
 def _changes_nothing(parent: Parent) -> Problem:

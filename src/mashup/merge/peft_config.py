@@ -10,7 +10,8 @@ from typing import Any
 
 from mashup.checkpoint.config import CONFIG
 from mashup.files import read_json
-from mashup.merge.lora import LoraPlan, Written
+from mashup.merge.lora import Written
+from mashup.merge.modules import LoraPlan
 from mashup.merge.parents import Parent
 
 

@@ -11,13 +11,14 @@ from mashup.checkpoint.vocabulary import BY_TOKEN, FILE
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.files import digest_file
 from mashup.merge.algebra import FactorStyle
-from mashup.merge.changes import Change, OnDisk
+from mashup.merge.changes import Change
 from mashup.merge.combine import Tensors
-from mashup.merge.lora import LoraPlan, Module, Saved, key_of
 from mashup.merge.mixes import mix_problems
+from mashup.merge.modules import LoraPlan, Module, Saved, key_of
 from mashup.merge.parents import Parent
 from mashup.merge.rank import Rank
 from mashup.merge.reference import Reference
+from mashup.merge.values import OnDisk
 
 Changes = Sequence[Mapping[str, Change]]
 

@@ -16,14 +16,15 @@ from mashup.merge.algebra import FactorStyle
 from mashup.merge.combine import Recipe, Tensors, needs_base
 from mashup.merge.copied import copied_problems
 from mashup.merge.full import FullPlan, plan_full
-from mashup.merge.lora import LoraPlan
 from mashup.merge.methods import Method
+from mashup.merge.modules import LoraPlan
 from mashup.merge.parents import Parent
 from mashup.merge.plan_lora import all_tensors, plan_lora
 from mashup.merge.rank import Rank
 from mashup.merge.reference import Reference, match
 from mashup.merge.settings import settings_problems
 from mashup.merge.shards import SHARD_BYTES
+from mashup.merge.vocabulary import number_problems
 
 OutputKind = Literal["auto", "lora", "full"]
 
@@ -91,6 +92,7 @@ def prepare(
     rank = Rank.parse(options.rank)
     kind = _kind(options.output_kind, parents, recipe.method)
     _check_factor_average(parents, recipe.method)
+    raise_all(number_problems(parents))
     reference = None
     saves = any(parent.adapter and parent.adapter.saved for parent in parents)
     if kind == "full" or any(parent.is_full for parent in parents) or (saves and base):

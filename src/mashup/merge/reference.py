@@ -7,15 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mashup.checkpoint import Stored, laid_out
-from mashup.checkpoint.identity import HEAD
+from mashup.checkpoint.conv1d import turned
+from mashup.checkpoint.identity import HEAD, read_config
 from mashup.checkpoint.read import refuse_quantised
 from mashup.checkpoint.ties import breaks_tie, changed_apart, read_untied, tie_problem, with_head
 from mashup.checkpoint.tokens import Tables, differ, read_tables
 from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS
 from mashup.errors import InputError, Problem, raise_all
-from mashup.merge.changes import Change, OnDisk, Value
+from mashup.merge.changes import Change
 from mashup.merge.coverage import Covered, cover
 from mashup.merge.parents import Parent, changes_of
+from mashup.merge.values import OnDisk, Value
 from mashup.merge.vocabulary import align
 
 
@@ -86,10 +88,10 @@ def match(
     ]
     if breaking and not untie and not into_lora:
         raise InputError(*(tie_problem(str(p.checkpoint.path), tied=tied) for p in breaking))
-    if breaking:
-        reference = _untied(reference)
-        parents = [p if into_lora and p.adapter else _with_head(p) for p in parents]
+    reference = _untied(reference) if breaking else reference
     parents = [_laid_out(parent, reference) for parent in parents]
+    if breaking:
+        parents = [p if into_lora and p.adapter else _with_head(p) for p in parents]
     aligned, parents = _align(reference, parents, tokenizer)
     covered = tuple(cover(parent, _shapes(aligned)) for parent in parents)
     if not allow_partial:
@@ -106,14 +108,17 @@ def _apart(parent: Parent) -> list[str]:
 
 
 def _laid_out(parent: Parent, reference: Reference) -> Parent:
-    """A LoRA of stacked experts, turned as the base's tensors are."""
+    """A LoRA of stacked experts or Conv1D, turned as the base's tensors are."""
     adapter = parent.adapter
-    if adapter is None or all(module.experts == 1 for module in adapter.modules.values()):
+    if adapter is None:
         return parent
     shapes = {name: stored.shape for name, stored in reference.tensors.items()}
     placed = {name: m for name, m in adapter.modules.items() if m.tensor in shapes}
-    turned = replace(adapter, modules={**adapter.modules, **laid_out(placed, shapes)})
-    return replace(parent, adapter=turned, moved=changes_of(turned))
+    placed = turned(laid_out(placed, shapes), read_config(reference.folder))
+    if all(module == adapter.modules[name] for name, module in placed.items()):
+        return parent
+    changed = replace(adapter, modules={**adapter.modules, **placed})
+    return replace(parent, adapter=changed, moved=changes_of(changed))
 
 
 def _beside(covered: Covered, reference: Reference) -> Covered:

@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from mashup.checkpoint.tokens import Tables
+from mashup.checkpoint.vocabulary import BY_TOKEN, read_vocabulary
 from mashup.errors import InputError, Problem
-from mashup.merge.changes import Change, Value
+from mashup.merge.changes import Change
+from mashup.merge.parents import Parent
+from mashup.merge.values import Value
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,21 @@ def _base(tables: Tables, base: Value, parents: Sequence[Aligned | None]) -> Val
     return Aligned(base, index, InMemory(rows) if rows is not None else None)
 
 
+def number_problems(parents: Sequence[Parent]) -> list[Problem]:
+    """Rows that parents change by number (a LoRA, token rows) in vocabularies that are not one."""
+    own = [
+        (p, [change for name, change in p.changes.items() if name.endswith(BY_TOKEN)])
+        for p in parents
+    ]
+    by_number = any(change.lora or change.rows for _, changes in own for change in changes)
+    if not by_number:
+        return []
+    known = [read_vocabulary(p.checkpoint.path) for p, changes in own if changes]
+    told = [one for one in known if one is not None]
+    return [] if all(one == told[0] for one in told) else [_lora_on_embeddings()]
+
+
 def _lora_on_embeddings() -> Problem:
-    found = "a LoRA on embeddings, and parents of other vocabularies"
+    found = "a LoRA on embeddings or rows of tokens, and parents of other vocabularies"
     fix = "merge it into its base first (merge_and_unload) and give that as a full checkpoint"
     return Problem("vocabularies differ", "parents", found, "one vocabulary", fix)

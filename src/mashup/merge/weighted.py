@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mashup.merge.changes import Opened, Value, spans
+from mashup.merge.changes import Opened, spans
+from mashup.merge.values import Value
 
 #: What is left to one and this close to zero is the rounding error of weights that sum to one.
 NOTHING = 1e-9

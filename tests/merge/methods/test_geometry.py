@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from deltas import merged, noise
+from mashup import merge
+from wholes import distance, relative_of, tensors_of, write_whole
 
 
 @given(st.integers(0, 99), st.floats(0.05, 0.95))
@@ -62,3 +64,15 @@ def test_model_stock_of_the_same_is_the_same_and_of_opposites_the_base():
     assert_close(merged("model_stock", [delta, delta], [0.5, 0.5]), delta)
     opposite = merged("model_stock", [delta, -delta], [0.5, 0.5], base=base)
     assert torch.equal(opposite, base)
+
+
+def test_nearly_opposite_deltas_are_weighed_by_their_angle_not_by_rounding(tiny_base, tmp_path):
+    """Near π an arc is long: an angle from float32 products would be off by all of it."""
+    base, one = tensors_of(tiny_base), tensors_of(relative_of(tiny_base, tmp_path / "a", seed=1))
+    other = tensors_of(relative_of(tiny_base, tmp_path / "tmp", seed=2, size=1e-6))
+    opposite = {n: base[n] - (one[n] - base[n]) + (other[n] - base[n]) for n in base}
+    write_whole(tmp_path / "b", opposite, tiny_base)
+    options = {"method": "slerp", "base": tiny_base, "accept_base": True, "dtype": "float32"}
+    init = merge([tmp_path / "a", tmp_path / "b"], output=tmp_path / "m", **options)
+    mean = {n: (one[n] + opposite[n]) / 2 for n in base}
+    assert distance(tensors_of(init.path), mean) < 1e-6

@@ -1,0 +1,77 @@
+"""Write a prepared merge into an empty folder: weights, settings, tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mashup.checkpoint.vocabulary import BY_TOKEN
+from mashup.files import to_json, write_text
+from mashup.merge.carry import carry_model_files, carry_prompts, carry_tokenizer
+from mashup.merge.full import FullPlan, write_full
+from mashup.merge.lora import write_lora
+from mashup.merge.manifest import describe_full, describe_lora, describe_parents
+from mashup.merge.parents import Parent
+from mashup.merge.peft_config import peft_config
+from mashup.merge.prepare import Options, Prepared
+from mashup.model import Base
+from mashup.progress import Progress
+
+
+def write_parts(
+    folder: Path,
+    prepared: Prepared,
+    base: Base | str | Path | None,
+    options: Options,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Everything but manifest and card; returns the manifest."""
+    parents, recipe, plan = prepared.parents, prepared.recipe, prepared.plan
+    given = str(base.name if isinstance(base, Base) else base or "")
+    name = given or _named_base(parents)
+    about = describe_parents(prepared, name, given)
+    if isinstance(plan, FullPlan):
+        rounding = write_full(folder, plan, recipe, progress)
+        _carry_full(folder, prepared)
+        about |= describe_full(prepared, rounding) | {"dtype": plan.dtype}
+    else:
+        dtype = options.torch_dtype() or torch.float32
+        written = write_lora(folder, plan, recipe, dtype, progress)
+        config = peft_config(parents, plan, written, name)
+        write_text(folder / "adapter_config.json", to_json(config))
+        about |= describe_lora(prepared, written) | {"dtype": str(dtype).removeprefix("torch.")}
+        if isinstance(base, Base):
+            base.tokenizer.save_pretrained(folder)
+        else:
+            carry_tokenizer([p.checkpoint.path for p in parents], folder)
+    carry_prompts(parents, folder)
+    return about
+
+
+def _named_base(parents: Sequence[Parent]) -> str:
+    return next((p.checkpoint.base for p in parents if p.checkpoint.base), "")
+
+
+def _carry_full(folder: Path, prepared: Prepared) -> None:
+    reference = prepared.reference
+    assert reference is not None
+    assert isinstance(prepared.plan, FullPlan)
+    moved = bool(reference.bases)
+    rows = [one.shape[0] for one in prepared.plan.tensors if one.name.endswith(BY_TOKEN)]
+    trained = [p.checkpoint.path for p in prepared.parents if p.is_full]
+    known = [reference.vocabulary, *trained] if moved else [*trained, reference.folder]
+    carry_model_files(
+        reference.folder,
+        folder,
+        tied=reference.tied,
+        rows=rows[0] if moved else None,
+        dtype=prepared.plan.dtype,
+        tokenizer=carry_tokenizer(known, folder),
+    )
+
+
+def card_source(prepared: Prepared) -> Path | None:
+    return prepared.reference.folder if prepared.reference else None
