@@ -16,6 +16,7 @@ from scoring import score
 from training import train_step
 
 HERE = Path(__file__).parent
+_SMALL = 0.001
 BENCHMARKS = {
     "startup": startup,
     "scan": scan,
@@ -69,7 +70,9 @@ def _flat(result: dict[str, Any]) -> dict[str, Any]:
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return f"{value['median']:.3f} ({value['min']:.3f} to {value['max']:.3f})"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) >= _SMALL else f"{value:.2g}"
+    return str(value)
 
 
 if __name__ == "__main__":
