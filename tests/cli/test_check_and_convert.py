@@ -8,16 +8,15 @@ from safetensors.torch import load_file
 
 from helpers import write_adapter, write_full, write_json
 from mashup import scan
-from mashup.cli.__main__ import main
 
 
 @pytest.fixture
-def mashup(capsys):
+def mashup(mashup):
+    """The same with runs of spaces and lines as one space."""
+
     def run(*arguments):
-        with pytest.raises(SystemExit) as done:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(done.value.code or 0), " ".join(out.split()), " ".join(err.split())
+        code, *texts = mashup(*arguments)
+        return code, *(" ".join(text.split()) for text in texts)
 
     return run
 

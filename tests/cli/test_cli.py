@@ -15,19 +15,6 @@ VERBS = ("scan", "score", "merge", "init", "train", "compare", "demo", "tasks", 
 
 
 @pytest.fixture
-def mashup(capsys):
-    """Run a command; gives exit code, stdout and stderr."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as done:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(done.value.code or 0), out, err
-
-    return run
-
-
-@pytest.fixture
 def data(tmp_path):
     return write_jsonl(tmp_path / "new_task.jsonl", prompt_rows(80))
 
