@@ -114,7 +114,8 @@ def coefficients(
     if recipe.method.needs_gram:
         where = torch.tensor(list(opened))
         gram[where[:, None], where] = _gram(tensors, list(opened.values()))
-    return recipe.method.mix(gram, recipe.weights, recipe.settings)
+    mixed = recipe.method.mix(gram, recipe.weights)
+    return tuple(recipe.settings.scale * one for one in mixed)
 
 
 def _gram(tensors: Tensors, opened: Sequence[Opened]) -> Tensor:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mashup.merge.methods.method import Method, Settings
+from mashup.merge.methods.method import Method
 
 
-def mix(_: Tensor, weights: Sequence[float], settings: Settings) -> tuple[float, ...]:
-    return tuple(settings.scale * weight for weight in weights)
+def mix(_: Tensor, weights: Sequence[float]) -> tuple[float, ...]:
+    return tuple(weights)
 
 
 LINEAR = Method(

@@ -58,7 +58,7 @@ class Settings:
 Trimmer = Callable[[Tensor], Tensor]
 #: A parent's delta of one tensor, rows after rows, float32; can be gone through again.
 Rows = Callable[[], Iterable[Tensor]]
-Mix = Callable[[Tensor, Sequence[float], Settings], tuple[float, ...]]
+Mix = Callable[[Tensor, Sequence[float]], tuple[float, ...]]
 Trim = Callable[[Rows, int, Settings, torch.Generator], Trimmer]
 
 
@@ -70,7 +70,7 @@ class Method:
         name: as users give it.
         formula: with δ for a parent's delta, w for its weight, λ for the scale.
         paper: where it is from.
-        mix: ``(gram, weights, settings)`` to one coefficient a parent; ``gram (k, k)`` holds
+        mix: ``(gram, weights)`` to one coefficient a parent, before λ; ``gram (k, k)`` holds
             the inner products of the parents' deltas of one tensor.
         needs_gram: whether ``mix`` looks at ``gram``.
         trim: ``(rows, count, settings, generator)`` to what is done to the rows of one parent;

@@ -7,10 +7,10 @@ from itertools import combinations
 
 from torch import Tensor
 
-from mashup.merge.methods.method import Method, Settings
+from mashup.merge.methods.method import Method
 
 
-def mix(gram: Tensor, weights: Sequence[float], settings: Settings) -> tuple[float, ...]:
+def mix(gram: Tensor, weights: Sequence[float]) -> tuple[float, ...]:
     """``t w_i`` with ``t = k cos θ / (1 + (k - 1) cos θ)`` (arXiv 2403.19522, equation 5).
 
     ``cos θ`` is the mean over the pairs of parents. Parents that point away from each other
@@ -23,7 +23,7 @@ def mix(gram: Tensor, weights: Sequence[float], settings: Settings) -> tuple[flo
     ]
     cosine = max(0.0, min(1.0, sum(pairs) / len(pairs)))
     share = count * cosine / (1 + (count - 1) * cosine)
-    return tuple(settings.scale * share * weight for weight in weights)
+    return tuple(share * weight for weight in weights)
 
 
 MODEL_STOCK = Method(

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mashup.merge.methods.method import Method, Settings
+from mashup.merge.methods.method import Method
 
 #: Below this angle (radians), or this close to π, an arc and a chord cannot be told apart in
 #: float64, or the arc is not determined: the weighted mean is used.
 _NO_ARC = 1e-4
 
 
-def mix(gram: Tensor, weights: Sequence[float], settings: Settings) -> tuple[float, ...]:
+def mix(gram: Tensor, weights: Sequence[float]) -> tuple[float, ...]:
     """Coefficients ``sin((1-t)θ)/sin θ`` and ``sin(tθ)/sin θ`` (Shoemake 1985, section 3.3).
 
     ``t`` is the share of the second weight, θ the angle between the deltas.
@@ -24,11 +24,9 @@ def mix(gram: Tensor, weights: Sequence[float], settings: Settings) -> tuple[flo
     cosine = float(gram[0, 1]) / (lengths[0] * lengths[1]) if all(lengths) else 1.0
     angle = math.acos(max(-1.0, min(1.0, cosine)))
     if angle < _NO_ARC or math.pi - angle < _NO_ARC:
-        both = (1 - share, share)
-    else:
-        both = (math.sin((1 - share) * angle), math.sin(share * angle))
-        both = (both[0] / math.sin(angle), both[1] / math.sin(angle))
-    return tuple(settings.scale * one for one in both)
+        return 1 - share, share
+    arcs = math.sin((1 - share) * angle), math.sin(share * angle)
+    return arcs[0] / math.sin(angle), arcs[1] / math.sin(angle)
 
 
 SLERP = Method(
