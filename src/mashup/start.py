@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mashup.merge import Init, merge
 from mashup.model import Base, applied, load_base
 from mashup.progress import SILENT, Progress
 from mashup.score import Score, Scores
+from mashup.score.batches import Batch
 from mashup.score.evaluate import evaluate, evaluate_showing
 from mashup.score.exhaustive import batches_for, sample_tokens
 from mashup.select import Selection
@@ -63,7 +64,7 @@ def make_init(
     staged = output.with_name(f".{output.name}.measuring")  # it gets its name when it is complete
     shutil.rmtree(staged, ignore_errors=True)
     try:
-        measuring = partial(_loss, base, task, sample)
+        measuring = _loss_of(base, task, sample)
         init = merge(selection, output=staged, base=base, measure=measuring, **options)
         start = time.perf_counter()
         merged = measure(staged, base, task, sample, progress)
@@ -92,8 +93,8 @@ def measuring(
         InputError: a model, a dataset or a checkpoint that cannot be read.
     """
     base, task, sample = load_base(model), load_task(dataset), Sample(samples)
-    losses = [_loss(base, task, sample, _delta(Path(folder))) for folder in checkpoints]
-    return {"losses": losses, "measure": partial(_loss, base, task, sample)}
+    loss = _loss_of(base, task, sample)
+    return {"losses": [loss(_delta(Path(folder))) for folder in checkpoints], "measure": loss}
 
 
 def _delta(folder: Path) -> Delta:
@@ -107,20 +108,34 @@ def _delta(folder: Path) -> Delta:
     return Delta({}, saved={name: read(stored) for name, stored in tensors.items()})
 
 
-def _loss(base: Base, task: Task, sample: Sample, delta: Delta) -> float:
-    """Loss of ``base`` with ``delta`` on the sample, in nats a token."""
+def _loss_of(base: Base, task: Task, sample: Sample) -> Callable[[Delta], float]:
+    """What measures ``base`` with a delta on the sample, in nats a token.
+
+    The sample is tokenized when the first delta comes: most methods measure none.
+    """
+
+    @cache
+    def batches() -> Sequence[Batch]:
+        return _batches(base, task, sample)
+
+    def loss(delta: Delta) -> float:
+        with applied(base.model, delta):
+            return evaluate(base.model, batches()).loss
+
+    return loss
+
+
+def _batches(base: Base, task: Task, sample: Sample) -> Sequence[Batch]:
     tokens = sample_tokens(base, task, sample.samples, sample.seed, sample.max_length)
-    with applied(base.model, delta):
-        return evaluate(base.model, batches_for(base, tokens)).loss
+    return batches_for(base, tokens)
 
 
 def measure(
     folder: Path, base: Base, task: Task, sample: Sample, progress: Progress = SILENT
 ) -> Score:
     """The score of an adapter folder on a task's sample, outside any cache."""
-    tokens = sample_tokens(base, task, sample.samples, sample.seed, sample.max_length)
+    batches = _batches(base, task, sample)
     with applied(base.model, read_delta(folder)):
-        batches = batches_for(base, tokens)
         return Score(None, evaluate_showing(base.model, batches, progress, "measuring the merge"))
 
 
