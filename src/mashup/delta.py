@@ -14,10 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mashup.checkpoint import Adapter, LoraModule, Stored, read_adapter, read_adapter_config
+from mashup.checkpoint import Adapter, LoraModule, read_adapter, read_adapter_config
 from mashup.checkpoint.modules import Kind
-from mashup.errors import InputError, Problem
-from mashup.weights import read
+from mashup.weights import read_finite
 
 
 @dataclass(frozen=True)
@@ -109,24 +108,14 @@ def load_delta(adapter: Adapter, fan_in_fan_out: bool, dtype: torch.dtype) -> De
     return Delta(
         {name: _factors(module, dtype) for name, module in adapter.modules.items()},
         fan_in_fan_out,
-        {name: _finite(stored) for name, stored in adapter.saved.items()},
+        {name: read_finite(stored) for name, stored in adapter.saved.items()},
         adapter.copied,
-        {name: _finite(stored) for name, stored in adapter.originals.items()},
-        {name: (ids, _finite(stored)) for name, (ids, stored) in adapter.rows.items()},
-        {name: (s, _finite(stored).to(dtype)) for name, (s, stored) in adapter.biases.items()},
+        {name: read_finite(stored) for name, stored in adapter.originals.items()},
+        {name: (ids, read_finite(stored)) for name, (ids, stored) in adapter.rows.items()},
+        {name: (s, read_finite(stored).to(dtype)) for name, (s, stored) in adapter.biases.items()},
     )
 
 
 def _factors(module: LoraModule, dtype: torch.dtype) -> Factors:
-    right, left = (_finite(half).to(dtype) for half in (module.A, module.B))
+    right, left = (read_finite(half).to(dtype) for half in (module.A, module.B))
     return Factors(right, left, module.scale, module.kind, module.experts)
-
-
-def _finite(stored: Stored) -> Tensor:
-    tensor = read(stored)
-    if bool(torch.isfinite(tensor).all()):
-        return tensor
-    found = f"NaN or infinity in {stored.name}"
-    fix = "this run diverged; use an earlier checkpoint of it"
-    where = str(stored.path)
-    raise InputError(Problem("weights are not finite", where, found, "finite numbers", fix))

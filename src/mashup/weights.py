@@ -39,6 +39,26 @@ def read(stored: Stored) -> Tensor:
     return read_rows(stored, 0, stored.rows).reshape(stored.shape)
 
 
+def read_finite(stored: Stored) -> Tensor:
+    """The whole tensor, if all its numbers are finite.
+
+    Raises:
+        InputError: NaN or infinity, or a file that cannot be read.
+    """
+    tensor = read(stored)
+    if not bool(torch.isfinite(tensor).all()):
+        raise InputError(not_finite(stored))
+    return tensor
+
+
+def not_finite(stored: Stored) -> Problem:
+    """The problem of a tensor that holds NaN or infinity."""
+    found = f"NaN or infinity in {stored.name}"
+    fix = "this run diverged; use an earlier checkpoint of it"
+    where = str(stored.path)
+    return Problem("weights are not finite", where, found, "finite numbers", fix)
+
+
 def read_rows(stored: Stored, start: int, stop: int, buffer: Tensor | None = None) -> Tensor:
     """Rows ``start`` to ``stop`` of the first dimension, ``(stop - start, *shape[1:])``.
 

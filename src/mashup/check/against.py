@@ -13,7 +13,7 @@ from mashup.checkpoint.averaging import average_problem
 from mashup.checkpoint.placement import COMPUTED, Shape, coverage
 from mashup.checkpoint.read import refuse_quantised
 from mashup.checkpoint.ties import breaks_tie, read_untied, tie_problem, with_head
-from mashup.checkpoint.tokens import Place, differ, read_tables
+from mashup.checkpoint.tokens import Place, differ, embedding_place, read_tables
 from mashup.checkpoint.vocabulary import BY_TOKEN
 from mashup.errors import InputError, Problem
 
@@ -51,8 +51,7 @@ class Base:
 
     @property
     def embeddings(self) -> Place | None:
-        rows = [one.rows for name, one in self.tensors.items() if name.endswith(BY_TOKEN)]
-        return (self.folder, rows[0]) if rows else None
+        return embedding_place(self.folder, {n: one.shape for n, one in self.tensors.items()})
 
 
 def compare(content: Content, base: Base, *, accept_base: bool) -> tuple[list[Problem], list[str]]:

@@ -9,8 +9,7 @@ from mashup.checkpoint import Adapter, Checkpoint, Stored, read_adapter, read_ad
 from mashup.checkpoint.experts import laid_out
 from mashup.checkpoint.placement import Shape, shape_of_rows, shapes_of
 from mashup.checkpoint.ties import changed_apart, read_untied, with_head
-from mashup.checkpoint.tokens import Place
-from mashup.checkpoint.vocabulary import BY_TOKEN
+from mashup.checkpoint.tokens import Place, embedding_place
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ class Content:
     @property
     def embeddings(self) -> Place | None:
         """Its folder and how many rows its embeddings have, None without any."""
-        rows = [one.rows for name, one in self.values.items() if name.endswith(BY_TOKEN)]
-        return (self.checkpoint.path, rows[0]) if rows else None
+        shapes = {name: one.shape for name, one in self.values.items()}
+        return embedding_place(self.checkpoint.path, shapes)
 
     def dtypes(self) -> dict[str, int]:
         """Type to bytes, most bytes first."""

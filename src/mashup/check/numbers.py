@@ -8,13 +8,13 @@ import torch
 
 from mashup.checkpoint import Stored
 from mashup.errors import Problem
-from mashup.merge.changes import not_finite, spans
-from mashup.weights import read_rows
+from mashup.merge.changes import spans
+from mashup.weights import not_finite, read_rows
 
 
 def not_finite_problems(tensors: Iterable[Stored]) -> list[Problem]:
     """One problem a tensor that holds NaN or infinity."""
-    return [not_finite(str(one.path), one.name) for one in tensors if not _is_finite(one)]
+    return [not_finite(one) for one in tensors if not _is_finite(one)]
 
 
 def _is_finite(stored: Stored) -> bool:

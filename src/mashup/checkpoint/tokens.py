@@ -6,12 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mashup.checkpoint.vocabulary import FILE, read_vocabulary, rows_by_token
+from mashup.checkpoint.vocabulary import BY_TOKEN, FILE, read_vocabulary, rows_by_token
 from mashup.errors import InputError, Problem
 from mashup.files import digest_file
 
 #: A folder with a tokenizer, and how many rows its embedding has.
 Place = tuple[Path, int]
+
+
+def embedding_place(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Place | None:
+    """A folder and the rows of its embedding, by name and shape; None without any."""
+    found = next((shape for name, shape in shapes.items() if name.endswith(BY_TOKEN)), None)
+    return None if found is None else (folder, (*found, 1)[0])
 
 
 @dataclass(frozen=True)

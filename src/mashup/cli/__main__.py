@@ -25,6 +25,7 @@ from mashup.cli import (
     tasks,
     train,
 )
+from mashup.cli.common import is_number
 
 _SPREAD = ("--weights", "--seeds", "--learning-rates", "--budgets")
 _VERBS = (
@@ -74,7 +75,7 @@ def spread(arguments: Sequence[str]) -> list[str]:
     spelled: list[str] = []
     flag = ""
     for argument in map(_dashed, arguments):
-        if not _is_number(argument):
+        if not is_number(argument):
             flag = argument if argument in _SPREAD else ""
         elif flag and spelled[-1] != flag:
             spelled.append(flag)
@@ -87,14 +88,6 @@ def _dashed(argument: str) -> str:
         return argument
     name, equals, value = argument.partition("=")
     return name.replace("_", "-") + equals + value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ class MergeOptions(Options):
     @classmethod
     def _known_weights(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         """One of the words, or numbers."""
-        if given not in (("uniform",), ("loss",)) and not all(map(_is_number, given)):
+        if given not in (("uniform",), ("loss",)) and not all(map(is_number, given)):
             raise ValueError("uniform, loss, or a number for each checkpoint")
         return given
 
@@ -105,7 +105,8 @@ class MergeOptions(Options):
         return values | {"weights": weights}
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether ``float`` reads it."""
     try:
         float(text)
     except ValueError:

@@ -17,9 +17,8 @@ from torch import Tensor
 from mashup.checkpoint import LoraModule, Stored
 from mashup.checkpoint.placement import shape_of
 from mashup.delta import Factors
-from mashup.errors import InputError, Problem
 from mashup.merge.values import Patched, Shifted, Value
-from mashup.weights import read
+from mashup.weights import read_finite
 
 #: Numbers that are worked on at once: half a million float32 fit a core's cache. Random
 #: methods draw chunk by chunk, so another value would give other (equally good) results.
@@ -42,22 +41,10 @@ class Lora:
 
     def factors(self) -> Factors:
         """``A`` and ``B`` in float32 or higher, checked to be finite."""
-        halves = [_finite(stored) for stored in (self.module.A, self.module.B)]
         module = self.module
-        return Factors(halves[0], halves[1], module.scale, module.kind, module.experts)
-
-
-def _finite(stored: Stored) -> Tensor:
-    tensor = read(stored)
-    if not bool(torch.isfinite(tensor).all()):
-        raise InputError(not_finite(str(stored.path), stored.name))
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def not_finite(where: str, name: str) -> Problem:
-    fix = "this run diverged; use an earlier checkpoint of it"
-    found = f"NaN or infinity in {name}"
-    return Problem("weights are not finite", where, found, "finite numbers", fix)
+        halves = map(read_finite, (module.A, module.B))
+        right, left = (half.to(torch.promote_types(half.dtype, torch.float32)) for half in halves)
+        return Factors(right, left, module.scale, module.kind, module.experts)
 
 
 @dataclass(frozen=True)

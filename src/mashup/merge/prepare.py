@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -74,10 +74,6 @@ class Prepared:
     recipe: Recipe
     plan: FullPlan | LoraPlan
     reference: Reference | None
-
-    @property
-    def is_full(self) -> bool:
-        return isinstance(self.plan, FullPlan)
 
 
 def prepare(
@@ -167,8 +163,3 @@ def _check_factor_average(parents: Sequence[Parent], method: Method) -> None:
         found, fix = "parents that differ in modules, ranks or scales", "use --method linear"
         expected = "the same of all three"
         raise InputError(Problem("cannot average factors", "parents", found, expected, fix))
-
-
-def with_weights(recipe: Recipe, weights: Sequence[float]) -> Recipe:
-    """The same recipe with other weights."""
-    return replace(recipe, weights=tuple(weights))

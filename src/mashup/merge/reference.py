@@ -11,7 +11,7 @@ from mashup.checkpoint.conv1d import turned
 from mashup.checkpoint.identity import HEAD, read_config
 from mashup.checkpoint.read import refuse_quantised
 from mashup.checkpoint.ties import breaks_tie, changed_apart, read_untied, tie_problem, with_head
-from mashup.checkpoint.tokens import Tables, differ, read_tables
+from mashup.checkpoint.tokens import Place, Tables, differ, embedding_place, read_tables
 from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS
 from mashup.errors import InputError, Problem, raise_all
 from mashup.merge.changes import Change
@@ -165,7 +165,8 @@ def _align(
 ) -> tuple[Reference, Sequence[Parent]]:
     """Align all tensors that have one row a token, if any vocabulary differs."""
     places = [_embedding_place(parent) for parent in parents]
-    base = _place(reference.folder, reference.tensors)
+    shapes = {name: stored.shape for name, stored in reference.tensors.items()}
+    base = embedding_place(reference.folder, shapes)
     others = [place for place in places if place]
     if base is None or not any(differ(base, place) for place in others):
         return reference, parents
@@ -195,13 +196,6 @@ def _aligned(
     return replace(reference, bases=bases, vocabulary=tables.folder), moved_parents
 
 
-def _embedding_place(parent: Parent) -> tuple[Path, int] | None:
-    values = {n: c.value for n, c in parent.changes.items() if c.value and n.endswith(BY_TOKEN)}
-    if not values:
-        return None
-    return parent.checkpoint.path, (*next(iter(values.values())).shape, 1)[0]
-
-
-def _place(folder: Path, tensors: Mapping[str, Stored]) -> tuple[Path, int] | None:
-    rows = [stored.rows for name, stored in tensors.items() if name.endswith(BY_TOKEN)]
-    return (folder, rows[0]) if rows else None
+def _embedding_place(parent: Parent) -> Place | None:
+    shapes = {name: tuple(c.value.shape) for name, c in parent.changes.items() if c.value}
+    return embedding_place(parent.checkpoint.path, shapes)
