@@ -8,7 +8,7 @@ from mashup import load_base, load_task, score, start
 from mashup.delta import read_delta
 from mashup.model import applied
 from mashup.score import evaluate
-from mashup.score.exhaustive import batches_for, sample_tokens
+from mashup.score.sample import batches_for, sample_tokens
 from mashup.select import Selection
 from mashup.start import Sample, make_init
 

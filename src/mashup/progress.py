@@ -7,10 +7,14 @@ passes :class:`Bars`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
-Advance = Callable[[], None]
+
+class Advance(Protocol):
+    """Tells a bar that some parts of its total are done."""
+
+    def __call__(self, parts: int = 1) -> None: ...
 
 
 class Progress:
@@ -18,9 +22,9 @@ class Progress:
 
     @contextlib.contextmanager
     def bar(self, label: str, total: int) -> Iterator[Advance]:
-        """A bar of ``total`` equal parts; call what it yields after each part."""
+        """A bar of ``total`` equal parts; call what it yields after one or more."""
         del label, total
-        yield lambda: None
+        yield lambda parts=1: None
 
     def say(self, line: str) -> None:
         """One line of what is going on."""
@@ -71,6 +75,6 @@ class Bars(Progress):
     def _task(self, display: Any, label: str, total: int) -> Iterator[Advance]:
         task = display.add_task(label, total=total)
         try:
-            yield lambda: display.advance(task)
+            yield lambda parts=1: display.advance(task, parts)
         finally:
             display.remove_task(task)

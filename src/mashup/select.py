@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mashup.score.result import Score, Scores
+from mashup.score.result import Score
+from mashup.score.scores import Scores
 
 NOTHING_HELPS = "no checkpoint helps; start from the base"
 
@@ -50,7 +51,7 @@ def select(scores: Scores, *, k: int = 2, errors: float = 2.0) -> Selection:
     if k < 1:
         raise ValueError(f"k is {k}; it must be at least 1")
     better: dict[str, Score] = {}  # by content: a copy of an adapter is no second parent
-    for score in scores.ranking:
+    for score in scores.finalists:
         difference, error = score.against(scores.base, scores.criterion)
         if difference < -errors * error:
             better.setdefault(score.digest, score)

@@ -21,7 +21,7 @@ from mashup.progress import SILENT, Progress
 from mashup.score import Score, Scores
 from mashup.score.batches import Batch
 from mashup.score.evaluate import evaluate, evaluate_showing
-from mashup.score.exhaustive import batches_for, sample_tokens
+from mashup.score.sample import batches_for, sample_tokens
 from mashup.select import Selection
 from mashup.task import Task, load_task
 from mashup.weights import read
@@ -152,5 +152,5 @@ def _note(scores: Scores, merged: Score) -> dict[str, Any]:
         "accuracy": merged.accuracy,
         "difference": difference,
         "standard_error": error,
-        "score_seconds": scores.full_seconds,
+        "score_seconds": scores.cost.seconds,
     }

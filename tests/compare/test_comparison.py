@@ -89,7 +89,7 @@ def test_scoring_and_merging_are_charged_to_those_who_used_them(done):
     assert values(done, "score_seconds", "scratch") == [0.0] * 4
     assert values(done, "score_seconds", "random-two") == [0.0] * 2
     (first, *_) = values(done, "score_seconds", "mashup")
-    assert first == pytest.approx(done.selection.scores.full_seconds)
+    assert first == pytest.approx(done.selection.scores.cost.seconds)
     assert first > 0
     for arm in ("mashup", "best-single"):
         for total, trained in zip(

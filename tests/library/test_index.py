@@ -8,6 +8,9 @@ import pytest
 
 from helpers import write_adapter
 from mashup.library import Index, scan
+from mashup.library.losses import Loss
+
+LOSS = Loss(1.5, True, 0.25)
 
 
 def damage_a_page(path: Path) -> None:
@@ -18,11 +21,11 @@ def damage_a_page(path: Path) -> None:
 
 def test_scores_and_digests_are_kept(tmp_path):
     with Index(tmp_path) as index:
-        index.keep_score("key", "record")
+        index.losses.keep("key", {"example": LOSS})
         index.keep_digest(tmp_path / "a", "stamp", "digest")
     with Index(tmp_path) as index:
-        assert index.score("key") == "record"
-        assert index.score("other") is None
+        assert index.losses.get("key", ["example", "new"]) == {"example": LOSS}
+        assert index.losses.get("other", ["example"]) == {}
         assert index.digest(tmp_path / "a", "stamp") == "digest"
         assert index.digest(tmp_path / "a", "later") is None
 
@@ -61,20 +64,22 @@ def test_a_corrupt_index_is_made_again(tmp_path, harm):
 
 def test_the_index_of_another_version_is_emptied(tmp_path):
     with Index(tmp_path) as index:
-        index.keep_score("key", "record whose meaning has changed")
+        index.losses.keep("key", {"example": LOSS})
     with sqlite3.connect(index.path) as db:
         db.execute("PRAGMA user_version=99")
     db.close()
     with Index(tmp_path) as index:
-        assert index.score("key") is None
+        assert index.losses.get("key", ["example"]) == {}
 
 
 def test_processes_that_make_the_same_index_do_not_trip_over_each_other(tmp_path):
     code = (
         "import sys, pathlib\n"
         "from mashup.library import Index\n"
+        "from mashup.library.losses import Loss\n"
         "for root in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
-        "    with Index(root) as index: index.keep_score(sys.argv[2], 'record')"
+        "    with Index(root) as index:\n"
+        "        index.losses.keep(sys.argv[2], {'one': Loss(1.0, True, 0.5)})\n"
     )
     for number in range(20):
         (tmp_path / str(number)).mkdir()
@@ -83,7 +88,8 @@ def test_processes_that_make_the_same_index_do_not_trip_over_each_other(tmp_path
     assert [process.communicate()[1] for process in running] == [b""] * 6
     for root in tmp_path.iterdir():
         with Index(root) as index:
-            assert {index.score(f"key {n}") for n in range(6)} == {"record"}
+            for number in range(6):
+                assert index.losses.get(f"key {number}", ["one"]) == {"one": Loss(1.0, True, 0.5)}
 
 
 def test_two_libraries_that_cannot_be_written_do_not_share_an_index(tmp_path):

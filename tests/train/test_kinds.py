@@ -12,7 +12,7 @@ from mashup.delta import read_delta
 from mashup.errors import UsageError
 from mashup.model import applied
 from mashup.score.evaluate import evaluate
-from mashup.score.exhaustive import batches_for, sample_tokens
+from mashup.score.sample import batches_for, sample_tokens
 from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
 from mashup.train.loop import run_tokens

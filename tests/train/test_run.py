@@ -65,7 +65,7 @@ def test_the_last_point_is_what_the_saved_adapter_scores(done, base, task):
     from mashup.delta import read_delta
     from mashup.model import applied
     from mashup.score import evaluate
-    from mashup.score.exhaustive import batches_for
+    from mashup.score.sample import batches_for
     from mashup.task import tokenize
 
     tokens = tokenize(base.tokenizer, task.test, max_length=512)

@@ -51,10 +51,14 @@ class DataOptions(Options):
         )
 
 
+StrategyName = Literal["auto", "exhaustive", "racing"]
+
+
 class ScoreOptions(Options):
     samples: int = Field(256, ge=2, description="training examples to score on")
     max_length: int = Field(1024, ge=8, description="longest example in tokens")
     criterion: Literal["loss", "accuracy"] = Field("loss", description="what to rank by")
+    strategy: StrategyName = Field("auto", description="how to spend forward passes (see docs)")
     all_checkpoints: bool = Field(False, description="every checkpoint-N, not one a run")
     accept_base: bool = Field(False, description="take adapters that name no base or another")
     skip_bad: bool = Field(False, description="leave broken checkpoints out and go on")

@@ -53,6 +53,7 @@ def run(options: Options) -> None:
         output=options.output,
         k=options.k,
         criterion=options.criterion,
+        strategy=options.strategy,
         samples=options.samples,
         arms=arms,
         seeds=options.seeds,

@@ -50,6 +50,7 @@ def make_scores(options: Any, library: Any, task: Any, base: Any) -> Any:
     """Score with the options of a command."""
     from mashup.progress import Bars
     from mashup.score import score
+    from mashup.score.racing import finalists_for
 
     return score(
         library,
@@ -58,6 +59,8 @@ def make_scores(options: Any, library: Any, task: Any, base: Any) -> Any:
         samples=options.samples,
         seed=options.split_seed,
         criterion=options.criterion,
+        strategy=options.strategy,
+        finalists=finalists_for(getattr(options, "k", 1)),
         max_length=options.max_length,
         accept_base=options.accept_base,
         skip_bad=options.skip_bad,
@@ -67,7 +70,16 @@ def make_scores(options: Any, library: Any, task: Any, base: Any) -> Any:
 
 def print_scores(scores: Any, chosen: Collection[str]) -> None:
     """The ranking as a table, with what was left out below it."""
-    columns = ("", "checkpoint", "loss", "accuracy", "against base", "± s.e.", "seconds")
+    columns = (
+        "",
+        "checkpoint",
+        "examples",
+        "loss",
+        "accuracy",
+        "against base",
+        "± s.e.",
+        "seconds",
+    )
     rows = []
     for row in scores.rows():
         mark = "*" if row["path"] in chosen else ""
@@ -75,14 +87,35 @@ def print_scores(scores: Any, chosen: Collection[str]) -> None:
         difference = "" if row["name"] == "base" else f"{row['difference']:+.4f}"
         known = row["name"] != "base" and row["standard_error"] is not None
         error = f"{row['standard_error']:.4f}" if known else ""
-        figures = (f"{row['loss']:.4f}", f"{row['accuracy']:.1%}", difference, error, seconds)
-        rows.append((mark, row["name"], *figures))
+        fit = (str(row["examples"]), f"{row['loss']:.4f}", f"{row['accuracy']:.1%}")
+        rows.append((mark, row["name"], *fit, difference, error, seconds))
     show.table(columns, rows, numbers=columns[2:])
     print(f"{scores.examples} examples of the training rows, {scores.seconds:.1f} s")
+    print(_strategy(scores))
+    print(_certainty(scores))
     for checkpoint in scores.unchanged:
         print(f"left out, changes nothing (B = 0): {checkpoint.name}")
     for problem in scores.left_out:
         print(f"left out, {problem.what}: {problem.where} ({problem.found})")
+
+
+def _strategy(scores: Any) -> str:
+    """What the choice cost, as scored examples, beside the price of scoring all on all."""
+    share = scores.cost.forwards / scores.cost.exhaustive
+    cost = f"{scores.cost.forwards:,.0f} forwards, {share:.0%} of an exhaustive choice"
+    return f"strategy {scores.strategy} ({scores.reason}): {cost}"
+
+
+def _certainty(scores: Any) -> str:
+    """How sure the first place is."""
+    if not scores.ranking:
+        return "nothing was scored"
+    rivals = len(scores.rivals)
+    others = (
+        "no other is" if not rivals else "1 other is" if rivals == 1 else f"{rivals} others are"
+    )
+    first = f"{scores.ranking[0].name} is first in {scores.confidence:.0%} of bootstrap draws"
+    return f"{first}; {others} within two standard errors of it"
 
 
 def to_json(scores: Any) -> dict[str, Any]:
@@ -95,5 +128,13 @@ def to_json(scores: Any) -> dict[str, Any]:
         "ranking": scores.rows(),
         "unchanged": [str(checkpoint.path) for checkpoint in scores.unchanged],
         "left_out": [problem.to_json() for problem in scores.left_out],
+        "expected": {str(one.path): value for one, value in scores.expected.items()},
+        "strategy": scores.strategy,
+        "reason": scores.reason,
+        "forwards": scores.cost.forwards,
+        "exhaustive_forwards": scores.cost.exhaustive,
+        "cost_seconds": scores.cost.seconds,
+        "confidence": scores.confidence if scores.finalists else None,
+        "rivals": [str(score.path) for score in scores.rivals],
         "seconds": scores.seconds,
     }

@@ -35,6 +35,10 @@ def describe(
         "unchanged": [checkpoint.name for checkpoint in scores.unchanged],
         "dropped": task.dropped,
         "criterion": scores.criterion,
+        "strategy": scores.strategy,
+        "reason": scores.reason,
+        "forwards": scores.cost.forwards,
+        "exhaustive_forwards": scores.cost.exhaustive,
         "chosen": [score.digest for score in selection.chosen],
         "settings": settings.model_dump(),
     }
@@ -64,6 +68,7 @@ def begin(output: Path, about: dict[str, Any]) -> None:
 
 def _identity(about: dict[str, Any]) -> str:
     """Digest of what decides the results; names and what was left out may be told otherwise."""
-    told = ("base", "sentence", "left_out", "unchanged", "dropped", "rank")
+    told = {"base", "sentence", "left_out", "unchanged", "dropped", "rank"}
+    told |= {"strategy", "reason", "forwards", "exhaustive_forwards"}
     kept = {key: value for key, value in about.items() if key not in told}
     return digest_of(kept, about["base"]["digest"])

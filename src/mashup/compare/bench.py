@@ -117,7 +117,7 @@ class Bench:
 
         ``merge`` holds the checks as well: measuring the merge, and the start check.
         """
-        scoring = scores.full_seconds if arm.pays_for_scoring else 0.0
+        scoring = scores.cost.seconds if arm.pays_for_scoring else 0.0
         about = init.manifest if init else {}
         merging = about.get("merge_seconds", 0.0) + about.get("measure_seconds", 0.0)
         return {"score": scoring, "merge": merging}

@@ -21,6 +21,8 @@ from mashup.merge.methods import Settings
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
 from mashup.score import score
+from mashup.score.choose import Strategy
+from mashup.score.racing import finalists_for
 from mashup.score.result import Criterion
 from mashup.select import Selection, select
 from mashup.settings import ARMS, ArmName, TrainSettings
@@ -62,6 +64,7 @@ def compare(
     output: str | Path,
     k: int = 2,
     criterion: Criterion = "loss",
+    strategy: Strategy = "auto",
     samples: int = 256,
     arms: Sequence[ArmName] = ARMS,
     seeds: Sequence[int] = (42,),
@@ -80,7 +83,7 @@ def compare(
     Args:
         library, base, task: as for :func:`mashup.score`.
         output: the folder to make.
-        k, criterion, samples: how parents are chosen.
+        k, criterion, strategy, samples: how parents are chosen.
         arms: which arms; scratch is always run.
         seeds: of the training runs; each arm runs with each.
         learning_rates: a grid; each arm takes its own best by dev loss and is charged for
@@ -112,7 +115,8 @@ def compare(
     sample = Sample(samples, task.seed, settings.max_length)
     scores = score(
         clean, base, task, samples=samples, seed=task.seed, criterion=criterion,
-        max_length=sample.max_length, accept_base=accept_base, skip_bad=skip_bad, progress=progress,
+        strategy=strategy, finalists=finalists_for(k), max_length=sample.max_length,
+        accept_base=accept_base, skip_bad=skip_bad, progress=progress,
     )  # fmt: skip
     scores = replace(scores, left_out=(*scores.left_out, *leaks))
     selection = select(scores, k=k)

@@ -1,4 +1,4 @@
-"""What a library remembers: checkpoints by size and time, digests and scores by content.
+"""What a library remembers: checkpoints by size and time, digests and losses by content.
 
 One SQLite file with a write-ahead log, ``.mashup/index.sqlite`` in the library's
 folder, or in the user's cache when that folder cannot be written. It holds
@@ -15,13 +15,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mashup.files import user_cache
+from mashup.library.losses import Losses
 
-_TABLES = {
-    "checkpoint": "path TEXT PRIMARY KEY, stamp TEXT, record TEXT",
-    "digest": "path TEXT PRIMARY KEY, stamp TEXT, digest TEXT",
-    "score": "key TEXT PRIMARY KEY, record TEXT",
-}
-_VERSION = 2  # raise it when the meaning of a record changes: older files are emptied
+_TABLES = (
+    "checkpoint (path TEXT PRIMARY KEY, stamp TEXT, record TEXT)",
+    "digest (path TEXT PRIMARY KEY, stamp TEXT, digest TEXT)",
+    "content (digest TEXT PRIMARY KEY, zero INTEGER)",
+    *Losses.TABLES,
+)
+_VERSION = 3  # raise it when the meaning of a record changes: older files are emptied
 
 
 class Index:
@@ -30,6 +32,7 @@ class Index:
     def __init__(self, root: Path) -> None:
         self.path = _place(root)
         self._db = _open(self.path)
+        self.losses = Losses(self._db)
 
     def __enter__(self) -> Index:
         return self
@@ -63,14 +66,14 @@ class Index:
             row = (str(path), stamp, digest)
             self._db.execute("INSERT OR REPLACE INTO digest VALUES (?, ?, ?)", row)
 
-    def score(self, key: str) -> str | None:
-        """The record that was kept under a score's key."""
-        row = self._db.execute("SELECT record FROM score WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
+    def is_zero(self, digest: str) -> bool | None:
+        """Whether the adapter of this content changes nothing; None when it is not known."""
+        row = self._db.execute("SELECT zero FROM content WHERE digest = ?", (digest,)).fetchone()
+        return bool(row[0]) if row else None
 
-    def keep_score(self, key: str, record: str) -> None:
+    def keep_zero(self, digest: str, zero: bool) -> None:
         with self._db:
-            self._db.execute("INSERT OR REPLACE INTO score VALUES (?, ?)", (key, record))
+            self._db.execute("INSERT OR REPLACE INTO content VALUES (?, ?)", (digest, zero))
 
 
 def _place(root: Path) -> Path:
@@ -121,7 +124,10 @@ def _make_tables(db: sqlite3.Connection) -> None:
     with db:
         db.execute("BEGIN IMMEDIATE")
         if _version(db) != _VERSION:
-            for table, columns in _TABLES.items():
-                db.execute(f"DROP TABLE IF EXISTS {table}")
-                db.execute(f"CREATE TABLE {table} ({columns})")
+            for (table,) in db.execute(
+                "SELECT name FROM sqlite_master WHERE type='table'"
+            ).fetchall():
+                db.execute(f"DROP TABLE {table}")
+            for table in _TABLES:
+                db.execute(f"CREATE TABLE {table}")
             db.execute(f"PRAGMA user_version={_VERSION}")

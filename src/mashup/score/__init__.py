@@ -2,7 +2,8 @@
 
 from mashup.score.batches import Batch, make_batches
 from mashup.score.evaluate import Evaluation, evaluate
-from mashup.score.exhaustive import score
-from mashup.score.result import Score, Scores
+from mashup.score.result import Score
+from mashup.score.score import score
+from mashup.score.scores import Cost, Scores
 
-__all__ = ["Batch", "Evaluation", "Score", "Scores", "evaluate", "make_batches", "score"]
+__all__ = ["Batch", "Cost", "Evaluation", "Score", "Scores", "evaluate", "make_batches", "score"]

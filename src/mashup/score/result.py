@@ -1,16 +1,14 @@
-"""Scores: what scoring found, with its uncertainty against the base and its cost."""
+"""Score: one checkpoint on the sample, with its uncertainty against another."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from mashup.checkpoint import Checkpoint
-from mashup.errors import Problem
 from mashup.score.evaluate import Evaluation
 
 Criterion = Literal["loss", "accuracy"]
@@ -39,6 +37,10 @@ class Score:
         return self.checkpoint.name if self.checkpoint else "base"
 
     @property
+    def path(self) -> Path | None:
+        return self.checkpoint.path if self.checkpoint else None
+
+    @property
     def loss(self) -> float:
         return self.evaluation.loss
 
@@ -46,25 +48,38 @@ class Score:
     def accuracy(self) -> float:
         return self.evaluation.accuracy
 
+    @property
+    def examples(self) -> int:
+        """How many of the sample's examples, from its beginning."""
+        return len(self.evaluation.losses)
+
     def value(self, criterion: Criterion) -> float:
         """The criterion's value, turned so that lower is better."""
         return self.loss if criterion == "loss" else -self.accuracy
 
-    def against(self, base: Score, criterion: Criterion = "loss") -> tuple[float, float]:
-        """Difference to ``base`` (negative is better) and its paired standard error.
+    def order(self, criterion: Criterion) -> tuple[float, float, str]:
+        """What to sort by, best first: the criterion, then the loss, then the content."""
+        return self.value(criterion), self.loss, self.digest
 
+    def parts(self, criterion: Criterion) -> np.ndarray:
+        """``(n,)`` what each example adds to the criterion, lower is better."""
+        if criterion == "loss":
+            return self.evaluation.losses
+        return 1.0 - self.evaluation.correct
+
+    def against(self, other: Score, criterion: Criterion = "loss") -> tuple[float, float]:
+        """Difference to ``other`` (negative is better) and its paired standard error.
+
+        Over the examples that both were measured on, which are the first of the sample.
         Loss is a ratio of sums, so its error is that of the ratio estimator: with
         ``d_i`` the difference of example i's summed losses, ``n_i`` its answer tokens
         and ``D = Σd/Σn``, the standard error is ``sqrt(N/(N-1) · Σ(d_i - D·n_i)²) / Σn``
         (Cochran, Sampling Techniques, 1977, section 2.11). Accuracy has ``n_i = 1``.
         """
-        mine, theirs = self.evaluation, base.evaluation
-        if criterion == "loss":
-            differences, weights = mine.losses - theirs.losses, mine.tokens.astype(float)
-        else:
-            differences = theirs.correct.astype(float) - mine.correct.astype(float)
-            weights = np.ones(len(differences))
-        return paired(differences, weights)
+        count = min(self.examples, other.examples)
+        differences = self.parts(criterion)[:count] - other.parts(criterion)[:count]
+        tokens = self.evaluation.tokens[:count].astype(float)
+        return paired(differences, tokens if criterion == "loss" else np.ones(count))
 
 
 def paired(differences: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
@@ -75,58 +90,3 @@ def paired(differences: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
         return float(mean), float("inf")
     residual = differences - mean * weights
     return float(mean), float(np.sqrt(count / (count - 1) * (residual**2).sum()) / total)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The ranking of a library on a sample.
-
-    Attributes:
-        base: the base model's own score.
-        ranking: checkpoints, best first by ``criterion``.
-        criterion: ``loss`` (nats per answer token) or ``accuracy`` (exact answers).
-        base_name, base_digest, base_dtype: the model that all were put on.
-        sample_digest: of the token ids and answer marks; the template is in it.
-        unchanged: checkpoints that change nothing (B = 0), left out of the ranking.
-        left_out: checkpoints that were not scored, and why.
-        seconds: wall-clock of this call; ``full_seconds`` what it costs without the cache.
-    """
-
-    base: Score
-    ranking: tuple[Score, ...]
-    criterion: Criterion
-    base_name: str
-    base_digest: str
-    base_dtype: str
-    sample_digest: str
-    unchanged: tuple[Checkpoint, ...] = ()
-    left_out: tuple[Problem, ...] = ()
-    seconds: float = 0.0
-    full_seconds: float = 0.0
-
-    @property
-    def examples(self) -> int:
-        return len(self.base.evaluation.losses)
-
-    def score_of(self, path: Path) -> Score:
-        """The score of the checkpoint in ``path``."""
-        return next(s for s in self.ranking if s.checkpoint and s.checkpoint.path == path)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One JSON-able row a checkpoint, base included, best first."""
-        return [self._row(score) for score in (*self.ranking, self.base)]
-
-    def _row(self, score: Score) -> dict[str, Any]:
-        difference, error = score.against(self.base, self.criterion)
-        return {
-            "name": score.name,
-            "path": str(score.checkpoint.path) if score.checkpoint else self.base_name,
-            "digest": score.digest or self.base_digest,
-            "loss": score.loss,
-            "accuracy": score.accuracy,
-            "difference": difference,
-            "standard_error": error if math.isfinite(error) else None,
-            "seconds": score.seconds,
-            "cached": score.cached,
-            "losses": score.evaluation.losses.tolist(),
-        }

@@ -1,19 +1,14 @@
-"""Scores kept by content: what would change the result is in the key, nothing else."""
+"""Losses kept by content: what would change a number is in its keys, nothing else."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
-import numpy as np
-
-import mashup
 from mashup.files import digest_of
 from mashup.model import Base
-from mashup.score.evaluate import Evaluation
 from mashup.task import Tokens
 
-_CODE = 3  # raise it when the same inputs would give other numbers
+_CODE = 4  # raise it when the same inputs would give other numbers
 
 
 def sample_digest(tokens: Sequence[Tokens]) -> str:
@@ -21,29 +16,11 @@ def sample_digest(tokens: Sequence[Tokens]) -> str:
     return digest_of([(one.ids, one.answer) for one in tokens])
 
 
-def score_key(base: Base, checkpoint: str, sample: str) -> str:
-    """Key of one score; ``checkpoint`` is its digest, "" for the base."""
-    return digest_of(_CODE, base.digest, str(base.dtype), base.device.type, checkpoint, sample)
+def example_key(tokens: Tokens) -> str:
+    """Key of one example."""
+    return digest_of(tokens.ids, tokens.answer)
 
 
-def dump(evaluation: Evaluation, seconds: float) -> str:
-    return json.dumps(
-        {
-            "version": mashup.__version__,
-            "losses": evaluation.losses.tolist(),
-            "tokens": evaluation.tokens.tolist(),
-            "correct": evaluation.correct.tolist(),
-            "seconds": seconds,
-        }
-    )
-
-
-def load(text: str) -> tuple[Evaluation, float]:
-    """Evaluation and the seconds that it took when it was made."""
-    record = json.loads(text)
-    evaluation = Evaluation(
-        np.array(record["losses"], float),
-        np.array(record["tokens"], np.int64),
-        np.array(record["correct"], bool),
-    )
-    return evaluation, record["seconds"]
+def model_key(base: Base, checkpoint: str) -> str:
+    """Key of a base with a checkpoint on it; ``checkpoint`` is its digest, "" for the base."""
+    return digest_of(_CODE, base.digest, str(base.dtype), base.device.type, checkpoint)

@@ -23,7 +23,7 @@ from mashup.model import Base
 from mashup.model.quiet import quiet_transformers
 from mashup.progress import Advance, Progress
 from mashup.score.evaluate import Evaluation
-from mashup.score.exhaustive import batches_for
+from mashup.score.sample import batches_for
 from mashup.score.store import sample_digest
 from mashup.settings import TrainSettings
 from mashup.task import Task, Tokens, tokenize

@@ -1,6 +1,11 @@
 """Scoring a library on a real tiny model."""
 
+import contextlib
+import json
 import shutil
+import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +15,8 @@ import mashup
 from helpers import prompt_rows, refused, write_adapter, write_jsonl
 from lora import save_lora
 from mashup import load_base, load_task, scan, score
-from mashup.score import exhaustive
+from mashup.library import Index
+from mashup.score import scorer
 
 
 @pytest.fixture
@@ -33,8 +39,8 @@ def library(tiny_base, tmp_path):
 def counted(monkeypatch):
     """Count evaluations of the model."""
     calls = []
-    real = exhaustive.evaluate
-    monkeypatch.setattr(exhaustive, "evaluate", lambda *a, **k: calls.append(1) or real(*a, **k))
+    real = scorer.evaluate
+    monkeypatch.setattr(scorer, "evaluate", lambda *a, **k: calls.append(1) or real(*a, **k))
     return calls
 
 
@@ -43,7 +49,7 @@ def test_losses_are_those_of_peft(base, task, library, tiny_base):
     from transformers import AutoModelForCausalLM
 
     from mashup.score import evaluate
-    from mashup.score.exhaustive import batches_for, sample_tokens
+    from mashup.score.sample import batches_for, sample_tokens
 
     scores = score(library, base, task, samples=20)
     batches = batches_for(base, sample_tokens(base, task, 20, 42, 1024))
@@ -70,11 +76,11 @@ def test_a_second_call_evaluates_nothing_and_says_the_same(base, task, library, 
     assert calls == []
     assert [s.loss for s in second.ranking] == [s.loss for s in first.ranking]
     assert all(s.cached for s in second.ranking)
-    assert second.full_seconds == pytest.approx(first.full_seconds)
+    assert second.cost.seconds == pytest.approx(first.cost.seconds)
 
 
 def test_an_interrupted_call_goes_on_where_it_was(base, task, library, monkeypatch):
-    real, calls = exhaustive.evaluate, []
+    real, calls = scorer.evaluate, []
 
     def stop_at_third(*args, **kwargs):
         calls.append(1)
@@ -82,7 +88,7 @@ def test_an_interrupted_call_goes_on_where_it_was(base, task, library, monkeypat
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(exhaustive, "evaluate", stop_at_third)
+    monkeypatch.setattr(scorer, "evaluate", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
         score(library, base, task, samples=10)
     score(library, base, task, samples=10)
@@ -194,3 +200,131 @@ def test_names_and_paths_do_as_well_as_values(tiny_base, task, library, tmp_path
     by_value = score(scan(library), load_base(tiny_base), task, samples=10)
     by_name = mashup.score(str(library), str(tiny_base), tmp_path / "new.jsonl", samples=10)
     assert [s.loss for s in by_name.ranking] == [s.loss for s in by_value.ranking]
+
+
+def test_a_larger_sample_evaluates_only_the_new_examples(base, task, library, monkeypatch):
+    score(library, base, task, samples=10)
+    rows = []
+    real = scorer.evaluate
+    monkeypatch.setattr(
+        scorer,
+        "evaluate",
+        lambda m, b, **k: rows.append(sum(len(x.rows) for x in b)) or real(m, b, **k),
+    )
+    larger = score(library, base, task, samples=12)
+    assert rows == [2] * 4
+    fresh = evaluate_alone(base, task, larger.ranking[0], 12)
+    np.testing.assert_allclose(larger.ranking[0].evaluation.losses, fresh, rtol=1e-4)
+
+
+def evaluate_alone(base, task, one, samples):
+    from mashup.delta import read_delta
+    from mashup.model import applied
+    from mashup.score import evaluate
+    from mashup.score.sample import batches_for, sample_tokens
+
+    batches = batches_for(base, sample_tokens(base, task, samples, 42, 1024))
+    with applied(base.model, read_delta(one.checkpoint.path)):
+        return evaluate(base.model, batches).losses
+
+
+def many(tiny_base, folder, count):
+    for seed in range(count):
+        save_lora(tiny_base, folder / f"run{seed:02}", seed=seed, size=0.02 * (1 + seed % 5))
+    return folder
+
+
+def test_racing_agrees_with_exhaustive_for_less(base, task, tiny_base, tmp_path):
+    library = many(tiny_base, tmp_path / "many", 24)
+    race = score(library, base, task, samples=64, strategy="racing")
+    whole = score(library, base, task, samples=64, strategy="exhaustive")
+    assert race.strategy == "racing"
+    assert race.cost.forwards < race.cost.exhaustive / 2
+    assert whole.cost.forwards == whole.cost.exhaustive == race.cost.exhaustive == 25 * 56
+    same = {s.digest: s for s in whole.ranking}
+    for one in race.ranking:
+        part = same[one.digest].evaluation.losses[: one.examples]
+        np.testing.assert_allclose(one.evaluation.losses, part, rtol=1e-4)
+    assert {s.examples for s in race.finalists} == {56}
+    assert race.ranking[0].digest in {s.digest for s in (whole.ranking[0], *whole.rivals)}
+
+
+def test_auto_says_what_it_picked_and_why(base, task, library, tiny_base, tmp_path):
+    few = score(library, base, task, samples=16)
+    assert few.strategy == "exhaustive"
+    assert "3 checkpoints" in few.reason
+    some = score(many(tiny_base, tmp_path / "many", 24), base, task, samples=64)
+    assert some.strategy == "racing"
+    assert "24 checkpoints" in some.reason
+
+
+def test_confidence_and_rivals_say_how_sure_the_first_place_is(base, task, library):
+    scores = score(library, base, task, samples=40)
+    assert 0 < scores.confidence <= 1
+    best, *others = scores.ranking
+    for one in others:
+        difference, error = one.against(best)
+        assert (one in scores.rivals) == (difference <= 2 * error)
+
+
+@pytest.mark.parametrize("strategy", ["exhaustive", "racing"])
+def test_a_library_that_changes_meanwhile_keeps_nothing_wrong(
+    base, task, library, tiny_base, monkeypatch, strategy
+):
+    shutil.copytree(library, library.parent / "before")
+    real, calls = scorer.evaluate, []
+
+    def change_others(*args, **kwargs):
+        if not calls:
+            save_lora(tiny_base, library / "run1", seed=99)
+            shutil.rmtree(library / "run2")
+        calls.append(1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(scorer, "evaluate", change_others)
+    scores = score(library, base, task, samples=10, strategy=strategy)
+    assert [s.name for s in scores.ranking] == ["run0"]
+    assert [p.what for p in scores.left_out] == ["checkpoint changed while it was scored"] * 2
+    later = score(library, base, task, samples=10, strategy=strategy)
+    new = later.score_of(library / "run1")
+    fresh = evaluate_alone(base, task, new, 10)
+    np.testing.assert_allclose(new.evaluation.losses, fresh, rtol=1e-4)
+
+
+def test_a_library_of_nothing_that_changes_something_has_an_empty_ranking(
+    base, task, library, tiny_base
+):
+    for run in library.iterdir():
+        if (run / "adapter_config.json").exists():
+            save_lora(tiny_base, run, size=0.0)
+    scores = score(library, base, task, samples=8)
+    assert scores.ranking == ()
+    assert len(scores.unchanged) == 3
+    assert np.isnan(scores.confidence)
+
+
+def test_two_processes_score_one_library_without_lost_or_doubled_rows(
+    task, library, tiny_base, tmp_path
+):
+    code = (
+        "import sys, json, mashup\n"
+        "s = mashup.score(*sys.argv[1:4], samples=20, strategy='racing')\n"
+        "print(json.dumps(sorted((r.digest, r.examples, r.loss) for r in s.ranking)))"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        str(library),
+        str(tiny_base),
+        str(tmp_path / "new.jsonl"),
+    ]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    first, second = [json.loads(process.communicate()[0]) for process in running]
+    assert [row[:2] for row in first] == [row[:2] for row in second]
+    np.testing.assert_allclose([r[2] for r in first], [r[2] for r in second], rtol=1e-3)
+    with Index(library) as index, contextlib.closing(sqlite3.connect(index.path)) as db:
+        assert db.execute("SELECT COUNT(*) FROM loss").fetchone() == (4 * 20,)

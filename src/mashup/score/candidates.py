@@ -1,0 +1,112 @@
+"""Who can be scored: checkpoints that fit the base, each under the digest of its content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mashup.checkpoint import Checkpoint, read_adapter, read_adapter_config
+from mashup.delta import read_delta
+from mashup.errors import InputError, Problem
+from mashup.library import Index, adapter_digest, other_weights
+from mashup.model import Base, adapter_problems
+from mashup.model.fit import OTHER_BASE
+from mashup.progress import Progress
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint and the digest of what it held when it was found."""
+
+    checkpoint: Checkpoint
+    digest: str
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What is to be scored, and what is not.
+
+    Attributes:
+        used: those that change something, in the library's order.
+        unchanged: those that change nothing (B = 0).
+        left_out: why others are not scored.
+    """
+
+    used: tuple[Candidate, ...]
+    unchanged: tuple[Checkpoint, ...]
+    left_out: tuple[Problem, ...]
+
+
+def find_candidates(
+    base: Base,
+    checkpoints: Sequence[Checkpoint],
+    index: Index,
+    *,
+    accept_base: bool,
+    skip_bad: bool,
+    progress: Progress,
+) -> Candidates:
+    """Check every checkpoint against ``base`` and read it once, before any of them is scored.
+
+    Raises:
+        InputError: none fits, or broken ones and not ``skip_bad``.
+    """
+    fit, others = _check_modules(base, checkpoints, accept_base, skip_bad)
+    used: list[Candidate] = []
+    unchanged: list[Checkpoint] = []
+    bad: list[Problem] = []
+    with progress.bar("reading", len(fit)) as advance:
+        for checkpoint in fit:
+            advance()
+            try:
+                digest = adapter_digest(checkpoint.path, index)
+                if _changes_nothing(checkpoint, digest, index):
+                    unchanged.append(checkpoint)
+                else:
+                    used.append(Candidate(checkpoint, digest))
+            except InputError as error:
+                bad += error.problems
+    if bad and not skip_bad:
+        raise InputError(*bad)
+    return Candidates(tuple(used), tuple(unchanged), (*others, *bad))
+
+
+def _changes_nothing(checkpoint: Checkpoint, digest: str, index: Index) -> bool:
+    """Whether an adapter's delta is zero; remembered by content, so weights are read once."""
+    known = index.is_zero(digest)
+    if known is None:
+        known = read_delta(checkpoint.path).is_zero
+        index.keep_zero(digest, known)
+    return known
+
+
+def _check_modules(
+    base: Base, checkpoints: Sequence[Checkpoint], accept_base: bool, skip_bad: bool
+) -> tuple[tuple[Checkpoint, ...], tuple[Problem, ...]]:
+    """Those whose modules fit ``base``, and the problems of the others.
+
+    An adapter none of whose modules fits is simply for another base; one that fits in
+    part would be half loaded by other tools, so it is an error.
+    """
+    used: list[Checkpoint] = []
+    others: list[Problem] = []
+    partial: list[Problem] = []
+    for checkpoint in checkpoints:
+        other = other_weights(checkpoint.path, base.digest, str(base.dtype))
+        if other and not accept_base:
+            others.append(other)
+            continue
+        config = read_adapter_config(checkpoint.path)
+        adapter = read_adapter(checkpoint.path, config)
+        found = adapter_problems(base.model, adapter, config, str(checkpoint.path))
+        if not found:
+            used.append(checkpoint)
+        elif found[0].what == OTHER_BASE:
+            others += found
+        else:
+            partial += found
+    if partial and not skip_bad:
+        raise InputError(*partial)
+    if not used:
+        raise InputError(*others, *partial)
+    return tuple(used), (*others, *partial)

@@ -1,0 +1,108 @@
+"""Racing: all start on a few examples, and the longer it goes the fewer are left.
+
+Sequential halving with the same examples for all (Karnin, Koren and Somekh, ICML 2013; for
+choosing models: arXiv 2601.22157), with the paired test of Hoeffding races (Maron and Moore,
+NIPS 1993) beside it: what is clearly worse than the best goes even where there is room.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mashup.progress import Progress
+from mashup.score.candidates import Candidate
+from mashup.score.outcome import Outcome
+from mashup.score.result import Criterion, Score
+from mashup.score.scorer import Scorer
+
+FIRST, GROWTH = 8, 4  # examples of the first rung; each rung has so many times more
+ERRORS = 2.0  # paired standard errors behind the best at which a checkpoint gives up
+FINALISTS = 4  # that reach the whole sample at least
+
+
+def finalists_for(k: int) -> int:
+    """How many must be measured in full so that the best ``k`` can be chosen among them."""
+    return max(FINALISTS, 2 * k)
+
+
+def racing(
+    scorer: Scorer,
+    candidates: Sequence[Candidate],
+    criterion: Criterion,
+    progress: Progress,
+    *,
+    finalists: int = FINALISTS,
+    groups: Mapping[str, int] | None = None,
+    first: int = FIRST,
+) -> Outcome:
+    """Race the checkpoints over growing beginnings of the sample.
+
+    Args:
+        scorer: of the task's sample.
+        candidates: who starts.
+        criterion: what decides.
+        progress: where to show a bar.
+        finalists: how many at least go over the whole sample.
+        groups: digest to group; after the first rung only the best of a group goes on.
+        first: examples of the first rung.
+    """
+    steps = rungs(len(scorer.tokens), first)
+    reached: dict[Path | None, Score] = {}
+    running = list(candidates)
+    with progress.bar("racing", planned(len(candidates), steps, finalists)) as advance:
+        for count in steps:
+            scores = scorer.scores(running, count, advance)
+            reached |= {score.path: score for score in scores}
+            staying = {s.path for s in stay(scores, criterion, finalists, groups or {})}
+            running = [one for one in running if one.checkpoint.path in staying]
+    return Outcome(tuple(reached.values()))
+
+
+def rungs(examples: int, first: int = FIRST) -> list[int]:
+    """Examples of each rung; the last has them all."""
+    steps = []
+    while first < examples:
+        steps.append(first)
+        first *= GROWTH
+    return [*steps, examples]
+
+
+def planned(candidates: int, steps: Sequence[int], finalists: int = FINALISTS) -> int:
+    """Forwards of a race in which only the numbers decide: the most that it takes."""
+    total, before = 0, 0
+    for count in steps:
+        total += candidates * (count - before)
+        before = count
+        candidates = min(candidates, max(finalists, math.ceil(candidates / GROWTH)))
+    return total
+
+
+def stay(
+    scores: Sequence[Score], criterion: Criterion, finalists: int, groups: Mapping[str, int]
+) -> list[Score]:
+    """Who goes on: the best quarter of those that are not clearly worse than the best.
+
+    At least ``finalists`` go on, whatever their distance, so that there is a choice; of a
+    group only its best.
+    """
+    leaders = _leaders(sorted(scores, key=lambda score: score.order(criterion)), groups)
+    near = [score for score in leaders if not _behind(score, leaders[0], criterion)]
+    staying = near[: max(finalists, math.ceil(len(scores) / GROWTH))]
+    known = {score.path for score in staying}
+    others = [score for score in leaders if score.path not in known]
+    return staying + others[: max(0, finalists - len(staying))]
+
+
+def _leaders(ranking: Sequence[Score], groups: Mapping[str, int]) -> list[Score]:
+    """The first of each group; what is in no group is one by itself, with its copies."""
+    leaders: dict[str | int, Score] = {}
+    for score in ranking:
+        leaders.setdefault(groups.get(score.digest, score.digest), score)
+    return list(leaders.values())
+
+
+def _behind(score: Score, best: Score, criterion: Criterion) -> bool:
+    difference, error = score.against(best, criterion)
+    return difference > ERRORS * error

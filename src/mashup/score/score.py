@@ -1,0 +1,114 @@
+"""Score a library on a task by the strategy that is asked for."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from mashup.errors import InputError
+from mashup.library import Index, Library, fitting, scan
+from mashup.model import Base, load_base
+from mashup.progress import SILENT, Progress
+from mashup.score import store
+from mashup.score.candidates import find_candidates
+from mashup.score.choose import Strategy, run_strategy
+from mashup.score.outcome import Outcome
+from mashup.score.racing import FINALISTS
+from mashup.score.result import Criterion, Score
+from mashup.score.sample import SAMPLES, sample_tokens
+from mashup.score.scorer import Scorer, not_finite
+from mashup.score.scores import Cost, Scores
+from mashup.task import Task, load_task
+
+
+def score(
+    library: Library | str | Path,
+    base: Base | str,
+    task: Task | str | Path,
+    *,
+    samples: int = SAMPLES,
+    seed: int = 42,
+    criterion: Criterion = "loss",
+    strategy: Strategy = "auto",
+    finalists: int = FINALISTS,
+    max_length: int = 1024,
+    accept_base: bool = False,
+    skip_bad: bool = False,
+    progress: Progress = SILENT,
+) -> Scores:
+    """Rank the checkpoints of a library by how well each fits a task.
+
+    Args:
+        library: a scanned library or its folder.
+        base: a loaded base model or its name.
+        task: a loaded task or its dataset. Only its training rows are used.
+        samples: how many training examples to score on, drawn with ``seed``.
+        criterion: what to rank by, ``loss`` or ``accuracy``.
+        strategy: how to spend forward passes; ``auto`` picks one and says why.
+        finalists: how many checkpoints a strategy measures on the whole sample at least.
+        max_length: the longest example in tokens.
+        accept_base: also take adapters that name no base or another one, if they fit.
+        skip_bad: leave broken checkpoints out instead of raising.
+        progress: where to show a bar.
+
+    Raises:
+        InputError: no usable checkpoint, broken checkpoints, or unusable examples.
+    """
+    start = time.perf_counter()
+    library = library if isinstance(library, Library) else scan(library)
+    name = base if isinstance(base, str) else base.name
+    fit = fitting(library.checkpoints, name, accept_base=accept_base, skip_bad=skip_bad)
+    task = task if isinstance(task, Task) else load_task(task)
+    base = load_base(base) if isinstance(base, str) else base
+    tokens = sample_tokens(base, task, samples, seed, max_length)
+    with Index(library.root) as index:
+        found = find_candidates(
+            base, fit.used, index, accept_base=accept_base, skip_bad=skip_bad, progress=progress
+        )
+        scorer = Scorer(base, tokens, index)
+        own = _base_score(scorer, progress)
+        chosen, reason, outcome = run_strategy(
+            strategy, scorer, found.used, criterion, progress, finalists=finalists
+        )
+    return Scores(
+        own,
+        _ranked(outcome, criterion),
+        criterion,
+        base.name,
+        base.digest,
+        str(base.dtype),
+        store.sample_digest(tokens),
+        found.unchanged,
+        (*fit.left_out, *found.left_out, *scorer.gone),
+        time.perf_counter() - start,
+        _cost(own, outcome, {one.digest for one in found.used}),
+        chosen,
+        reason,
+        outcome.expected,
+    )
+
+
+def _base_score(scorer: Scorer, progress: Progress) -> Score:
+    count = len(scorer.tokens)
+    with progress.bar("scoring the base", count) as advance:
+        score = scorer.base_score(count, advance)
+    if not math.isfinite(score.loss):
+        raise InputError(not_finite(score))
+    return score
+
+
+def _ranked(outcome: Outcome, criterion: Criterion) -> tuple[Score, ...]:
+    """By how far they came, then by the criterion."""
+    return tuple(sorted(outcome.scores, key=lambda s: (-s.examples, s.order(criterion))))
+
+
+def _cost(own: Score, outcome: Outcome, digests: Collection[str]) -> Cost:
+    """Copies cost nothing."""
+    scores = {score.digest: score for score in (own, *outcome.scores)}.values()
+    return Cost(
+        outcome.forwards + sum(score.examples for score in scores),
+        (1 + len(digests)) * own.examples,
+        outcome.seconds + sum(score.seconds for score in scores),
+    )

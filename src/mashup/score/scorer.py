@@ -1,0 +1,132 @@
+"""Score one checkpoint on the first examples of the sample: base loaded once, losses kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from mashup.delta import Delta, read_delta
+from mashup.errors import InputError, Problem
+from mashup.library import Index, adapter_digest
+from mashup.library.losses import Loss
+from mashup.model import Base, applied
+from mashup.progress import Advance
+from mashup.score import store
+from mashup.score.candidates import Candidate
+from mashup.score.evaluate import Evaluation, evaluate
+from mashup.score.result import Score
+from mashup.score.sample import batches_for
+from mashup.task import Tokens
+
+
+def _ignore(parts: int = 1) -> None:
+    del parts
+
+
+@dataclass
+class Scorer:
+    """Everything that stays the same from checkpoint to checkpoint.
+
+    Attributes:
+        tokens: of the sample, in the one order in which all checkpoints meet its examples.
+        gone: checkpoints that could not be scored any more, and why.
+    """
+
+    base: Base
+    tokens: tuple[Tokens, ...]
+    index: Index
+    gone: list[Problem] = field(default_factory=list)
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        return [store.example_key(one) for one in self.tokens]
+
+    def base_score(self, count: int, advance: Advance = _ignore) -> Score:
+        """The base itself on the first ``count`` examples."""
+        return self._score(None, "", count, advance)
+
+    def scores(
+        self, candidates: Iterable[Candidate], count: int, advance: Advance = _ignore
+    ) -> list[Score]:
+        """Checkpoints on the first ``count`` examples; what is known is not evaluated again.
+
+        Those with losses that are no numbers are missing, and those that changed or went away
+        since they were found: why is added to ``gone``, and nothing wrong is kept.
+        """
+        made = (self._try(candidate, count, advance) for candidate in candidates)
+        return [score for score in made if score]
+
+    def _try(self, candidate: Candidate, count: int, advance: Advance) -> Score | None:
+        try:
+            score = self._score(candidate, candidate.digest, count, advance)
+        except InputError as error:
+            self.gone += error.problems
+            return None
+        if not math.isfinite(score.loss):
+            self.gone.append(not_finite(score))
+            return None
+        return score
+
+    def _score(
+        self, candidate: Candidate | None, digest: str, count: int, advance: Advance
+    ) -> Score:
+        model, keys = store.model_key(self.base, digest), self._keys[:count]
+        known = self.index.losses.get(model, keys)
+        missing = [row for row, key in enumerate(keys) if key not in known]
+        advance(count - len(missing))
+        if missing:
+            made = self._evaluate(candidate, missing, advance)
+            self.index.losses.keep(model, made)
+            known |= made
+        losses = [known[key] for key in keys]
+        result = Evaluation(
+            np.array([one.loss for one in losses]),
+            np.array([one.answer_count for one in self.tokens[:count]], np.int64),
+            np.array([one.correct for one in losses], bool),
+        )
+        seconds = sum(one.seconds for one in losses)
+        checkpoint = candidate.checkpoint if candidate else None
+        return Score(checkpoint, result, digest, seconds, cached=not missing)
+
+    def _evaluate(
+        self, candidate: Candidate | None, rows: Sequence[int], advance: Advance
+    ) -> dict[str, Loss]:
+        start = time.perf_counter()
+        batches = batches_for(self.base, [self.tokens[row] for row in rows])
+        sizes = iter([len(batch.rows) for batch in batches])
+        delta = self._read(candidate) if candidate else Delta({})
+
+        def batch_done(parts: int = 1) -> None:
+            advance(sum(next(sizes) for _ in range(parts)))
+
+        with applied(self.base.model, delta):
+            result = evaluate(self.base.model, batches, advance=batch_done)
+        seconds = (time.perf_counter() - start) / len(rows)
+        pairs = zip(result.losses.tolist(), result.correct.tolist(), strict=True)
+        made = [Loss(loss, correct, seconds) for loss, correct in pairs]
+        return {self._keys[row]: one for row, one in zip(rows, made, strict=True)}
+
+    def _read(self, candidate: Candidate) -> Delta:
+        """The delta, if it still is the one that was found: the key must not answer for another."""
+        path = candidate.checkpoint.path
+        try:
+            delta = read_delta(path)
+            if adapter_digest(path, self.index) == candidate.digest:
+                return delta
+            found = "other weights than before"
+        except (InputError, OSError) as error:
+            found = error.problems[0].what if isinstance(error, InputError) else str(error)
+        fix = "score again when nothing writes there"
+        what = "checkpoint changed while it was scored"
+        raise InputError(Problem(what, str(path), found, "no change", fix))
+
+
+def not_finite(score: Score) -> Problem:
+    where = str(score.checkpoint.path) if score.checkpoint else "base model"
+    found, fix = f"loss {score.loss}", "leave it out, or give --dtype float32"
+    return Problem("loss is not finite", where, found, "a number", fix)

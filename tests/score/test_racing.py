@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mashup.progress import SILENT
+from mashup.score.racing import planned, racing, rungs, stay
+from races import KnownLosses, candidate, scored
+
+
+def losses(count, examples=256, spread=1.0, seed=0):
+    """The n-th checkpoint is worse than the one before; examples are hard for all alike."""
+    generator = np.random.default_rng(seed)
+    hard = generator.exponential(size=examples)
+    noise = 0.1 * generator.normal(size=(count, examples))
+    return hard + spread * np.arange(count)[:, None] / count + noise
+
+
+def raced(field, **options):
+    outcome = racing(field, field.candidates, "loss", SILENT, **options)
+    return sorted(outcome.scores, key=lambda score: (-score.examples, score.loss))
+
+
+def test_rungs_grow_to_the_whole_sample():
+    assert rungs(256) == [8, 32, 128, 256]
+    assert rungs(512) == [8, 32, 128, 512]
+    assert rungs(8) == [8]
+    assert rungs(3) == [3]
+
+
+def test_the_best_of_many_wins_for_a_fraction_of_the_forwards():
+    field = KnownLosses(losses(64))
+    ranking = raced(field)
+    assert [score.digest for score in ranking[:2]] == ["c000", "c001"]
+    assert ranking[0].examples == 256
+    assert len(ranking) == 64
+    assert field.spent == sum(score.examples for score in ranking)
+    assert field.spent <= planned(64, rungs(256)) == 64 * 8 + 16 * 24 + 4 * 96 + 4 * 128
+
+
+def test_what_is_clearly_worse_goes_even_where_there_is_room():
+    field = KnownLosses(losses(64, spread=30.0))
+    raced(field)
+    assert field.spent < planned(64, rungs(256))
+
+
+def test_no_more_checkpoints_than_finalists_are_all_measured_in_full():
+    ranking = raced(KnownLosses(losses(4)))
+    assert [score.examples for score in ranking] == [256] * 4
+    assert raced(KnownLosses(losses(1)))[0].examples == 256
+    assert racing(KnownLosses(losses(2)), [], "loss", SILENT).scores == ()
+
+
+def test_a_small_sample_is_one_rung():
+    assert {score.examples for score in raced(KnownLosses(losses(20, examples=8)))} == {8}
+
+
+def test_of_a_group_only_the_best_goes_on():
+    groups = {f"c{n:03}": 0 for n in range(8)}
+    ranking = raced(KnownLosses(losses(16)), groups=groups)
+    final = [score.digest for score in ranking if score.examples == 256]
+    assert final[0] == "c000"
+    assert len([digest for digest in final if digest in groups]) == 1
+
+
+def test_identical_checkpoints_race_as_one():
+    copies = [candidate(f"copy{n}", "c000") for n in range(5)]
+    field = KnownLosses(losses(2))
+    outcome = racing(field, [*copies, *field.candidates[1:]], "loss", SILENT)
+    assert sorted(score.examples for score in outcome.scores) == [8, 8, 8, 8, 256, 256]
+
+
+def test_checkpoints_that_are_all_equal_are_not_all_thrown_out():
+    ranking = raced(KnownLosses(np.ones((64, 256))))
+    assert sum(score.examples == 256 for score in ranking) == 4
+
+
+@given(
+    st.lists(st.floats(0, 10), min_size=1, max_size=40),
+    st.integers(1, 6),
+    st.randoms(use_true_random=False),
+)
+def test_the_best_stays_few_do_and_order_does_not_matter(means, finalists, random):
+    generator = np.random.default_rng(0)
+    noise = generator.normal(size=(len(means), 8))
+    field = [
+        scored(candidate(f"c{n:03}"), mean + row)
+        for n, (mean, row) in enumerate(zip(means, noise, strict=True))
+    ]
+    staying = [score.digest for score in stay(field, "loss", finalists, {})]
+    best = min(field, key=lambda score: score.order("loss"))
+    assert best.digest in staying
+    assert min(finalists, len(field)) <= len(staying) <= max(finalists, -(-len(field) // 4))
+    random.shuffle(field)
+    assert sorted(s.digest for s in stay(field, "loss", finalists, {})) == sorted(staying)
+
+
+def test_accuracy_can_decide():
+    rows = np.full((20, 64), 2.0)
+    rows[7, ::2] = 0.5  # right on half of the examples
+    outcome = racing(KnownLosses(rows), KnownLosses(rows).candidates, "accuracy", SILENT)
+    best = min(outcome.scores, key=lambda score: (-score.examples, score.order("accuracy")))
+    assert best.digest == "c007"
+    assert best.accuracy == pytest.approx(0.5)
