@@ -1,0 +1,220 @@
+"""Choosing among really trained adapters: each strategy beside the exhaustive choice.
+
+    python benchmarks/choosing/real.py truth  DATA LIBRARY   # long; goes on where it was
+    python benchmarks/choosing/real.py choose DATA LIBRARY   # strategies, merges, real.json
+
+Each task of ``DATA`` is the target once; the checkpoints that were trained on it are left out.
+``truth`` measures every other checkpoint on 64 examples, and on all 256 those that are less
+than five standard errors behind the second best: no other can be among the best two. All losses
+are kept in the library's index, so ``choose`` repeats nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mashup
+from mashup import load_base, load_task
+from mashup.delta import Delta, read_delta
+from mashup.demo.base import demo_base
+from mashup.library import Index, Library, scan
+from mashup.model import Base, applied
+from mashup.progress import SILENT
+from mashup.score import Score, Scores, evaluate
+from mashup.score.candidates import find_candidates
+from mashup.score.result import paired
+from mashup.score.sample import batches_for, sample_tokens
+from mashup.score.scorer import Scorer
+from mashup.select import Selection, select
+from mashup.task import Task, tokenize
+
+HERE = Path(__file__).parent
+SAMPLES, LOOK, SEED = 256, 64, 42
+HELD_OUT = 256  # test rows on which the merge of a choice is judged
+STRATEGIES = ("exhaustive", "racing")
+
+
+def target(data: Path, name: str) -> Task:
+    folder = data / name
+    return load_task(
+        folder / "train.jsonl", test=folder / "validation.jsonl", name=name,
+        train_rows=384, dev_rows=64, test_rows=HELD_OUT,
+    )  # fmt: skip
+
+
+def others(library: Library, task: str) -> Library:
+    """The checkpoints that were trained on other tasks."""
+    root = library.root
+    kept = [c for c in library.checkpoints if not _run(root, c.path).startswith(f"{task}-")]
+    return Library(root, tuple(kept))
+
+
+def _run(root: Path, path: Path) -> str:
+    return path.relative_to(root).parts[0]
+
+
+def truth(base: Base, library: Library, task: Task) -> tuple[Score, list[Score]]:
+    """The base's score and that of all checkpoints, as far as the exhaustive choice needs them."""
+    tokens = sample_tokens(base, task, SAMPLES, SEED, 1024)
+    with Index(library.root) as index:
+        used = find_candidates(
+            base, library.checkpoints, index, accept_base=False, skip_bad=False, progress=SILENT
+        ).used
+        scorer = Scorer(base, tokens, index)
+        own = scorer.base_score(SAMPLES)
+        first = sorted(scorer.scores(used, LOOK), key=lambda score: score.loss)
+        near = {score.path for score in first if not _behind(score, first[1])}
+        whole = scorer.scores([one for one in used if one.checkpoint.path in near], SAMPLES)
+    return own, whole + [score for score in first if score.path not in near]
+
+
+def _behind(score: Score, second: Score) -> bool:
+    difference, error = score.against(second)
+    return difference > 5 * error
+
+
+def exhaustive(base: Base, library: Library, task: Task) -> tuple[Scores, float]:
+    """The exhaustive choice, and the seconds that all checkpoints on all examples would take."""
+    own, found = truth(base, library, task)
+    ranking = sorted(found, key=lambda score: (-score.examples, score.loss))
+    scores = Scores(own, tuple(ranking), "loss", base.name, base.digest, str(base.dtype), "")
+    return scores, sum(score.seconds / score.examples * SAMPLES for score in (own, *found))
+
+
+def judge(base: Base, task: Task, selection: Selection) -> np.ndarray:
+    """``(test rows, 2)``: losses and answer tokens of the merge of a choice; base when empty."""
+    tokens = tokenize(base.tokenizer, task.test, max_length=1024)
+    delta = Delta({})
+    with tempfile.TemporaryDirectory() as folder:
+        if not selection.is_empty:
+            merged = mashup.merge(selection, output=Path(folder) / "merge", base=base)
+            delta = read_delta(merged.path)
+        with applied(base.model, delta):
+            result = evaluate(base.model, batches_for(base, tokens))
+    return np.stack([result.losses, result.tokens], axis=1)
+
+
+def row(
+    base: Base, task: Task, scores: Scores, best: Selection, judged: dict[str, Any]
+) -> dict[str, Any]:
+    """What a strategy chose and what it cost."""
+    chosen = select(scores, k=2)
+    wanted = {score.digest for score in best.chosen}
+    return {
+        "chosen": [_name(score) for score in chosen.chosen],
+        "overlap": len(wanted & {score.digest for score in chosen.chosen}),
+        "of": len(wanted),
+        "forwards": scores.cost.forwards,
+        "evaluations": scores.cost.forwards / SAMPLES,
+        "seconds": scores.cost.seconds,
+        "regret": _regret(base, task, chosen, best, judged),
+    }
+
+
+def _name(score: Score) -> str:
+    assert score.path is not None
+    return "/".join(
+        score.path.parts[-2:] if "checkpoint-" in score.path.name else score.path.parts[-1:]
+    )
+
+
+def _regret(
+    base: Base, task: Task, chosen: Selection, best: Selection, judged: dict[str, Any]
+) -> dict[str, float]:
+    """Held-out loss of the merge of a choice over that of the exhaustive one, and its error."""
+    mine, theirs = (_judged(base, task, one, judged) for one in (chosen, best))
+    difference, error = paired(mine[:, 0] - theirs[:, 0], theirs[:, 1])
+    return {
+        "difference": difference,
+        "error": error,
+        "loss": float(mine[:, 0].sum() / mine[:, 1].sum()),
+    }
+
+
+def _judged(base: Base, task: Task, selection: Selection, judged: dict[str, Any]) -> np.ndarray:
+    key = "+".join(sorted(score.digest for score in selection.chosen))
+    if key not in judged:
+        judged[key] = judge(base, task, selection)
+    return judged[key]
+
+
+def choose(base: Base, library: Library, task: Task) -> dict[str, Any]:
+    """All strategies on one target."""
+    start = time.perf_counter()
+    field = others(library, task.name)
+    whole, seconds = exhaustive(base, field, task)
+    best = select(whole, k=2)
+    judged: dict[str, Any] = {}
+    rows = {"exhaustive": row(base, task, whole, best, judged)}
+    models = 1 + len(whole.ranking)
+    rows["exhaustive"] |= {"forwards": models * SAMPLES, "evaluations": models, "seconds": seconds}
+    for strategy in STRATEGIES[1:]:
+        scores = mashup.score(field, base, task, samples=SAMPLES, seed=SEED, strategy=strategy)
+        rows[strategy] = row(base, task, scores, best, judged)
+    rows["random"] = _random(base, task, whole, best, judged)
+    return {
+        "strategies": rows,
+        "base": _base_regret(base, task, best, judged),
+        "took": time.perf_counter() - start,
+    }
+
+
+def _random(
+    base: Base, task: Task, whole: Scores, best: Selection, judged: dict[str, Any]
+) -> dict[str, Any]:
+    """Two drawn blindly, three times: the mean."""
+    draws = []
+    for seed in range(3):
+        drawn = np.random.default_rng(seed).choice(len(whole.ranking), 2, replace=False)
+        selection = Selection(tuple(whole.ranking[n] for n in drawn), whole)
+        draws.append(_regret(base, task, selection, best, judged))
+    mean = {key: float(np.mean([draw[key] for draw in draws])) for key in draws[0]}
+    return {
+        "chosen": [],
+        "overlap": 0,
+        "of": len(best.chosen),
+        "forwards": 0,
+        "evaluations": 0.0,
+        "seconds": 0.0,
+        "regret": mean,
+    }
+
+
+def _base_regret(
+    base: Base, task: Task, best: Selection, judged: dict[str, Any]
+) -> dict[str, float]:
+    return _regret(base, task, replace(best, chosen=()), best, judged)
+
+
+def main(step: str, data: Path, folder: Path) -> None:
+    base = load_base(demo_base())
+    library = scan(folder, all_checkpoints=True)
+    path = HERE / "real.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for name in sorted(one.name for one in data.iterdir() if one.is_dir()):
+        task = target(data, name)
+        if step == "truth":
+            own, found = truth(base, others(library, name), task)
+            best = sorted(found, key=lambda score: (-score.examples, score.loss))[:2]
+            print(
+                name,
+                f"base {own.loss:.3f}",
+                *(f"{_name(s)} {s.loss:.3f}" for s in best),
+                flush=True,
+            )
+            continue
+        results[name] = choose(base, library, task)
+        print(json.dumps(results[name], indent=1), flush=True)
+        path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
