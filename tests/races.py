@@ -11,7 +11,7 @@ from mashup.score.candidates import Candidate
 
 
 def candidate(name: str, digest: str | None = None) -> Candidate:
-    return Candidate(Checkpoint(Path(name), "lora"), digest or name)
+    return Candidate(Checkpoint(Path(name), "lora"), digest or name, np.zeros(1024, np.float32))
 
 
 def scored(one: Candidate, losses: np.ndarray, tokens: int = 1) -> Score:

@@ -21,6 +21,7 @@ FLOORS = (
     ("library",),
     ("weights",),
     ("delta",),
+    ("similarity",),
     ("model",),
     ("score",),
     ("select",),

@@ -79,6 +79,11 @@ MethodName = Literal[
 ]
 
 
+class SelectOptions(Options):
+    k: int = Field(2, ge=1, description="how many checkpoints at most")
+    diversity: float = Field(0.0, ge=0, description="price of likeness to those chosen before")
+
+
 class MergeOptions(Options):
     method: MethodName = Field("linear", description="merge method (see mashup methods)")
     weights: tuple[str, ...] = Field(

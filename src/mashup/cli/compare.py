@@ -9,7 +9,7 @@ import typer
 from pydantic import Field, field_validator
 
 from mashup.cli import show
-from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
+from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions, SelectOptions
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.cli.score import load_inputs
 from mashup.cli.train import settings_of
@@ -17,10 +17,17 @@ from mashup.errors import Problem, UsageError
 from mashup.settings import ARMS, TrainSettings
 
 
-class Options(ModelOptions, DataOptions, ScoreOptions, MergeOptions, TrainSettings, JsonOption):
+class Options(
+    ModelOptions,
+    DataOptions,
+    ScoreOptions,
+    SelectOptions,
+    MergeOptions,
+    TrainSettings,
+    JsonOption,
+):
     library: str = positional("folder with checkpoints")
     output: str = Field(description="folder to make")
-    k: int = Field(2, ge=1, description="how many checkpoints at most")
     arms: str = Field(",".join(ARMS), description="which arms, with commas")
     seeds: tuple[int, ...] = Field((42,), description="seeds of the training runs")
     learning_rates: tuple[float, ...] = Field((), description="grid, best by dev loss for each arm")
@@ -52,6 +59,7 @@ def run(options: Options) -> None:
         task,
         output=options.output,
         k=options.k,
+        diversity=options.diversity,
         criterion=options.criterion,
         strategy=options.strategy,
         samples=options.samples,

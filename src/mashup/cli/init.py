@@ -8,17 +8,16 @@ import typer
 from pydantic import Field
 
 from mashup.cli import show
-from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
+from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions, SelectOptions
 from mashup.cli.merge import print_init
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.cli.score import load_inputs, make_scores, print_scores, to_json
 from mashup.errors import GateError, Problem
 
 
-class Options(ModelOptions, DataOptions, ScoreOptions, MergeOptions, JsonOption):
+class Options(ModelOptions, DataOptions, ScoreOptions, SelectOptions, MergeOptions, JsonOption):
     library: str = positional("folder with checkpoints")
     output: str = Field(description="folder to make")
-    k: int = Field(2, ge=1, description="how many checkpoints at most")
     strict: bool = Field(False, description="exit with code 4 when no checkpoint helps")
 
 
@@ -37,7 +36,7 @@ def run(options: Options) -> None:
     refuse_existing(output)
     library, task, base = load_inputs(options)
     scores = make_scores(options, library, task, base)
-    selection = select(scores, k=options.k)
+    selection = select(scores, k=options.k, diversity=options.diversity)
     init = None
     if not selection.is_empty:
         sample = Sample(options.samples, options.split_seed, options.max_length)

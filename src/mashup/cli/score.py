@@ -8,11 +8,11 @@ from typing import Any
 import typer
 
 from mashup.cli import show
-from mashup.cli.common import DataOptions, ModelOptions, ScoreOptions
+from mashup.cli.common import DataOptions, ModelOptions, ScoreOptions, SelectOptions
 from mashup.cli.options import JsonOption, add_command, positional
 
 
-class Options(ModelOptions, DataOptions, ScoreOptions, JsonOption):
+class Options(ModelOptions, DataOptions, ScoreOptions, SelectOptions, JsonOption):
     library: str = positional("folder with checkpoints")
 
 
@@ -25,11 +25,12 @@ def run(options: Options) -> None:
     from mashup.select import select
 
     scores = make_scores(options, *load_inputs(options))
+    selection = select(scores, k=options.k, diversity=options.diversity)
     if options.json_:
-        show.print_json(to_json(scores))
+        show.print_json(to_json(scores) | {"sentence": selection.sentence})
         return
-    print_scores(scores, ())
-    print(select(scores).sentence)
+    print_scores(scores, [str(score.path) for score in selection.chosen])
+    print(selection.sentence)
 
 
 def load_inputs(options: Any) -> tuple[Any, Any, Any]:
@@ -60,7 +61,7 @@ def make_scores(options: Any, library: Any, task: Any, base: Any) -> Any:
         seed=options.split_seed,
         criterion=options.criterion,
         strategy=options.strategy,
-        finalists=finalists_for(getattr(options, "k", 1)),
+        finalists=finalists_for(options.k),
         max_length=options.max_length,
         accept_base=options.accept_base,
         skip_bad=options.skip_bad,

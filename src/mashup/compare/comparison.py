@@ -63,6 +63,7 @@ def compare(
     *,
     output: str | Path,
     k: int = 2,
+    diversity: float = 0.0,
     criterion: Criterion = "loss",
     strategy: Strategy = "auto",
     samples: int = 256,
@@ -83,7 +84,7 @@ def compare(
     Args:
         library, base, task: as for :func:`mashup.score`.
         output: the folder to make.
-        k, criterion, strategy, samples: how parents are chosen.
+        k, diversity, criterion, strategy, samples: how parents are chosen.
         arms: which arms; scratch is always run.
         seeds: of the training runs; each arm runs with each.
         learning_rates: a grid; each arm takes its own best by dev loss and is charged for
@@ -119,7 +120,7 @@ def compare(
         accept_base=accept_base, skip_bad=skip_bad, progress=progress,
     )  # fmt: skip
     scores = replace(scores, left_out=(*scores.left_out, *leaks))
-    selection = select(scores, k=k)
+    selection = select(scores, k=k, diversity=diversity)
     progress.say(selection.sentence)
     planned = {seed: make_arms(arms, selection, seed) for seed in seeds}
     about = {

@@ -20,7 +20,7 @@ from mashup.library.losses import Losses
 _TABLES = (
     "checkpoint (path TEXT PRIMARY KEY, stamp TEXT, record TEXT)",
     "digest (path TEXT PRIMARY KEY, stamp TEXT, digest TEXT)",
-    "content (digest TEXT PRIMARY KEY, zero INTEGER)",
+    "content (digest TEXT, scheme TEXT, sketch BLOB, PRIMARY KEY (digest, scheme))",
     *Losses.TABLES,
 )
 _VERSION = 3  # raise it when the meaning of a record changes: older files are emptied
@@ -66,14 +66,18 @@ class Index:
             row = (str(path), stamp, digest)
             self._db.execute("INSERT OR REPLACE INTO digest VALUES (?, ?, ?)", row)
 
-    def is_zero(self, digest: str) -> bool | None:
-        """Whether the adapter of this content changes nothing; None when it is not known."""
-        row = self._db.execute("SELECT zero FROM content WHERE digest = ?", (digest,)).fetchone()
-        return bool(row[0]) if row else None
+    def sketch(self, digest: str, scheme: str) -> bytes | None:
+        """The sketch of the adapter of this content, as it was kept; None if it was not."""
+        row = self._db.execute(
+            "SELECT sketch FROM content WHERE digest = ? AND scheme = ?", (digest, scheme)
+        ).fetchone()
+        return row[0] if row else None
 
-    def keep_zero(self, digest: str, zero: bool) -> None:
+    def keep_sketch(self, digest: str, scheme: str, sketch: bytes) -> None:
+        """Remember a sketch; an empty one says that the adapter changes nothing."""
         with self._db:
-            self._db.execute("INSERT OR REPLACE INTO content VALUES (?, ?)", (digest, zero))
+            row = (digest, scheme, sketch)
+            self._db.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?)", row)
 
 
 def _place(root: Path) -> Path:

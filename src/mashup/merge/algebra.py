@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mashup.delta import Factors
+from mashup.similarity import inner
 
 FactorStyle = Literal["rotated", "initialised", "balanced"]
 FACTOR_STYLES: tuple[FactorStyle, ...] = get_args(FactorStyle)
@@ -55,16 +56,6 @@ def weighted_sum(parents: Sequence[tuple[float, Factors]]) -> Spectrum:
     q_right, r_right = torch.linalg.qr(right.T)
     U, S, Vt = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
     return Spectrum(q_left @ U, S, Vt @ q_right.T)
-
-
-def inner(one: Factors, other: Factors) -> Tensor:
-    """``⟨Δ₁, Δ₂⟩``, the sum of products, from ``r₁ × r₂`` matrices alone; float64."""
-    if one.experts > 1:
-        pairs = zip(one.split(), other.split(), strict=True)
-        return torch.stack([inner(first, second) for first, second in pairs]).sum()
-    left = one.B.double().T @ other.B.double()
-    right = one.A.double() @ other.A.double().T
-    return one.scale * other.scale * (left * right).sum()
 
 
 def rounding_energy(exact: Factors, rounded: Factors) -> float:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mashup.merge.algebra import generator_for, inner
+from mashup.merge.algebra import generator_for
 from mashup.merge.changes import Change, Opened, spans
 from mashup.merge.methods import Method, Settings
 from mashup.merge.methods.method import Trimmer
 from mashup.merge.values import Value
 from mashup.merge.weighted import NOTHING, Term, weighted_rows
+from mashup.similarity import inner
 
 #: ``(start, stop, rows)`` of a tensor, in order.
 Pieces = Iterator[tuple[int, int, Tensor]]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mashup.checkpoint import Checkpoint, read_adapter, read_adapter_config
 from mashup.delta import read_delta
@@ -11,15 +14,20 @@ from mashup.errors import InputError, Problem
 from mashup.library import Index, adapter_digest, other_weights
 from mashup.model import Base, adapter_problems
 from mashup.model.fit import OTHER_BASE
+from mashup.model.swap import find
 from mashup.progress import Progress
+from mashup.similarity import SCHEME, from_bytes, sketch, to_bytes
+
+Sketch = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint and the digest of what it held when it was found."""
+    """A checkpoint, and the digest and sketch of what it held when it was found."""
 
     checkpoint: Checkpoint
     digest: str
+    sketch: Sketch = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,11 @@ def find_candidates(
             advance()
             try:
                 digest = adapter_digest(checkpoint.path, index)
-                if _changes_nothing(checkpoint, digest, index):
+                sketched = _sketch(base, checkpoint, digest, index)
+                if sketched is None:
                     unchanged.append(checkpoint)
                 else:
-                    used.append(Candidate(checkpoint, digest))
+                    used.append(Candidate(checkpoint, digest, sketched))
             except InputError as error:
                 bad += error.problems
     if bad and not skip_bad:
@@ -71,13 +80,19 @@ def find_candidates(
     return Candidates(tuple(used), tuple(unchanged), (*others, *bad))
 
 
-def _changes_nothing(checkpoint: Checkpoint, digest: str, index: Index) -> bool:
-    """Whether an adapter's delta is zero; remembered by content, so weights are read once."""
-    known = index.is_zero(digest)
-    if known is None:
-        known = read_delta(checkpoint.path).is_zero
-        index.keep_zero(digest, known)
-    return known
+def _sketch(base: Base, checkpoint: Checkpoint, digest: str, index: Index) -> Sketch | None:
+    """An adapter's sketch, None when it changes nothing; remembered, so it is read only once.
+
+    New values are compared with the base's own, so the base is in the name of the scheme.
+    """
+    scheme = f"{SCHEME} {base.digest}"
+    kept = index.sketch(digest, scheme)
+    if kept is None:
+        delta = read_delta(checkpoint.path)
+        made = None if delta.is_zero else sketch(delta, lambda name: find(base.model, name))
+        kept = b"" if made is None else to_bytes(made)
+        index.keep_sketch(digest, scheme, kept)
+    return from_bytes(kept) if kept else None
 
 
 def _check_modules(

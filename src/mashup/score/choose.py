@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
+import numpy as np
+
 from mashup.progress import Progress
 from mashup.score.candidates import Candidate
 from mashup.score.exhaustive import exhaustive
@@ -13,6 +15,7 @@ from mashup.score.outcome import Outcome
 from mashup.score.racing import planned, racing, rungs
 from mashup.score.result import Criterion
 from mashup.score.scorer import Scorer
+from mashup.similarity import SAME, groups
 
 Strategy = Literal["auto", "exhaustive", "racing"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
@@ -34,10 +37,20 @@ def run_strategy(
         progress.say(f"strategy {strategy}: {reason}")
     different = list({one.digest: one for one in candidates[::-1]}.values())[::-1]
     if strategy == "racing":
-        outcome = racing(scorer, different, criterion, progress, finalists=finalists)
+        outcome = racing(
+            scorer, different, criterion, progress, finalists=finalists, groups=_groups(different)
+        )
     else:
         outcome = exhaustive(scorer, different, progress)
     return strategy, reason, _with_copies(outcome, candidates)
+
+
+def _groups(candidates: Sequence[Candidate]) -> dict[str, int]:
+    """Digest to group: checkpoints of nearly the same delta are in one."""
+    if not candidates:
+        return {}
+    found = groups(np.stack([one.sketch for one in candidates]), SAME)
+    return {one.digest: int(number) for one, number in zip(candidates, found, strict=True)}
 
 
 def _with_copies(outcome: Outcome, candidates: Sequence[Candidate]) -> Outcome:

@@ -87,6 +87,7 @@ def score(
         chosen,
         reason,
         outcome.expected,
+        {one.digest: one.sketch for one in found.used},
     )
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mashup.checkpoint import Checkpoint
 from mashup.errors import Problem
 from mashup.score.result import Criterion, Score
+from mashup.similarity import Row, cosine_rows
 
 _DRAWS = 1000  # of the bootstrap
 _ERRORS = 2.0  # paired standard errors within which two checkpoints are not told apart
@@ -53,6 +55,7 @@ class Scores:
         strategy, reason: how the checkpoints were measured, and why so.
         expected: checkpoints that were not measured at all, with what the strategy expected
             of them, in its own unit (lower is better).
+        sketches: of the checkpoints' deltas, by digest (:mod:`mashup.similarity`).
     """
 
     base: Score
@@ -69,6 +72,7 @@ class Scores:
     strategy: str = "exhaustive"
     reason: str = ""
     expected: Mapping[Checkpoint, float] = field(default_factory=dict)
+    sketches: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def examples(self) -> int:
@@ -91,6 +95,10 @@ class Scores:
             if score.digest != best.digest and difference <= _ERRORS * error:
                 found.append(score)
         return tuple(found)
+
+    def cosines(self, digests: Sequence[str]) -> Row:
+        """Of the deltas of checkpoints, as sketches tell them, in the order of ``digests``."""
+        return cosine_rows(np.stack([self.sketches[digest] for digest in digests]))
 
     @cached_property
     def confidence(self) -> float:
