@@ -30,7 +30,7 @@ class Index:
     """The SQLite file behind a library. Use it as a context manager."""
 
     def __init__(self, root: Path) -> None:
-        self.path = _place(root)
+        self.path = place(root) / "index.sqlite"
         self._db = _open(self.path)
         self.losses = Losses(self._db)
 
@@ -80,16 +80,17 @@ class Index:
             self._db.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?)", row)
 
 
-def _place(root: Path) -> Path:
+def place(root: Path) -> Path:
+    """The folder of what the library at ``root`` remembers: beside it, else in the user's cache."""
     beside = root / ".mashup"
-    index = beside / "index.sqlite"
     with contextlib.suppress(OSError):
         beside.mkdir(exist_ok=True)
-        if all(os.access(path, os.W_OK) for path in (beside, index) if path.exists()):
-            return index
-    cache = user_cache() / "libraries"
+        if all(os.access(path, os.W_OK) for path in (beside, *beside.glob("*.sqlite"))):
+            return beside
+    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    cache = user_cache() / "libraries" / name
     cache.mkdir(parents=True, exist_ok=True)
-    return cache / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.sqlite"
+    return cache
 
 
 def _open(path: Path) -> sqlite3.Connection:
