@@ -16,6 +16,7 @@ from helpers import prompt_rows, refused, write_adapter, write_jsonl
 from lora import save_lora
 from mashup import load_base, load_task, scan, score
 from mashup.library import Index
+from mashup.progress import Progress
 from mashup.score import scorer
 
 
@@ -328,3 +329,38 @@ def test_two_processes_score_one_library_without_lost_or_doubled_rows(
     np.testing.assert_allclose([r[2] for r in first], [r[2] for r in second], rtol=1e-3)
     with Index(library) as index, contextlib.closing(sqlite3.connect(index.path)) as db:
         assert db.execute("SELECT COUNT(*) FROM loss").fetchone() == (4 * 20,)
+
+
+def test_the_ledger_remembers_all_that_was_measured_and_takes_over(base, tiny_base, tmp_path):
+    library = many(tiny_base, tmp_path / "many", 40)
+    for number in range(15):
+        rows = [{**row, "prompt": f"{number} {row['prompt']}"} for row in prompt_rows(40)]
+        past = load_task(write_jsonl(tmp_path / f"past{number}.jsonl", rows), train_rows=16)
+        score(library, base, past, samples=8, strategy="exhaustive")
+    new = load_task(write_jsonl(tmp_path / "new.jsonl", prompt_rows(300)))
+    found = score(library, base, new, samples=128)
+    assert (found.strategy, found.reason) == ("ledger", "40 checkpoints, known from 15 past tasks")
+    assert len(found.expected) == 40 - 16
+    assert found.cost.forwards < 0.3 * found.cost.exhaustive
+    whole = score(library, base, new, samples=128, strategy="exhaustive")
+    assert found.ranking[0].loss <= np.median([s.loss for s in whole.ranking])
+    again = score(library, base, new, samples=128, strategy="ledger")
+    assert again.reason == "as asked"  # the task itself is not one of the past
+
+
+def test_a_newer_ledger_is_left_alone_and_said_so(base, task, library):
+    class Listening(Progress):
+        said = ""
+
+        def say(self, line):
+            self.said += line
+
+    score(library, base, task, samples=8)
+    path = library / ".mashup/ledger.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version=99")
+        db.execute("PRAGMA journal_mode=DELETE")
+    before, progress = path.read_bytes(), Listening()
+    assert len(score(library, base, task, samples=8, progress=progress).ranking) == 3
+    assert "the ledger is of a newer version" in progress.said
+    assert path.read_bytes() == before

@@ -51,7 +51,7 @@ class DataOptions(Options):
         )
 
 
-StrategyName = Literal["auto", "exhaustive", "racing"]
+StrategyName = Literal["auto", "exhaustive", "racing", "ledger"]
 
 
 class ScoreOptions(Options):

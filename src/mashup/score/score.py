@@ -14,6 +14,7 @@ from mashup.progress import SILENT, Progress
 from mashup.score import store
 from mashup.score.candidates import find_candidates
 from mashup.score.choose import Strategy, run_strategy
+from mashup.score.ledger import Ledger, Measured
 from mashup.score.outcome import Outcome
 from mashup.score.racing import FINALISTS
 from mashup.score.result import Criterion, Score
@@ -63,15 +64,19 @@ def score(
     task = task if isinstance(task, Task) else load_task(task)
     base = load_base(base) if isinstance(base, str) else base
     tokens = sample_tokens(base, task, samples, seed, max_length)
-    with Index(library.root) as index:
+    with Index(library.root) as index, Ledger(library.root) as ledger:
+        if ledger.problem:
+            progress.say(str(ledger.problem))
         found = find_candidates(
             base, fit.used, index, accept_base=accept_base, skip_bad=skip_bad, progress=progress
         )
         scorer = Scorer(base, tokens, index)
         own = _base_score(scorer, progress)
         chosen, reason, outcome = run_strategy(
-            strategy, scorer, found.used, criterion, progress, finalists=finalists
-        )
+            strategy, scorer, found.used, criterion, progress, finalists=finalists,
+            history=lambda digests: ledger.matrix(base.digest, digests, task.digest, criterion)[0],
+        )  # fmt: skip
+        ledger.keep(_measured(base, task, one) for one in (own, *outcome.scores))
     return Scores(
         own,
         _ranked(outcome, criterion),
@@ -89,6 +94,13 @@ def score(
         outcome.expected,
         {one.digest: one.sketch for one in found.used},
     )
+
+
+def _measured(base: Base, task: Task, score: Score) -> Measured:
+    return Measured(
+        base.digest, score.digest, task.digest, task.name, score.examples, score.loss,
+        score.accuracy,
+    )  # fmt: skip
 
 
 def _base_score(scorer: Scorer, progress: Progress) -> Score:
