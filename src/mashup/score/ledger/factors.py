@@ -47,16 +47,17 @@ def learn(history: Array, rank: int = RANK) -> Factors:
     or fewer than two are known, says nothing and is left out.
     """
     past = _standardised(np.asarray(history, float))
+    if not past.size:
+        return Factors(np.zeros((len(past), 0)), np.zeros(0), np.ones(len(past)), past)
     known = np.isfinite(past)
     filled = _filled(past, known, rank)
     past, filled = _restandardised(past, filled)
     _, scales, axes = np.linalg.svd(filled, full_matrices=False)
-    kept = scales[:rank] > _TINY * max(scales.max(initial=0.0), 1.0)
-    spread = scales[:rank][kept] ** 2 / max(filled.size, 1)
+    kept = scales[:rank] > _TINY * scales[0]
+    spread = scales[:rank][kept] ** 2 / filled.size
     loadings = axes[:rank][kept].T * np.sqrt(past.shape[1])
     values, noise = _donors(past, known, loadings, spread)
-    usual = loadings.mean(axis=0) if len(loadings) else np.zeros(0)
-    return Factors(values, usual, noise, past)
+    return Factors(values, loadings.mean(axis=0), noise, past)
 
 
 def _standardised(history: Array) -> Array:
@@ -77,9 +78,9 @@ def _filled(past: Array, known: NDArray[np.bool_], rank: int) -> Array:
     filled = np.where(known, past, 0.0)
     for _ in range(0 if known.all() else _ROUNDS):
         centre = filled.mean(axis=0)
-        left, scales, axes = np.linalg.svd(filled - centre, full_matrices=False)
-        low = (left[:, :rank] * scales[:rank]) @ axes[:rank]
-        filled = np.where(known, past, centre + low)
+        offsets = filled - centre
+        axes = np.linalg.eigh(offsets.T @ offsets).eigenvectors[:, -rank:]
+        filled = np.where(known, past, centre + offsets @ axes @ axes.T)
     return filled
 
 

@@ -1,0 +1,193 @@
+import math
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from helpers import assert_problem
+from mashup.library import Index
+from mashup.score.ledger import Ledger, Measured, versions
+
+ROW = Measured("base", "donor", "task", "a task", 64, 0.5, 0.75, at=1.0)
+
+
+def rows_of(path):
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute("SELECT * FROM measured ORDER BY base, donor, task").fetchall()
+
+
+def keep(root, *rows):
+    with Ledger(root) as ledger:
+        assert ledger.problem is None
+        ledger.keep(rows)
+    return ledger.path
+
+
+def test_it_lies_beside_the_index(tmp_path):
+    with Ledger(tmp_path) as ledger, Index(tmp_path) as index:
+        assert ledger.path == tmp_path / ".mashup" / "ledger.sqlite"
+        assert ledger.path.parent == index.path.parent
+
+
+def test_it_lies_beside_the_index_of_a_library_that_cannot_be_written(tmp_path):
+    (tmp_path / ".mashup").touch()
+    with Ledger(tmp_path) as ledger, Index(tmp_path) as index:
+        assert ledger.path.parent == index.path.parent
+        assert tmp_path not in ledger.path.parents
+
+
+def test_all_that_was_measured_is_remembered(tmp_path):
+    path = keep(tmp_path, ROW)
+    row = ("base", "donor", "task", "a task", 64, 0.5, 0.75, 1.0)
+    assert rows_of(path) == [row]
+    keep(tmp_path)
+    assert rows_of(path) == [row]
+
+
+@pytest.mark.parametrize(("examples", "loss"), [(63, 0.5), (64, 0.1), (65, 0.1)])
+def test_only_as_many_examples_replace_what_is_known(tmp_path, examples, loss):
+    path = keep(tmp_path, ROW, replace(ROW, examples=examples, loss=0.1))
+    assert rows_of(path)[0][5] == loss
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite_are_unknown(tmp_path, bad):
+    half = replace(ROW, donor="half", loss=bad)
+    path = keep(tmp_path, replace(ROW, loss=bad, accuracy=bad), half)
+    assert rows_of(path) == [("base", "half", "task", "a task", 64, None, 0.75, 1.0)]
+
+
+def test_the_matrix_has_a_row_a_donor_and_a_column_a_known_task(tmp_path):
+    keep(
+        tmp_path,
+        Measured("base", "a", "one", "", 8, 1.0, 0.1),
+        Measured("base", "b", "one", "", 8, 2.0, 0.2),
+        Measured("base", "b", "two", "", 8, 3.0, 0.3),
+        Measured("base", "c", "three", "", 8, 4.0, 0.4),
+        Measured("other", "a", "two", "", 8, 5.0, 0.5),
+    )
+    with Ledger(tmp_path) as ledger:
+        losses, tasks = ledger.matrix("base", ["b", "a", "unknown"])
+        assert tasks == ("one", "two")
+        np.testing.assert_array_equal(losses, [[2, 3], [1, math.nan], [math.nan, math.nan]])
+        accuracies, tasks = ledger.matrix("base", ["a", "b"], exclude_task="two", value="accuracy")
+        assert tasks == ("one",)
+        np.testing.assert_array_equal(accuracies, [[0.1], [0.2]])
+        assert ledger.matrix("none", ["a"])[0].shape == (1, 0)
+        assert ledger.matrix("base", [])[0].shape == (0, 0)
+        with pytest.raises(ValueError, match="expected 'loss' or 'accuracy'"):
+            ledger.matrix("base", ["a"], value="name")
+
+
+WRITER = """
+import sys, pathlib
+from mashup.score.ledger import Ledger, Measured
+for examples in range(1, 21):
+    with Ledger(pathlib.Path(sys.argv[1])) as ledger:
+        assert ledger.problem is None, ledger.problem
+        for donor in ("shared", sys.argv[2]):
+            ledger.keep([Measured("base", donor, str(t), "", examples, 1.0, 0.5) for t in range(5)])
+"""
+
+
+def test_processes_that_write_at_once_lose_and_double_nothing(tmp_path):
+    commands = [[sys.executable, "-c", WRITER, str(tmp_path), f"own {n}"] for n in range(2)]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
+    assert [process.communicate()[1] for process in running] == [b""] * 2
+    rows = rows_of(keep(tmp_path))
+    assert len(rows) == 15
+    assert {row[4] for row in rows} == {20}
+
+
+def as_version(path, version, *statements):
+    with closing(sqlite3.connect(path)) as db, db:
+        for statement in (*statements, f"PRAGMA user_version={version}"):
+            db.execute(statement)
+
+
+def test_an_older_ledger_is_migrated(tmp_path, monkeypatch):
+    path = keep(tmp_path, ROW)
+    as_version(path, 1, "ALTER TABLE measured RENAME COLUMN at TO time")
+    monkeypatch.setattr(versions, "VERSION", 3)
+    steps = {
+        1: "ALTER TABLE measured RENAME COLUMN time TO at",
+        2: "UPDATE measured SET loss = 2 * loss",
+    }
+    monkeypatch.setattr(versions, "MIGRATIONS", steps)
+    for _ in range(2):
+        keep(tmp_path)
+        assert rows_of(path)[0][5] == 1.0
+    assert [file.name for file in path.parent.glob("*.sqlite")] == ["ledger.sqlite"]
+
+
+@pytest.mark.parametrize("steps", [{}, {1: "UPDATE measured SET loss = 9", 2: "no SQL"}])
+def test_a_migration_that_is_unknown_or_fails_sets_the_whole_ledger_aside(
+    tmp_path, monkeypatch, steps
+):
+    path = keep(tmp_path, ROW)
+    old = rows_of(path)
+    monkeypatch.setattr(versions, "VERSION", 3)
+    monkeypatch.setattr(versions, "MIGRATIONS", steps)
+    with Ledger(tmp_path) as ledger:
+        assert_problem(ledger.problem, "the ledger is of an unknown old version", found="version 1")
+    assert rows_of(path) == []
+    assert rows_of(path.with_name("ledger.v1.sqlite")) == old
+
+
+def test_a_file_without_a_version_is_set_aside_under_a_free_name(tmp_path):
+    path = keep(tmp_path, ROW)
+    for name in ("ledger.v0.sqlite", "ledger.v0.2.sqlite"):
+        as_version(path, 0)
+        with Ledger(tmp_path) as ledger:
+            assert_problem(
+                ledger.problem, "the ledger is of an unknown old version", found="version 0"
+            )
+            assert name in ledger.problem.fix
+            ledger.keep([replace(ROW, task=name)])
+        assert len(rows_of(path.with_name(name))) == 1
+    keep(tmp_path)
+
+
+def overwrite(path):
+    path.write_bytes(b"no database at all" * 1000)
+
+
+def damage_a_page(path):
+    content = bytearray(path.read_bytes())
+    content[4096:8192] = b"\xff" * 4096
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [overwrite, damage_a_page])
+def test_a_damaged_ledger_is_set_aside_as_it_is(tmp_path, harm):
+    path = keep(tmp_path, ROW)
+    harm(path)
+    content = path.read_bytes()
+    with Ledger(tmp_path) as ledger:
+        assert_problem(ledger.problem, "the ledger is damaged", where=str(path))
+        ledger.keep([ROW])
+    assert path.with_name("ledger.damaged.sqlite").read_bytes() == content
+    keep(tmp_path)
+    assert len(rows_of(path)) == 1
+
+
+def test_a_newer_ledger_is_left_alone_and_read_as_empty(tmp_path):
+    path = keep(tmp_path, ROW)
+    as_version(path, 2)
+    content = path.read_bytes()
+    with Ledger(tmp_path) as ledger:
+        assert_problem(ledger.problem, "the ledger is of a newer version", found="version 2")
+        ledger.keep([replace(ROW, examples=1000)])
+        values, tasks = ledger.matrix("base", ["donor"])
+        assert (values.shape, tasks) == ((1, 0), ())
+    assert path.read_bytes() == content
+
+
+def test_an_empty_file_becomes_a_ledger(tmp_path):
+    (tmp_path / ".mashup").mkdir()
+    (tmp_path / ".mashup" / "ledger.sqlite").touch()
+    assert len(rows_of(keep(tmp_path, ROW))) == 1
