@@ -25,7 +25,8 @@ def library(base, tmp_path_factory):
     for n in (1, 2):
         rows = [row | {"prompt": f"{row['prompt']} {'!' * n}"} for row in prompt_rows(90)]
         task = load_task(write_jsonl(folder / f"data{n}.jsonl", rows))
-        train(base, task, output=folder / f"donor{n}", settings=SETTINGS)
+        own = SETTINGS.model_copy(update={"seed": n})  # from one seed they would be one donor twice
+        train(base, task, output=folder / f"donor{n}", settings=own)
     save_lora(base.name, folder / "noise", size=0.5)
     return folder
 
