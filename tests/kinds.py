@@ -11,6 +11,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
@@ -19,6 +21,8 @@ from transformers import (
     GptOssForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
 )
@@ -60,6 +64,8 @@ _MAKERS = {
     "tied": lambda s: LlamaForCausalLM(LlamaConfig(**s, tie_word_embeddings=True)),
     "biased": lambda s: LlamaForCausalLM(LlamaConfig(**s, attention_bias=True)),
     "gemma": lambda s: Gemma3ForCausalLM(Gemma3TextConfig(**s, head_dim=8)),
+    "gemma2": lambda s: Gemma2ForCausalLM(Gemma2Config(**s, head_dim=8)),
+    "mistral": lambda s: MistralForCausalLM(MistralConfig(**s)),
     "gpt2": _gpt2,
     "mixtral": lambda s: MixtralForCausalLM(MixtralConfig(**s, **_EXPERTS)),
     "gpt-oss": lambda s: GptOssForCausalLM(GptOssConfig(**s, **_EXPERTS, head_dim=8)),

@@ -35,7 +35,7 @@ def applied(model: Any, delta: Delta) -> Iterator[None]:
         InputError: the delta names a module or tensor that the base does not have.
     """
     like = next(model.parameters())
-    _refuse_missing(model, delta)
+    refuse_missing(model, delta)
     with swapped(model, delta), contextlib.ExitStack() as hooks:
         for name, factors in delta.modules.items():
             module = adapted(model, name)
@@ -51,7 +51,12 @@ def applied(model: Any, delta: Delta) -> Iterator[None]:
         yield
 
 
-def _refuse_missing(model: nn.Module, delta: Delta) -> None:
+def refuse_missing(model: nn.Module, delta: Delta) -> None:
+    """Refuse a delta that names what the base does not have.
+
+    Raises:
+        InputError: with the first such module or tensor.
+    """
     known = {n for n in delta.modules if adapted(model, n) is not None}
     missing = [n for n in delta.modules if n not in known and find(model, n) is None]
     missing += [n for n in (*delta.saved, *delta.originals, *delta.rows) if find(model, n) is None]

@@ -22,12 +22,15 @@ class Batch:
         rows: ``(batch,)`` place of each example in the task's sample.
         ids, mask: ``(batch, length)`` token ids and 1 where a token is real.
         answer: ``(batch, length)`` True where a token is to be predicted.
+        prefix: how many tokens at the start are run once for all batches of the sample, since
+            all its examples begin with them (:func:`mashup.score.prefix.share_prefix`).
     """
 
     rows: Tensor
     ids: Tensor
     mask: Tensor
     answer: Tensor
+    prefix: int = 0
 
     @property
     def positions(self) -> Tensor:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional as F
 
-from mashup.model import head_only_at
 from mashup.progress import Advance, Progress
-from mashup.score.batches import Batch, predicting
+from mashup.score.batches import Batch
+from mashup.score.prefix import answer_logits, run_prefix
 
 
 @dataclass(frozen=True)
@@ -56,39 +56,49 @@ def evaluate(model: Any, batches: Sequence[Batch], *, advance: Advance | None = 
 
     No result depends on batch size, order or padding, save for rounding in the model.
     """
-    count = sum(len(batch.rows) for batch in batches)
-    losses, correct = np.zeros(count), np.zeros(count, bool)
-    tokens = np.zeros(count, np.int64)
-    was_training = model.training
-    model.eval()
-    try:
-        for batch in batches:
-            rows = batch.rows.numpy()
-            losses[rows], correct[rows] = _forward(model, batch)
-            tokens[rows] = batch.answer.sum(1).numpy()
-            if advance:
-                advance()
-    finally:
-        model.train(was_training)
-    return Evaluation(losses, tokens, correct)
+    return evaluate_copies(model, batches, 1, advance)[0]
 
 
 @torch.no_grad()
-def _forward(model: Any, batch: Batch) -> tuple[Any, Any]:
-    logits = answer_logits(model, batch.ids, batch.mask, batch.answer)
-    targets = batch.ids[batch.answer].to(logits.device)
+def evaluate_copies(
+    model: Any, batches: Sequence[Batch], copies: int, advance: Advance | None = None
+) -> list[Evaluation]:
+    """Evaluate a model that computes ``copies`` things at once, one on each copy of the examples.
+
+    It is given ``(copies · batch, length)`` token ids, one copy of the batch after the other.
+    """
+    count = sum(len(batch.rows) for batch in batches)
+    losses, correct = np.zeros((copies, count)), np.zeros((copies, count), bool)
+    tokens = np.zeros(count, np.int64)
+    with _evaluating(model):
+        cache = run_prefix(model, batches[0], copies) if batches and batches[0].prefix else None
+        for batch in batches:
+            rows = batch.rows.numpy()
+            losses[:, rows], correct[:, rows] = _forward(model, batch, copies, cache)
+            tokens[rows] = batch.answer.sum(1).numpy()
+            if advance:
+                advance()
+    return [Evaluation(losses[copy], tokens, correct[copy]) for copy in range(copies)]
+
+
+@contextlib.contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _forward(model: Any, batch: Batch, copies: int, cache: Any) -> tuple[Any, Any]:
+    """Loss and hit of every example of a batch, each ``(copies, batch)``."""
+    answer = batch.answer.repeat(copies, 1)
+    logits = answer_logits(model, batch, copies, cache)
+    targets = batch.ids.repeat(copies, 1)[answer].to(logits.device)
     losses = F.cross_entropy(logits, targets, reduction="none").double().cpu()
     hits = (logits.argmax(-1) == targets).cpu()
-    rows = batch.answer.nonzero()[:, 0]
-    size = len(batch.rows)
-    summed = torch.zeros(size, dtype=torch.float64).index_add_(0, rows, losses)
-    missed = torch.zeros(size, dtype=torch.long).index_add_(0, rows, (~hits).long())
-    return summed.numpy(), (missed == 0).numpy()
-
-
-def answer_logits(model: Any, ids: Tensor, mask: Tensor, answer: Tensor) -> Tensor:
-    """Logits ``(answer tokens, vocabulary)`` in float32, one row for each answer token."""
-    device = next(model.parameters()).device
-    with head_only_at(model, predicting(answer)):
-        output = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
-    return output.logits[0].float()
+    rows = answer.nonzero()[:, 0]
+    summed = torch.zeros(len(answer), dtype=torch.float64).index_add_(0, rows, losses)
+    missed = torch.zeros(len(answer), dtype=torch.long).index_add_(0, rows, (~hits).long())
+    return summed.view(copies, -1).numpy(), (missed == 0).view(copies, -1).numpy()

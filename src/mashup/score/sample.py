@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mashup.model import Base
 from mashup.score.batches import Batch, make_batches
+from mashup.score.sharing import share_prefix
 from mashup.task import Task, Tokens, tokenize
 
 SAMPLES = 256  # examples; arXiv 2603.10156 scores on as many
@@ -24,5 +25,9 @@ def sample_tokens(
 
 
 def batches_for(base: Base, tokens: Sequence[Tokens]) -> tuple[Batch, ...]:
-    """Length-sorted batches of ``tokens`` for ``base``."""
-    return make_batches(tokens, base.pad_id, base.model.config.get_text_config().vocab_size)
+    """Length-sorted batches of ``tokens`` for ``base``; what all begin with is run once.
+
+    A trial of a few examples decides whether ``base`` can do that.
+    """
+    vocabulary = base.model.config.get_text_config().vocab_size
+    return share_prefix(base.model, make_batches(tokens, base.pad_id, vocabulary))

@@ -17,6 +17,7 @@ from mashup.library.losses import Loss
 from mashup.model import Base, applied
 from mashup.progress import Advance
 from mashup.score import store
+from mashup.score.batches import Batch
 from mashup.score.candidates import Candidate
 from mashup.score.evaluate import Evaluation, evaluate
 from mashup.score.result import Score
@@ -41,6 +42,7 @@ class Scorer:
     tokens: tuple[Tokens, ...]
     index: Index
     gone: list[Problem] = field(default_factory=list)
+    _made: dict[tuple[int, ...], tuple[Batch, ...]] = field(default_factory=dict)
 
     @cached_property
     def _keys(self) -> list[str]:
@@ -97,7 +99,7 @@ class Scorer:
         self, candidate: Candidate | None, rows: Sequence[int], advance: Advance
     ) -> dict[str, Loss]:
         start = time.perf_counter()
-        batches = batches_for(self.base, [self.tokens[row] for row in rows])
+        batches = self._batches(tuple(rows))
         sizes = iter([len(batch.rows) for batch in batches])
         delta = self._read(candidate) if candidate else Delta({})
 
@@ -110,6 +112,12 @@ class Scorer:
         pairs = zip(result.losses.tolist(), result.correct.tolist(), strict=True)
         made = [Loss(loss, correct, seconds) for loss, correct in pairs]
         return {self._keys[row]: one for row, one in zip(rows, made, strict=True)}
+
+    def _batches(self, rows: tuple[int, ...]) -> tuple[Batch, ...]:
+        """Made once for all checkpoints that miss the same examples."""
+        if rows not in self._made:
+            self._made[rows] = batches_for(self.base, [self.tokens[row] for row in rows])
+        return self._made[rows]
 
     def _read(self, candidate: Candidate) -> Delta:
         """The delta, if it still is the one that was found: the key must not answer for another."""

@@ -1,0 +1,95 @@
+"""Several adapters in one pass over the same examples, where that is faster.
+
+An accelerator that is given few tokens at a time waits for its next kernel, and then more
+adapters cost nothing more. A CPU is busy with little, and gains nothing. So it is timed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from mashup.delta import Delta
+from mashup.model import applied
+from mashup.model.together import MixedCopiesError, applied_together, is_plain
+from mashup.score.batches import Batch
+from mashup.score.evaluate import Evaluation, evaluate, evaluate_copies
+
+MOST = 8  # adapters in one pass
+_TOKENS = 16_384  # of one pass, all copies together
+_GAIN = 0.9  # a larger pack must cost at most this share of the seconds per adapter
+_RUNS = 2  # of each size; the faster one counts
+
+
+def evaluate_packed(
+    model: Any, deltas: Sequence[Delta], batches: Sequence[Batch]
+) -> list[Evaluation]:
+    """What :func:`mashup.score.evaluate` gives with each delta on, save for rounding.
+
+    All plain LoRAs of linear layers run in one pass over ``len(deltas)`` copies of each batch;
+    the others, and all on a model that mixes the copies (an expert, an adapted head), alone.
+
+    Args:
+        model: the base, without any of them.
+        deltas: as many as fit in memory together (:func:`pack_size`).
+        batches: of one sample; a shared prefix runs once for each delta.
+
+    Raises:
+        InputError: a delta names a module or tensor that the base does not have.
+    """
+    places = [place for place, delta in enumerate(deltas) if is_plain(model, delta)]
+    packed = _together(model, [deltas[place] for place in places], batches)
+    found = dict(zip(places, packed, strict=False))
+    return [found.get(n) or _alone(model, delta, batches) for n, delta in enumerate(deltas)]
+
+
+def _together(
+    model: Any, deltas: Sequence[Delta], batches: Sequence[Batch]
+) -> Sequence[Evaluation]:
+    """One for each delta; none at all when they cannot be packed."""
+    if len(deltas) < 2:
+        return ()
+    try:
+        with applied_together(model, deltas):
+            return evaluate_copies(model, batches, len(deltas))
+    except MixedCopiesError:
+        return ()
+
+
+def _alone(model: Any, delta: Delta, batches: Sequence[Batch]) -> Evaluation:
+    with applied(model, delta):
+        return evaluate(model, batches)
+
+
+def pack_size(model: Any, delta: Delta, batches: Sequence[Batch], *, most: int = MOST) -> int:
+    """How many adapters like ``delta`` to evaluate at once on this machine: 1, 2, 4, ... ``most``.
+
+    Timed on the first batch, doubling as long as an adapter becomes a tenth cheaper; so where
+    packing does not pay, this costs six passes over one batch. Which size is chosen changes
+    losses only by rounding.
+    """
+    if not batches or not is_plain(model, delta):
+        return 1
+    first = (replace(batches[0], rows=torch.arange(len(batches[0].rows))),)
+    most = min(most, _TOKENS // first[0].ids.numel())
+    best, seconds = 1, _seconds(model, delta, first, 1)
+    while best * 2 <= most:
+        more = _seconds(model, delta, first, best * 2)
+        if more > _GAIN * seconds:
+            break
+        best, seconds = best * 2, more
+    return best
+
+
+def _seconds(model: Any, delta: Delta, batches: Sequence[Batch], size: int) -> float:
+    """Seconds for each of ``size`` adapters."""
+    runs = []
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        evaluate_packed(model, [delta] * size, batches)
+        runs.append(time.perf_counter() - start)
+    return min(runs) / size
