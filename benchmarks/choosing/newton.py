@@ -59,10 +59,10 @@ def compared(base: Base, data: Path, target: Any, k: int) -> dict[str, Any]:
         test_rows=HELD_OUT,
     )  # fmt: skip
     held = batches_for(base, tokenize(base.tokenizer, task.test, max_length=1024))
+    first = evaluated(base, folders, ways["uniform"], held)
     rows: dict[str, Any] = {}
     for way, weights in ways.items():
         found = evaluated(base, folders, weights, held)
-        first = found if way == "uniform" else first
         difference, error = paired(found.losses - first.losses, found.tokens.astype(float))
         rows[way] = {
             "weights": [round(float(w), 3) for w in weights],

@@ -4,13 +4,17 @@ from mashup.score.gradient.coverage import module_names, uncovered
 from mashup.score.gradient.directional import Gradient, directional, gradient_at, norm
 from mashup.score.gradient.examples import Slopes, slopes_at
 from mashup.score.gradient.newton import greedy_subset, newton_step, single_gains
+from mashup.score.gradient.odds import Odds, best_weights
 from mashup.score.gradient.point import BASE, Point, mean_of, moved, scaled, weighted_sum
+from mashup.score.gradient.weights import newton_weights
 
 __all__ = [
     "BASE",
     "Gradient",
+    "Odds",
     "Point",
     "Slopes",
+    "best_weights",
     "directional",
     "gradient_at",
     "greedy_subset",
@@ -18,6 +22,7 @@ __all__ = [
     "module_names",
     "moved",
     "newton_step",
+    "newton_weights",
     "norm",
     "scaled",
     "single_gains",
