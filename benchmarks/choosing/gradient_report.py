@@ -23,7 +23,6 @@ Array = NDArray[np.float64]
 POINTS = ("base", "meanx0.25", "meanx0.5", "mean", "evenx0.5", "even", "looked", "again")
 DRAWS, DRAWN = 200, 24  # subsets of the sample, drawn without replacement
 KNOWN = 16  # true losses that a ridge regression learns from
-FORWARDS = 4.7  # of the same examples, that one linearisation costs: measured, see the page
 FEW = 8
 
 
@@ -107,6 +106,9 @@ def predictions(data: dict[str, Any], rows: Array) -> dict[str, Array]:
     if all(name in found for name in several):
         found["ranks of evenx0.5 + even"] = sum(rankdata(found[n]) for n in several[:2])
         found["ranks of even + looked"] = sum(rankdata(found[n]) for n in several[1:])
+    for few in (2, 4):
+        looked = rankdata(data["truth"][:, rows[:few]].sum(1))
+        found[f"ranks of even + true losses of {few}"] = looked + rankdata(found[several[1]])
     return found
 
 

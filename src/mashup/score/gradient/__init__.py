@@ -6,11 +6,13 @@ from mashup.score.gradient.examples import Slopes, slopes_at
 from mashup.score.gradient.newton import greedy_subset, newton_step, single_gains
 from mashup.score.gradient.odds import Odds, best_weights
 from mashup.score.gradient.point import BASE, Point, mean_of, moved, scaled, weighted_sum
+from mashup.score.gradient.rank import GradientScores, rank
 from mashup.score.gradient.weights import newton_weights
 
 __all__ = [
     "BASE",
     "Gradient",
+    "GradientScores",
     "Odds",
     "Point",
     "Slopes",
@@ -24,6 +26,7 @@ __all__ = [
     "newton_step",
     "newton_weights",
     "norm",
+    "rank",
     "scaled",
     "single_gains",
     "slopes_at",
