@@ -13,7 +13,7 @@ from typing import Any
 from mashup.checkpoint import read_checkpoint
 from mashup.checkpoint.ties import read_untied
 from mashup.delta import Delta, read_delta
-from mashup.errors import InputError
+from mashup.errors import InputError, Problem, UsageError
 from mashup.files import refuse_existing
 from mashup.merge import Init, merge
 from mashup.model import Base, applied, load_base
@@ -21,6 +21,7 @@ from mashup.progress import SILENT, Progress
 from mashup.score import Score, Scores
 from mashup.score.batches import Batch
 from mashup.score.evaluate import evaluate, evaluate_showing
+from mashup.score.gradient import newton_weights, uncovered
 from mashup.score.sample import batches_for, sample_tokens
 from mashup.select import Selection
 from mashup.task import Task, load_task
@@ -64,6 +65,10 @@ def make_init(
     staged = output.with_name(f".{output.name}.measuring")  # it gets its name when it is complete
     shutil.rmtree(staged, ignore_errors=True)
     try:
+        if options.get("weights") == "newton":
+            used = [s.checkpoint.path for s in selection.chosen if s.checkpoint]
+            batches = _batches(base, task, sample)
+            options |= {"weights": newton(used, base, batches, options.get("method", "linear"))}
         measuring = _loss_of(base, task, sample)
         init = merge(selection, output=staged, base=base, measure=measuring, **options)
         start = time.perf_counter()
@@ -95,6 +100,38 @@ def measuring(
     base, task, sample = load_base(model), load_task(dataset), Sample(samples)
     loss = _loss_of(base, task, sample)
     return {"losses": [loss(_delta(Path(folder))) for folder in checkpoints], "measure": loss}
+
+
+def measured_newton(
+    checkpoints: Sequence[str], model: str, dataset: str, samples: int, method: str
+) -> tuple[float, ...]:
+    """:func:`newton` on a dataset's sample.
+
+    Raises:
+        InputError: a model, a dataset or a checkpoint that cannot be read.
+        UsageError: as :func:`newton`.
+    """
+    base, task = load_base(model), load_task(dataset)
+    batches = _batches(base, task, Sample(samples))
+    return newton([Path(folder) for folder in checkpoints], base, batches, method)
+
+
+def newton(
+    folders: Sequence[Path], base: Base, batches: Sequence[Batch], method: str
+) -> tuple[float, ...]:
+    """Numbers for ``weights="newton"``: :func:`mashup.score.gradient.newton_weights`.
+
+    Raises:
+        UsageError: another method than ``linear``, or parents that are more than plain LoRA.
+    """
+    where, fix = "--weights newton", "give --weights uniform"
+    if method != "linear":
+        raise UsageError(Problem("weights of another method", where, method, "linear", fix))
+    odd = {folder: reason for folder in folders if (reason := uncovered(folder))}
+    if odd:
+        folder, reason = next(iter(odd.items()))
+        raise UsageError(Problem("not plain LoRA", str(folder), reason, f"LoRA for {where}", fix))
+    return newton_weights(base, folders, batches)
 
 
 def _delta(folder: Path) -> Delta:

@@ -51,7 +51,7 @@ class DataOptions(Options):
         )
 
 
-StrategyName = Literal["auto", "exhaustive", "racing", "ledger"]
+StrategyName = Literal["auto", "exhaustive", "racing", "gradient", "ledger"]
 
 
 class ScoreOptions(Options):
@@ -84,10 +84,13 @@ class SelectOptions(Options):
     diversity: float = Field(0.0, ge=0, description="price of likeness to those chosen before")
 
 
+_WEIGHTS = ("uniform", "loss", "newton")
+
+
 class MergeOptions(Options):
     method: MethodName = Field("linear", description="merge method (see mashup methods)")
     weights: tuple[str, ...] = Field(
-        ("uniform",), description="uniform, loss (softmax of sample losses), or one a checkpoint"
+        ("uniform",), description="uniform, loss, newton (see the docs), or one a checkpoint"
     )
     scale: float = Field(1.0, description="factor on the merged delta")
     density: float = Field(0.5, description="share of the numbers that trimming methods keep")
@@ -102,15 +105,15 @@ class MergeOptions(Options):
     @classmethod
     def _known_weights(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         """One of the words, or numbers."""
-        if given not in (("uniform",), ("loss",)) and not all(map(is_number, given)):
-            raise ValueError("uniform, loss, or a number for each checkpoint")
+        if given not in [(word,) for word in _WEIGHTS] and not all(map(is_number, given)):
+            raise ValueError(f"{', '.join(_WEIGHTS)}, or a number for each checkpoint")
         return given
 
     def merging(self) -> dict[str, Any]:
         """Keyword arguments of :func:`mashup.merge`."""
         values = {name: getattr(self, name) for name in MergeOptions.model_fields}
         word = self.weights[0] if len(self.weights) == 1 else ""
-        weights = word if word in ("uniform", "loss") else tuple(map(float, self.weights))
+        weights = word if word in _WEIGHTS else tuple(map(float, self.weights))
         return values | {"weights": weights}
 
 

@@ -32,7 +32,7 @@ class Options(MergeOptions, JsonOption):
     untie: bool = Field(False, description="write a separate output head where a parent has one")
     tokenizer: str | None = Field(None, description="folder whose vocabulary the result gets")
     allow_pickle: bool = Field(False, description="read .bin files too, weights only")
-    dataset: str | None = Field(None, description="for --weights loss and greedy_soup")
+    dataset: str | None = Field(None, description="for --weights loss, newton and greedy_soup")
     samples: int = Field(256, ge=2, description="examples of --dataset to measure on")
     dry_run: bool = Field(False, description="tell what would be read and written, and stop")
 
@@ -90,12 +90,16 @@ def _arguments(options: Options) -> dict[str, Any]:
 
 def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
     """Losses of the checkpoints and a way to measure merges, where they are asked for."""
-    if options.weights != ("loss",) and options.method != "greedy_soup":
+    newton = options.weights == ("newton",)
+    if not newton and options.weights != ("loss",) and options.method != "greedy_soup":
         return {}
     if options.model is None or options.dataset is None:
         return {}  # merge itself says what is missing
-    from mashup.start import measuring
+    from mashup.start import measured_newton, measuring
 
+    if newton:
+        about = options.model, options.dataset, options.samples
+        return {"weights": measured_newton(folders, *about, method=options.method)}
     return measuring(folders, options.model, options.dataset, options.samples)
 
 

@@ -27,7 +27,7 @@ def cost_of(parents: Sequence[str | Path], **given: Any) -> dict[str, Any]:
     method, weights = given.pop("method"), given.pop("weights")
     if method == GREEDY_SOUP.name:
         method = "linear"
-    if method == GREEDY_SOUP.name or weights == "loss":
+    if method == GREEDY_SOUP.name or weights in ("loss", "newton"):
         weights = "uniform"
     base = given.pop("base")
     prepared = prepare_merge(

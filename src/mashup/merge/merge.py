@@ -91,7 +91,8 @@ def merge(
         parents: a selection, or checkpoints by value or path; LoRAs and whole models.
         output: the folder to make; it must not exist.
         method: a name of :data:`mashup.merge.METHODS`.
-        weights: one a parent, ``uniform`` (the default), or ``loss`` (softmax of the losses).
+        weights: one a parent, ``uniform`` (the default), or ``loss`` (softmax of the losses);
+            numbers for ``newton`` are made by :func:`mashup.start.newton`.
         scale: λ, a factor on the merged delta.
         density: share of a delta's numbers that trimming methods keep.
         gamma: share of the largest numbers that breadcrumbs drops.

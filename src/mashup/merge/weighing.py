@@ -9,7 +9,7 @@ from typing import Literal
 from mashup.errors import Problem, UsageError
 from mashup.merge.methods import Method
 
-Weights = Sequence[float] | Literal["uniform", "loss"] | None
+Weights = Sequence[float] | Literal["uniform", "loss", "newton"] | None
 
 
 def weights_for(
@@ -19,7 +19,8 @@ def weights_for(
 
     Args:
         method: decides what ``uniform`` is: 1/k each, or 1 each for methods that sum.
-        weights: numbers, ``uniform`` (also None) or ``loss``: ``softmax(-losses)``.
+        weights: numbers, ``uniform`` (also None), or ``loss``: ``softmax(-losses)``. Those of
+            ``newton`` need the model: :func:`mashup.start.newton` makes numbers of it.
         count: of parents.
         losses: of the parents on the task's sample, in nats a token; for ``loss``.
 
@@ -32,6 +33,9 @@ def weights_for(
         return (1.0 if method.sums else 1 / count,) * count
     if weights == "loss":
         return _softmax(_known(losses, count))
+    if weights == "newton":
+        fix = "use 'mashup init', or 'mashup merge' with --model and --dataset"
+        raise UsageError(Problem("nothing to measure on", "--weights newton", fix=fix))
     given = tuple(weights)
     if len(given) != count:
         expected = f"{count}, one for each parent"

@@ -97,14 +97,15 @@ def _adding_rows(factors: Factors, device: torch.device) -> _Hook:
 
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         change = (F.embedding(inputs[0], table) @ left) * factors.scale
-        scale = _embed_scale(module)
+        scale = embed_scale(module)
         change = change if scale is None else change * scale.to(change.dtype)
         return (output + change).to(output.dtype)
 
     return hook
 
 
-def _embed_scale(module: Any) -> Tensor | None:
+def embed_scale(module: Any) -> Tensor | None:
+    """What a model multiplies its embeddings by (Gemma), None where it does not."""
     scale = getattr(module, "embed_scale", None)
     if isinstance(scale, int | float):
         return torch.tensor(scale, device=module.weight.device, dtype=module.weight.dtype)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mashup.progress import Progress
 from mashup.score.candidates import Candidate
 from mashup.score.exhaustive import exhaustive
+from mashup.score.gradient.screen import screen
 from mashup.score.ledger.recall import TASKS, looks, recall, tasks_known
 from mashup.score.outcome import Outcome
 from mashup.score.racing import planned, racing, rungs
@@ -19,7 +20,7 @@ from mashup.score.result import Criterion
 from mashup.score.scorer import Scorer
 from mashup.similarity import SAME, groups
 
-Strategy = Literal["auto", "exhaustive", "racing", "ledger"]
+Strategy = Literal["auto", "exhaustive", "racing", "gradient", "ledger"]
 #: Digests to ``(checkpoints × past tasks)``, NaN where nothing was measured.
 History = Callable[[Sequence[str]], NDArray[np.floating]]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
@@ -48,6 +49,8 @@ def run_strategy(
     progress.say(f"strategy {strategy}: {reason}")
     if strategy == "ledger":
         outcome = recall(scorer, different, past, criterion, progress, finalists=finalists)
+    elif strategy == "gradient":
+        outcome = screen(scorer, different, criterion, progress, finalists=finalists)
     elif strategy == "racing":
         outcome = racing(
             scorer, different, criterion, progress, finalists=finalists, groups=_groups(different)
