@@ -2,7 +2,7 @@
 
     python benchmarks/choosing/gradient_report.py STORE OUTPUT
 
-``STORE`` is what ``gradient.py`` made. Writes ``OUTPUT.json``.
+``STORE`` is what ``gradient.py`` made. Writes ``OUTPUT.json`` and prints its table.
 """
 
 from __future__ import annotations
@@ -159,8 +159,6 @@ def main(store: Path, output: Path) -> None:
     report = {}
     for target in targets:
         data = load(store, target)
-        if any(len(row) == 0 for row in data["truth"]):
-            continue
         true = data["truth"].sum(1) / data["tokens"].sum()
         judged = judge(data, np.random.default_rng(0))
         for one in judged.values():
@@ -170,7 +168,35 @@ def main(store: Path, output: Path) -> None:
             "donors": len(true), "examples": len(data["tokens"]), "base": data["base"],
             "best": float(true.min()), "median": float(np.median(true)), "formulas": judged,
         }  # fmt: skip
-    output.with_suffix(".json").write_text(json.dumps(report, indent=1))
+    output.with_suffix(".json").write_text(json.dumps(_rounded(report), indent=1))
+    print(table(report))
+
+
+def table(report: dict[str, Any]) -> str:
+    """One row a formula: Spearman of each target, and shares of draws."""
+    targets = list(report)
+    names = dict.fromkeys(n for r in report.values() for n in r["formulas"])
+    lines = [
+        f"| | {' | '.join(targets)} | mean | in 16 |",
+        "| --- |" + " ---: |" * (len(targets) + 2),
+    ]
+    for name in names:
+        made = [report[t]["formulas"].get(name, {}) for t in targets]
+        values = [one.get("spearman", np.nan) for one in made]
+        shares = [one["in 16"] for one in made if "in 16" in one]
+        cells = [_cell(v) for v in (*values, np.nanmean(values), np.mean(shares or [np.nan]))]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.2f}"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return round(value, 3) if isinstance(value, float) else value
 
 
 if __name__ == "__main__":
