@@ -46,11 +46,19 @@ def make_arms(names: Sequence[ArmName], selection: Selection, seed: int) -> tupl
         "scratch": Arm("scratch"),
         "mashup": mashup,
         "best-single": Arm("best-single", ranking[:1], pays_for_scoring=True),
-        "random-two": Arm("random-two", random_two(ranking, seed)),
+        "random-two": Arm("random-two", random_two(ranking, seed), note=_drawn(selection.scores)),
         "merged-untrained": replace(mashup, name="merged-untrained", trained=False, note=untrained),
     }
     wanted = {"scratch", *names}
     return tuple(arm for name, arm in made.items() if name in wanted)
+
+
+def _drawn(scores: Scores) -> str:
+    """What a reader must know of the draw: a strategy may have passed over the unpromising."""
+    if not scores.expected:
+        return ""
+    known = len(scores.ranking)
+    return f"drawn among the {known} that were measured, of {known + len(scores.expected)}"
 
 
 def random_two(ranking: Sequence[Score], seed: int) -> tuple[Score, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,16 +13,17 @@ from mashup.progress import Progress
 from mashup.score.candidates import Candidate
 from mashup.score.exhaustive import exhaustive
 from mashup.score.gradient.screen import screen
+from mashup.score.heats import group_of, heats
 from mashup.score.ledger.recall import TASKS, looks, recall, tasks_known
 from mashup.score.outcome import Outcome
-from mashup.score.racing import planned, racing, rungs
+from mashup.score.racing import planned, rungs
 from mashup.score.result import Criterion
 from mashup.score.scorer import Scorer
-from mashup.similarity import SAME, groups
 
 Strategy = Literal["auto", "exhaustive", "racing", "gradient", "ledger"]
 #: Digests to ``(checkpoints × past tasks)``, NaN where nothing was measured.
 History = Callable[[Sequence[str]], NDArray[np.floating]]
+_HALF = 0.5
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 
@@ -45,27 +46,21 @@ def run_strategy(
     """
     different = list({one.digest: one for one in candidates[::-1]}.values())[::-1]
     past = history([one.digest for one in different])
-    strategy, reason = pick(strategy, len(different), len(scorer.tokens), finalists, past)
+    group = group_of(different)
+    field = Field(len(different), len(set(group.values())), len(scorer.tokens), finalists)
+    strategy, reason = pick(strategy, field, past)
     progress.say(f"strategy {strategy}: {reason}")
-    if strategy == "ledger":
-        outcome = recall(scorer, different, past, criterion, progress, finalists=finalists)
-    elif strategy == "gradient":
-        outcome = screen(scorer, different, criterion, progress, finalists=finalists)
-    elif strategy == "racing":
-        outcome = racing(
-            scorer, different, criterion, progress, finalists=finalists, groups=_groups(different)
-        )
-    else:
-        outcome = exhaustive(scorer, different, progress)
-    return strategy, reason, _with_copies(outcome, candidates)
-
-
-def _groups(candidates: Sequence[Candidate]) -> dict[str, int]:
-    """Digest to group: checkpoints of nearly the same delta are in one."""
-    if not candidates:
-        return {}
-    found = groups(np.stack([one.sketch for one in candidates]), SAME)
-    return {one.digest: int(number) for one, number in zip(candidates, found, strict=True)}
+    measure = {
+        "exhaustive": lambda: exhaustive(scorer, different, progress),
+        "racing": lambda: heats(scorer, different, group, criterion, progress, finalists=finalists),
+        "gradient": lambda: screen(
+            scorer, different, group, criterion, progress, finalists=finalists
+        ),
+        "ledger": lambda: recall(
+            scorer, different, group, past, criterion, progress, finalists=finalists
+        ),
+    }
+    return strategy, reason, _with_copies(measure[strategy](), candidates)
 
 
 def _with_copies(outcome: Outcome, candidates: Sequence[Candidate]) -> Outcome:
@@ -79,26 +74,44 @@ def _with_copies(outcome: Outcome, candidates: Sequence[Candidate]) -> Outcome:
     return replace(outcome, scores=tuple(scores))
 
 
-def pick(
-    asked: Strategy, candidates: int, examples: int, finalists: int, past: NDArray[np.floating]
-) -> tuple[Strategy, str]:
-    """The strategy for so many checkpoints and examples, and the reason in a line.
+@dataclass(frozen=True)
+class Field:
+    """How many there are: checkpoints without copies, groups of near-identical ones, examples of
+    the sample, and checkpoints that go over the whole of it at least.
+    """
+
+    checkpoints: int
+    groups: int
+    examples: int
+    finalists: int
+
+    @property
+    def race(self) -> float:
+        """Share of the exhaustive forwards that a race takes at most."""
+        most = planned(self.groups, rungs(self.examples), self.finalists)
+        return most / max(1, self.checkpoints * self.examples)
+
+    def __str__(self) -> str:
+        if self.groups == self.checkpoints:
+            return f"{self.checkpoints} checkpoints"
+        return f"{self.checkpoints} checkpoints in {self.groups} groups of near-identical ones"
+
+
+def pick(asked: Strategy, field: Field, past: NDArray[np.floating]) -> tuple[Strategy, str]:
+    """The strategy for a field, and the reason in a line.
 
     Args:
         asked: what the user wants.
-        candidates, examples: how many there are, copies not counted.
-        finalists: how many go over the whole sample at least.
-        past: ``(candidates × past tasks)`` what the ledger knows.
+        field: how many there are.
+        past: ``(checkpoints × past tasks)`` what the ledger knows.
     """
     tasks = tasks_known(past)
     if asked == "ledger" and tasks < TASKS:
         return "racing", f"the ledger knows {tasks} past tasks, it takes {TASKS}"
     if asked != "auto":
         return asked, "as asked"
-    most = planned(candidates, rungs(examples), finalists)
-    if 2 * most >= candidates * examples:
-        return "exhaustive", f"{candidates} checkpoints: a race would save less than half"
-    if tasks >= TASKS and looks(candidates) < candidates / 2:
-        return "ledger", f"{candidates} checkpoints, known from {tasks} past tasks"
-    saved = 1 - most / (candidates * examples)
-    return "racing", f"{candidates} checkpoints: a race saves {saved:.0%} of the forwards"
+    if field.race >= _HALF or not field.checkpoints:
+        return "exhaustive", f"{field}: a race would save less than half"
+    if tasks >= TASKS and looks(field.checkpoints) < field.checkpoints / 2:
+        return "ledger", f"{field}, known from {tasks} past tasks"
+    return "racing", f"{field}: a race saves {1 - field.race:.0%} of the forwards"

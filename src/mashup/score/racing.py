@@ -19,6 +19,7 @@ from mashup.score.scorer import Scorer
 
 FIRST, GROWTH = 8, 4  # examples of the first rung; each rung has so many times more
 ERRORS = 2.0  # paired standard errors behind the best at which a checkpoint gives up
+CROWD = 64  # that go on after the first rung at most, however many there are
 FINALISTS = 4  # that reach the whole sample at least
 
 
@@ -75,8 +76,13 @@ def planned(candidates: int, steps: Sequence[int], finalists: int = FINALISTS) -
     for count in steps:
         total += candidates * (count - before)
         before = count
-        candidates = min(candidates, max(finalists, math.ceil(candidates / GROWTH)))
+        candidates = min(candidates, room(candidates, finalists))
     return total
+
+
+def room(candidates: int, finalists: int) -> int:
+    """How many of a rung's checkpoints may go on: a quarter, and no crowd."""
+    return max(finalists, min(CROWD, math.ceil(candidates / GROWTH)))
 
 
 def stay(
@@ -89,7 +95,7 @@ def stay(
     """
     leaders = _leaders(sorted(scores, key=lambda score: score.order(criterion)), groups)
     near = [score for score in leaders if not _behind(score, leaders[0], criterion)]
-    staying = near[: max(finalists, math.ceil(len(scores) / GROWTH))]
+    staying = near[: room(len(scores), finalists)]
     known = {score.path for score in staying}
     others = [score for score in leaders if score.path not in known]
     return staying + others[: max(0, finalists - len(staying))]

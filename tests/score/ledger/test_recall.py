@@ -20,7 +20,7 @@ def recalled(history, new, examples=256, **options):
     hard = generator.exponential(size=examples)
     field = KnownLosses(new[:, None] + hard + 0.1 * generator.normal(size=(len(new), examples)))
     options = {"criterion": "loss", "progress": SILENT, "finalists": 4} | options
-    outcome = recall(field, field.candidates, history, **options)
+    outcome = recall(field, field.candidates, {}, history, **options)
     return field, outcome
 
 
@@ -71,7 +71,9 @@ def test_accuracy_can_decide():
     field = KnownLosses(
         np.where(np.random.default_rng(0).random((100, 256)) < accuracies[:, -1:], 0.5, 2.0)
     )
-    outcome = recall(field, field.candidates, accuracies[:, :-1], "accuracy", SILENT, finalists=4)
+    outcome = recall(
+        field, field.candidates, {}, accuracies[:, :-1], "accuracy", SILENT, finalists=4
+    )
     best = max(outcome.scores, key=lambda score: (score.examples, score.accuracy))
     assert accuracies[int(best.digest[1:]), -1] >= np.sort(accuracies[:, -1])[-10]
     assert all(-1.5 < value < 0.5 for value in outcome.expected.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mashup.progress import Progress
 from mashup.score.candidates import Candidate
@@ -21,6 +21,7 @@ SHORT = 16  # predicted best that are truly evaluated
 def screen(
     scorer: Scorer,
     candidates: Sequence[Candidate],
+    group: Mapping[str, int],
     criterion: Criterion,
     progress: Progress,
     *,
@@ -31,6 +32,7 @@ def screen(
     Args:
         scorer: of the task's sample.
         candidates: who can be chosen, of different content.
+        group: digest to group; only the best of a group goes to the end of the race.
         criterion: what decides the race; predictions are of the loss.
         progress: where to show bars.
         finalists: how many at least go over the whole sample.
@@ -42,11 +44,13 @@ def screen(
     odd = [one for one in candidates if one not in plain]
     count = min(LOOK, len(scorer.tokens))
     if not plain:
-        return racing(scorer, odd, criterion, progress, finalists=finalists)
+        return racing(scorer, odd, criterion, progress, finalists=finalists, groups=group)
     found = _predicted(scorer, plain, count, progress)
     order = found.values.argsort()
     short = [plain[place] for place in order[:SHORT]]
-    race = racing(scorer, short + odd, criterion, progress, finalists=finalists, first=count)
+    race = racing(
+        scorer, short + odd, criterion, progress, finalists=finalists, groups=group, first=count
+    )
     rest = {plain[place].checkpoint: float(found.values[place]) for place in order[SHORT:]}
     return Outcome(race.scores, rest, found.forward_equivalents, found.seconds)
 

@@ -7,7 +7,7 @@ grows much slower than the library.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ def tasks_known(history: NDArray[np.floating]) -> int:
 def recall(
     scorer: Scorer,
     candidates: Sequence[Candidate],
+    group: Mapping[str, int],
     history: NDArray[np.floating],
     criterion: Criterion,
     progress: Progress,
@@ -53,6 +54,7 @@ def recall(
     Args:
         scorer: of the task's sample.
         candidates: who can be chosen, of different content.
+        group: digest to group; only the best of a group goes to the end of the race.
         history: ``(candidates × past tasks)`` values of the criterion, NaN where unknown.
         criterion: what decides.
         progress: where to show bars.
@@ -70,7 +72,7 @@ def recall(
         known = -history if criterion == "loss" else history
         choice = choose(look, _goodness(known, criterion), budget)
     seen = [candidates[place] for place in choice.measured]
-    race = racing(scorer, seen, criterion, progress, finalists=finalists, first=count)
+    race = racing(scorer, seen, criterion, progress, finalists=finalists, groups=group, first=count)
     unseen = set(range(len(candidates))) - {*choice.measured, *choice.failed}
     expected = {
         candidates[place].checkpoint: _value(choice.mean[place], criterion)
