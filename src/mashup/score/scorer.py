@@ -20,6 +20,7 @@ from mashup.score import store
 from mashup.score.batches import Batch
 from mashup.score.candidates import Candidate
 from mashup.score.evaluate import Evaluation, evaluate
+from mashup.score.packs import packs
 from mashup.score.result import Score
 from mashup.score.sample import batches_for
 from mashup.task import Tokens
@@ -60,8 +61,26 @@ class Scorer:
         Those with losses that are no numbers are missing, and those that changed or went away
         since they were found: why is added to ``gone``, and nothing wrong is kept.
         """
-        made = (self._try(candidate, count, advance) for candidate in candidates)
+        made: list[Score | None] = []
+        for some in packs(self, list(candidates), count):
+            made += [self._try(candidate, count, advance) for candidate in some]
         return [score for score in made if score]
+
+    def missing(self, candidate: Candidate, count: int) -> tuple[int, ...]:
+        """Which of the first ``count`` examples a checkpoint was never measured on."""
+        keys = self._keys[:count]
+        known = self.index.losses.get(store.model_key(self.base, candidate.digest), keys)
+        return tuple(row for row, key in enumerate(keys) if key not in known)
+
+    def keep(
+        self, digest: str, rows: Sequence[int], result: Evaluation, seconds: float
+    ) -> dict[str, Loss]:
+        """Remember what a checkpoint gave on the examples ``rows``, which took ``seconds``."""
+        pairs = zip(result.losses.tolist(), result.correct.tolist(), strict=True)
+        made = [Loss(loss, correct, seconds / len(rows)) for loss, correct in pairs]
+        losses = {self._keys[row]: one for row, one in zip(rows, made, strict=True)}
+        self.index.losses.keep(store.model_key(self.base, digest), losses)
+        return losses
 
     def _try(self, candidate: Candidate, count: int, advance: Advance) -> Score | None:
         try:
@@ -82,9 +101,7 @@ class Scorer:
         missing = [row for row, key in enumerate(keys) if key not in known]
         advance(count - len(missing))
         if missing:
-            made = self._evaluate(candidate, missing, advance)
-            self.index.losses.keep(model, made)
-            known |= made
+            known |= self._evaluate(candidate, digest, missing, advance)
         losses = [known[key] for key in keys]
         result = Evaluation(
             np.array([one.loss for one in losses]),
@@ -96,30 +113,27 @@ class Scorer:
         return Score(checkpoint, result, digest, seconds, cached=not missing)
 
     def _evaluate(
-        self, candidate: Candidate | None, rows: Sequence[int], advance: Advance
+        self, candidate: Candidate | None, digest: str, rows: Sequence[int], advance: Advance
     ) -> dict[str, Loss]:
         start = time.perf_counter()
-        batches = self._batches(tuple(rows))
+        batches = self.batches(tuple(rows))
         sizes = iter([len(batch.rows) for batch in batches])
-        delta = self._read(candidate) if candidate else Delta({})
+        delta = self.read(candidate) if candidate else Delta({})
 
         def batch_done(parts: int = 1) -> None:
             advance(sum(next(sizes) for _ in range(parts)))
 
         with applied(self.base.model, delta):
             result = evaluate(self.base.model, batches, advance=batch_done)
-        seconds = (time.perf_counter() - start) / len(rows)
-        pairs = zip(result.losses.tolist(), result.correct.tolist(), strict=True)
-        made = [Loss(loss, correct, seconds) for loss, correct in pairs]
-        return {self._keys[row]: one for row, one in zip(rows, made, strict=True)}
+        return self.keep(digest, rows, result, time.perf_counter() - start)
 
-    def _batches(self, rows: tuple[int, ...]) -> tuple[Batch, ...]:
+    def batches(self, rows: tuple[int, ...]) -> tuple[Batch, ...]:
         """Made once for all checkpoints that miss the same examples."""
         if rows not in self._made:
             self._made[rows] = batches_for(self.base, [self.tokens[row] for row in rows])
         return self._made[rows]
 
-    def _read(self, candidate: Candidate) -> Delta:
+    def read(self, candidate: Candidate) -> Delta:
         """The delta, if it still is the one that was found: the key must not answer for another."""
         path = candidate.checkpoint.path
         try:
