@@ -56,8 +56,13 @@ def heats(
     again = [one for place in sorted(best) for one in _members(candidates, group, place)]
     if len(again) > len(best):
         race = racing(scorer, again, criterion, progress, finalists=finalists, groups=group)
-        scores |= {score.digest: score for score in race.scores}
+        for score in race.scores:  # a finalist of the first race may end this one early
+            scores[score.digest] = max(score, scores.get(score.digest, score), key=_examples)
     return Outcome(tuple(scores.values()), _expected(candidates, group, scores, criterion))
+
+
+def _examples(score: Score) -> int:
+    return score.examples
 
 
 def _is_whole(score: Score, scorer: Scorer) -> bool:

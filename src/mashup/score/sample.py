@@ -29,5 +29,10 @@ def batches_for(base: Base, tokens: Sequence[Tokens]) -> tuple[Batch, ...]:
 
     A trial of a few examples decides whether ``base`` can do that.
     """
+    return share_prefix(base.model, plain_batches(base, tokens))
+
+
+def plain_batches(base: Base, tokens: Sequence[Tokens]) -> tuple[Batch, ...]:
+    """Length-sorted batches without a prefix of their own."""
     vocabulary = base.model.config.get_text_config().vocab_size
-    return share_prefix(base.model, make_batches(tokens, base.pad_id, vocabulary))
+    return make_batches(tokens, base.pad_id, vocabulary)

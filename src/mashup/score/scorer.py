@@ -22,7 +22,8 @@ from mashup.score.candidates import Candidate
 from mashup.score.evaluate import Evaluation, evaluate
 from mashup.score.packs import packs
 from mashup.score.result import Score
-from mashup.score.sample import batches_for
+from mashup.score.sample import plain_batches
+from mashup.score.sharing import shared_prefix, with_prefix
 from mashup.task import Tokens
 
 
@@ -130,8 +131,14 @@ class Scorer:
     def batches(self, rows: tuple[int, ...]) -> tuple[Batch, ...]:
         """Made once for all checkpoints that miss the same examples."""
         if rows not in self._made:
-            self._made[rows] = batches_for(self.base, [self.tokens[row] for row in rows])
+            plain = plain_batches(self.base, [self.tokens[row] for row in rows])
+            self._made[rows] = with_prefix(plain, self._prefix, self.base.device.type)
         return self._made[rows]
+
+    @cached_property
+    def _prefix(self) -> int:
+        """What all examples of the sample begin with, if the base can run it once."""
+        return shared_prefix(self.base.model, plain_batches(self.base, self.tokens))
 
     def read(self, candidate: Candidate) -> Delta:
         """The delta, if it still is the one that was found: the key must not answer for another."""

@@ -34,12 +34,27 @@ def share_prefix(model: Any, batches: Sequence[Batch]) -> tuple[Batch, ...]:
             that changes values, not the way in which they are computed.
         batches: all batches of a sample, none with a prefix yet.
     """
+    device = next(model.parameters()).device.type
+    return with_prefix(batches, shared_prefix(model, batches), device)
+
+
+def shared_prefix(model: Any, batches: Sequence[Batch]) -> int:
+    """Tokens that all examples begin with and that ``model`` can run once; 0 for none.
+
+    By the rule of :func:`holds_prefix`, and a trial on the longest examples where it would pay.
+    """
     prefix = common_prefix(batches)
-    marked = tuple(replace(batch, prefix=prefix) for batch in batches)
     device = next(model.parameters()).device.type
     if not pays(batches, prefix, device) or not holds_prefix(model, prefix):
+        return 0
+    return prefix if agrees(model, replace(batches[0], prefix=prefix)) else 0
+
+
+def with_prefix(batches: Sequence[Batch], prefix: int, device: str) -> tuple[Batch, ...]:
+    """Batches told to run ``prefix`` tokens once, where that pays for them."""
+    if not pays(batches, prefix, device):
         return tuple(batches)
-    return marked if agrees(model, marked[0]) else tuple(batches)
+    return tuple(replace(batch, prefix=prefix) for batch in batches)
 
 
 def pays(batches: Sequence[Batch], prefix: int, device: str) -> bool:

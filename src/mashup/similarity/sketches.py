@@ -13,6 +13,7 @@ times, on other machines and with other versions of libraries can be compared.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -78,11 +79,15 @@ def _of(name: str, change: Tensor) -> Tensor:
 
 def _folded(seed: str, rows: Tensor, blocks: int = 1) -> Tensor:
     """``(blocks · SIDE, n)``: each row of ``(blocks · d, n)``, with its sign, in its bucket."""
-    drawn = hashlib.shake_256(seed.encode()).digest(len(rows))
-    codes = torch.from_numpy(np.frombuffer(drawn, np.uint8).astype(np.int64))
-    block = torch.arange(len(rows)) // max(1, len(rows) // blocks)
-    signs = 1.0 - 2.0 * (codes >= 128)
+    places, signs = _drawn(seed, len(rows), blocks)
     signed = rows.float() * signs[:, None]
-    return torch.zeros(blocks * SIDE, rows.shape[1]).index_add_(
-        0, block * SIDE + codes % SIDE, signed
-    )
+    return torch.zeros(blocks * SIDE, rows.shape[1]).index_add_(0, places, signed)
+
+
+@lru_cache(maxsize=1 << 12)
+def _drawn(seed: str, count: int, blocks: int) -> tuple[Tensor, Tensor]:
+    """Bucket and sign of each of ``count`` rows; the same for all adapters of a module."""
+    drawn = hashlib.shake_256(seed.encode()).digest(count)
+    codes = torch.from_numpy(np.frombuffer(drawn, np.uint8).astype(np.int64))
+    block = torch.arange(count) // max(1, count // blocks)
+    return block * SIDE + codes % SIDE, 1.0 - 2.0 * (codes >= 128)
