@@ -12,7 +12,7 @@ from typing import Any
 from mashup.merge.manifest import versions
 from merging import full_merge, lora_merge, memory
 from processes import scan, startup
-from scoring import score
+from scoring import packing, prefix, score, swap
 from training import train_step
 
 HERE = Path(__file__).parent
@@ -21,6 +21,9 @@ BENCHMARKS = {
     "startup": startup,
     "scan": scan,
     "score": score,
+    "swap": swap,
+    "prefix": prefix,
+    "packing": packing,
     "train_step": train_step,
     "full_merge": full_merge,
     "lora_merge": lora_merge,

@@ -15,7 +15,7 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from mashup.task import Task, tokenize
 HERE = Path(__file__).parent
 SAMPLES, LOOK, SEED = 256, 64, 42
 HELD_OUT = 256  # test rows on which the merge of a choice is judged
-STRATEGIES = ("exhaustive", "racing")
+STRATEGIES = ("exhaustive", "racing", "gradient", "auto")
 
 
 def target(data: Path, name: str) -> Task:
@@ -61,8 +61,16 @@ def _run(root: Path, path: Path) -> str:
     return path.relative_to(root).parts[0]
 
 
-def truth(base: Base, library: Library, task: Task) -> tuple[Score, list[Score]]:
-    """The base's score and that of all checkpoints, as far as the exhaustive choice needs them."""
+@dataclass(frozen=True)
+class Truth:
+    """Scores of the base and of all checkpoints, as far as the exhaustive choice needs them."""
+
+    own: Score
+    scores: list[Score]
+    sketches: dict[str, np.ndarray]
+
+
+def truth(base: Base, library: Library, task: Task) -> Truth:
     tokens = sample_tokens(base, task, SAMPLES, SEED, 1024)
     with Index(library.root) as index:
         used = find_candidates(
@@ -73,7 +81,8 @@ def truth(base: Base, library: Library, task: Task) -> tuple[Score, list[Score]]
         first = sorted(scorer.scores(used, LOOK), key=lambda score: score.loss)
         near = {score.path for score in first if not _behind(score, first[1])}
         whole = scorer.scores([one for one in used if one.checkpoint.path in near], SAMPLES)
-    return own, whole + [score for score in first if score.path not in near]
+    rest = [score for score in first if score.path not in near]
+    return Truth(own, whole + rest, {one.digest: one.sketch for one in used})
 
 
 def _behind(score: Score, second: Score) -> bool:
@@ -83,10 +92,14 @@ def _behind(score: Score, second: Score) -> bool:
 
 def exhaustive(base: Base, library: Library, task: Task) -> tuple[Scores, float]:
     """The exhaustive choice, and the seconds that all checkpoints on all examples would take."""
-    own, found = truth(base, library, task)
-    ranking = sorted(found, key=lambda score: (-score.examples, score.loss))
-    scores = Scores(own, tuple(ranking), "loss", base.name, base.digest, str(base.dtype), "")
-    return scores, sum(score.seconds / score.examples * SAMPLES for score in (own, *found))
+    found = truth(base, library, task)
+    ranking = sorted(found.scores, key=lambda score: (-score.examples, score.loss))
+    scores = Scores(
+        found.own, tuple(ranking), "loss", base.name, base.digest, str(base.dtype), "",
+        sketches=found.sketches,
+    )  # fmt: skip
+    seconds = sum(s.seconds / s.examples * SAMPLES for s in (found.own, *ranking))
+    return scores, seconds
 
 
 def judge(base: Base, task: Task, selection: Selection) -> np.ndarray:
@@ -194,6 +207,52 @@ def _base_regret(
     return _regret(base, task, replace(best, chosen=()), best, judged)
 
 
+def page(results: dict[str, Any]) -> str:
+    """A table a strategy: each target, and the means."""
+    lines = [
+        "# Choosing among really trained adapters",
+        "",
+        (HERE / "real_note.md").read_text(),
+    ]
+    for strategy in ("exhaustive", *STRATEGIES[1:], "random"):
+        lines += [
+            f"## {strategy}",
+            "",
+            "| target | chosen | of the best two | evaluations | of the seconds | held-out loss | over exhaustive's |",
+            "|---|---|---:|---:|---:|---:|---:|",
+        ]
+        lines += [_line(name, result, strategy) for name, result in results.items()]
+        lines += [_mean(results, strategy), ""]
+    return "\n".join(lines)
+
+
+def _line(name: str, result: dict[str, Any], strategy: str) -> str:
+    one, whole = result["strategies"][strategy], result["strategies"]["exhaustive"]
+    regret, share = one["regret"], one["seconds"] / whole["seconds"]
+    chosen = ", ".join(one["chosen"])
+    base = result["base"]["loss"]
+    return (
+        f"| {name} (base {base:.3f}) | {chosen} | {one['overlap']} of {one['of']} "
+        f"| {one['evaluations']:.1f} | {share:.1%} | {regret['loss']:.3f} "
+        f"| {regret['difference']:+.4f} ± {regret['error']:.4f} |"
+    )
+
+
+def _mean(results: dict[str, Any], strategy: str) -> str:
+    ones = [result["strategies"][strategy] for result in results.values()]
+    shares = [
+        one["seconds"] / result["strategies"]["exhaustive"]["seconds"]
+        for one, result in zip(ones, results.values(), strict=True)
+    ]
+    overlap, of = (sum(one[key] for one in ones) for key in ("overlap", "of"))
+    regrets = [one["regret"]["difference"] for one in ones]
+    evaluations = np.mean([one["evaluations"] for one in ones])
+    return (
+        f"| mean | | {overlap} of {of} | {evaluations:.1f} | {np.mean(shares):.1%} | "
+        f"| {np.mean(regrets):+.4f} |"
+    )
+
+
 def main(step: str, data: Path, folder: Path) -> None:
     base = load_base(demo_base())
     library = scan(folder, all_checkpoints=True)
@@ -202,11 +261,11 @@ def main(step: str, data: Path, folder: Path) -> None:
     for name in sorted(one.name for one in data.iterdir() if one.is_dir()):
         task = target(data, name)
         if step == "truth":
-            own, found = truth(base, others(library, name), task)
-            best = sorted(found, key=lambda score: (-score.examples, score.loss))[:2]
+            found = truth(base, others(library, name), task)
+            best = sorted(found.scores, key=lambda score: (-score.examples, score.loss))[:2]
             print(
                 name,
-                f"base {own.loss:.3f}",
+                f"base {found.own.loss:.3f}",
                 *(f"{_name(s)} {s.loss:.3f}" for s in best),
                 flush=True,
             )
@@ -214,6 +273,7 @@ def main(step: str, data: Path, folder: Path) -> None:
         results[name] = choose(base, library, task)
         print(json.dumps(results[name], indent=1), flush=True)
         path.write_text(json.dumps(results, indent=1) + "\n")
+        (HERE / "real.md").write_text(page(results))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,9 @@ def score(
         own = _base_score(scorer, progress)
         chosen, reason, outcome = run_strategy(
             strategy, scorer, found.used, criterion, progress, finalists=finalists,
-            history=lambda digests: ledger.matrix(base.digest, digests, task.digest, criterion)[0],
+            history=lambda digests: ledger.matrix(
+                base.digest, digests, task.digest, task.name, criterion
+            )[0],
         )  # fmt: skip
         ledger.keep(_measured(base, task, one) for one in (own, *outcome.scores))
     return Scores(

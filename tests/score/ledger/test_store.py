@@ -191,3 +191,17 @@ def test_an_empty_file_becomes_a_ledger(tmp_path):
     (tmp_path / ".mashup").mkdir()
     (tmp_path / ".mashup" / "ledger.sqlite").touch()
     assert len(rows_of(keep(tmp_path, ROW))) == 1
+
+
+def test_other_splits_of_the_same_data_are_no_past_task(tmp_path):
+    with Ledger(tmp_path) as ledger:
+        ledger.keep(
+            [
+                Measured("base", "a", "key 1", "tickets", 8, 1.0, 0.5),
+                Measured("base", "a", "key 2", "reviews", 8, 2.0, 0.5),
+                Measured("base", "a", "key 3", "", 8, 3.0, 0.5),
+            ]
+        )
+        losses, tasks = ledger.matrix("base", ["a"], "new key", "tickets")
+        assert (losses.tolist(), tasks) == ([[2.0, 3.0]], ("key 2", "key 3"))
+        assert ledger.matrix("base", ["a"])[1] == ("key 1", "key 2", "key 3")

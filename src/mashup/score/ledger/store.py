@@ -23,7 +23,8 @@ _KEEP = """INSERT INTO measured (base, donor, task, name, examples, loss, accura
     VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (base, donor, task) DO UPDATE SET
     name = excluded.name, examples = excluded.examples, loss = excluded.loss,
     accuracy = excluded.accuracy, at = excluded.at WHERE excluded.examples >= examples"""
-_READ = "SELECT donor, task, {value} FROM measured WHERE base = ? AND {value} IS NOT NULL"
+_READ = """SELECT donor, task, {value} FROM measured
+    WHERE base = ? AND name IS NOT ? AND {value} IS NOT NULL"""
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,19 @@ class Ledger:
         base: str,
         donors: Sequence[str],
         exclude_task: str | None = None,
+        exclude_name: str | None = None,
         value: Literal["loss", "accuracy"] = "loss",
     ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
         """``(donors × past tasks)`` of ``value``, NaN where unknown, and the keys of the tasks.
 
-        Tasks on which none of the ``donors`` was measured are left out.
+        Tasks on which none of the ``donors`` was measured are left out. ``exclude_task`` is the
+        key of the new task; ``exclude_name`` its name, since the same data in other splits have
+        another key, and what was measured there may have been measured on rows held out here.
         """
         if value not in ("loss", "accuracy"):
             raise ValueError(f"value is {value!r}, expected 'loss' or 'accuracy'")
-        found = self._db.execute(_READ.format(value=value), (base,)).fetchall() if self._db else ()
+        read = _READ.format(value=value)
+        found = self._db.execute(read, (base, exclude_name)).fetchall() if self._db else ()
         wanted = set(donors)
         known = {(d, t): x for d, t, x in found if d in wanted and t != exclude_task}
         tasks = tuple(sorted({task for _, task in known}))
