@@ -218,7 +218,8 @@ def page(results: dict[str, Any]) -> str:
         lines += [
             f"## {strategy}",
             "",
-            "| target | chosen | of the best two | evaluations | of the seconds | held-out loss | over exhaustive's |",
+            "| target | chosen | of the best two | evaluations | of the seconds | held-out loss "
+            "| over exhaustive's |",
             "|---|---|---:|---:|---:|---:|---:|",
         ]
         lines += [_line(name, result, strategy) for name, result in results.items()]
