@@ -21,7 +21,8 @@ from mashup import TrainSettings, load_base, load_task
 from mashup.demo.base import demo_base
 from mashup.task import Example, Task
 
-ROWS = 384  # of training, 24 steps of 16
+BATCH = 8
+ROWS = 24 * BATCH  # of training: the longest run sees each once
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def recipes(tasks: list[str]) -> Iterator[Recipe]:
 def _settings(steps: int, rate: float, rank: int, seed: int) -> TrainSettings:
     return TrainSettings(
         max_steps=steps, learning_rate=rate, lora_r=rank, lora_alpha=2 * rank, seed=seed,
-        evaluations=1,
+        batch_size=BATCH, evaluations=1,
     )  # fmt: skip
 
 
