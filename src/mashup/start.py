@@ -10,13 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mashup.checkpoint import read_checkpoint
-from mashup.checkpoint.ties import read_untied
-from mashup.delta import Delta, read_delta
+from mashup.delta import Delta
 from mashup.errors import InputError, Problem, UsageError
 from mashup.files import refuse_existing
 from mashup.merge import Init, merge
-from mashup.model import Base, applied, load_base
+from mashup.model import Base, applied, load_base, read_change
 from mashup.progress import SILENT, Progress
 from mashup.score import Score, Scores
 from mashup.score.batches import Batch
@@ -25,7 +23,6 @@ from mashup.score.gradient import newton_weights, uncovered
 from mashup.score.sample import batches_for, sample_tokens
 from mashup.select import Selection
 from mashup.task import Task, load_task
-from mashup.weights import read
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def measuring(
     """
     base, task, sample = load_base(model), load_task(dataset), Sample(samples)
     loss = _loss_of(base, task, sample)
-    return {"losses": [loss(_delta(Path(folder))) for folder in checkpoints], "measure": loss}
+    return {"losses": [loss(read_change(base.model, Path(folder))) for folder in checkpoints], "measure": loss}
 
 
 def measured_newton(
@@ -134,17 +131,6 @@ def newton(
     return newton_weights(base, folders, batches)
 
 
-def _delta(folder: Path) -> Delta:
-    """What a checkpoint changes: a LoRA's factors, or all tensors of a whole model."""
-    checkpoint = read_checkpoint(folder)
-    if checkpoint.problem:
-        raise InputError(checkpoint.problem)
-    if checkpoint.kind == "lora":
-        return read_delta(folder)
-    tensors, _ = read_untied(folder)
-    return Delta({}, saved={name: read(stored) for name, stored in tensors.items()})
-
-
 def _loss_of(base: Base, task: Task, sample: Sample) -> Callable[[Delta], float]:
     """What measures ``base`` with a delta on the sample, in nats a token.
 
@@ -170,9 +156,9 @@ def _batches(base: Base, task: Task, sample: Sample) -> Sequence[Batch]:
 def measure(
     folder: Path, base: Base, task: Task, sample: Sample, progress: Progress = SILENT
 ) -> Score:
-    """The score of an adapter folder on a task's sample, outside any cache."""
+    """The score of a checkpoint folder on a task's sample, outside any cache."""
     batches = _batches(base, task, sample)
-    with applied(base.model, read_delta(folder)):
+    with applied(base.model, read_change(base.model, folder)):
         return Score(None, evaluate_showing(base.model, batches, progress, "measuring the merge"))
 
 

@@ -190,7 +190,7 @@ _BAD_LIBRARIES = {
     "other shape": (lambda p: write_adapter(p / "a", base="x/tiny"), "adapter of another base"),
     "truncated": (lambda p: corrupt(write_adapter(p / "a")), "truncated safetensors"),
     "DoRA": (lambda p: write_adapter(p / "a", use_dora=True), "not a plain LoRA"),
-    "full only": (lambda p: write_full(p / "a"), "full checkpoint, not scored yet"),
+    "other model": (lambda p: write_full(p / "a"), "whole model of another base"),
 }
 
 

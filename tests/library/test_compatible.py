@@ -1,6 +1,6 @@
 import pytest
 
-from helpers import assert_problem, write_adapter, write_full
+from helpers import assert_problem, write_adapter, write_full, write_json
 from mashup.errors import InputError
 from mashup.library import fitting, scan
 
@@ -25,12 +25,18 @@ def test_adapters_of_another_base_are_left_out_and_said_so(tmp_path):
     assert_problem(*left_out, "adapter of another base", where="other", found="owner/large")
 
 
-def test_whole_models_are_left_out_and_said_so(tmp_path):
+def test_a_whole_model_that_names_no_base_is_told_by_its_weights(tmp_path):
     write_adapter(tmp_path / "a")
     write_full(tmp_path / "full")
+    assert fit(tmp_path) == (["a", "full"], ())
+
+
+def test_a_whole_model_of_another_base_is_left_out_and_said_so(tmp_path):
+    write_adapter(tmp_path / "a")
+    write_json(write_full(tmp_path / "full") / "mashup.json", {"base": "owner/large"})
     used, left_out = fit(tmp_path)
     assert used == ["a"]
-    assert_problem(*left_out, "full checkpoint, not scored yet", where="full")
+    assert_problem(*left_out, "whole model of another base", where="full", found="owner/large")
 
 
 def test_a_blank_base_is_a_problem_that_the_user_decides_about(tmp_path):
@@ -74,8 +80,8 @@ def test_accepting_the_base_does_not_accept_what_is_broken(tmp_path):
 @pytest.mark.parametrize("skip_bad", [False, True])
 def test_nothing_that_fits_is_an_error_with_every_reason(tmp_path, skip_bad):
     write_adapter(tmp_path / "other", base="owner/large")
-    write_full(tmp_path / "full")
+    write_json(write_full(tmp_path / "full") / "mashup.json", {"base": "owner/large"})
     with pytest.raises(InputError) as caught:
         fit(tmp_path, skip_bad=skip_bad)
     whats = {problem.what for problem in caught.value.problems}
-    assert whats == {"adapter of another base", "full checkpoint, not scored yet"}
+    assert whats == {"adapter of another base", "whole model of another base"}

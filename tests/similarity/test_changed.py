@@ -15,7 +15,7 @@ def test_saved_values_without_the_base_are_refused():
 def test_rows_that_the_base_lacks_are_changes_as_a_whole():
     base = {"embed.weight": torch.ones(2, 3)}
     grown = Delta({}, saved={"embed.weight": 2 * torch.ones(3, 3), "head.weight": torch.ones(1)})
-    found = changes(grown, base.get)
+    found = dict(changes(grown, base.get))
     assert found["embed.weight"].tolist() == [[1, 1, 1], [1, 1, 1], [2, 2, 2]]
     assert found["head.weight"].tolist() == [1]
     longer = Delta({}, saved={"embed.weight": 3 * torch.ones(4, 3)})
@@ -28,12 +28,12 @@ def test_rows_of_tokens_meet_by_their_ids():
     other = Delta({}, rows={"embed.weight": ((7, 3), torch.tensor([[0.5, 9.0], [1.0, 2.0]]))})
     assert delta_inner(one, other, base.get) == 4 * 0.5
     onto_saved = Delta({}, saved={"embed.weight": torch.zeros(5, 2)}, rows=one.rows)
-    assert changes(onto_saved, base.get)["embed.weight[1]"].tolist() == [2, 1]
+    assert dict(changes(onto_saved, base.get))["embed.weight[1]"].tolist() == [2, 1]
 
 
 def test_a_bias_that_is_saved_and_shifted_changes_by_the_sum():
     base = {"q.bias": torch.tensor([1.0, 1.0])}
     saved, shift = torch.tensor([3.0, 1.0]), (0.5, torch.tensor([2.0, 4.0]))
     both = Delta({}, saved={"q.bias": saved}, biases={"q.bias": shift})
-    assert changes(both, base.get)["q.bias"].tolist() == [3, 2]
+    assert dict(changes(both, base.get))["q.bias"].tolist() == [3, 2]
     assert saved.tolist() == [3, 1]

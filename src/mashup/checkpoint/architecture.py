@@ -6,7 +6,7 @@ by another base or use another activation; their mean is then of nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,14 @@ _ROPE = ("rope_parameters", "rope_scaling")
 
 def architecture_problem(folder: Path, reference: Path) -> Problem | None:
     """The problem of a whole model whose ``config.json`` computes otherwise than another's."""
-    own, expected = _settings(folder), _settings(reference)
+    return computing_problem(folder, read_config(folder), read_config(reference))
+
+
+def computing_problem(
+    folder: Path, config: Mapping[str, Any], reference: Mapping[str, Any]
+) -> Problem | None:
+    """:func:`architecture_problem` of two configs that have been read."""
+    own, expected = _settings(config), _settings(reference)
     different = [n for n in _COMPUTES if n in own and n in expected and own[n] != expected[n]]
     return _problem(folder, different, own, expected) if different else None
 
@@ -42,11 +49,10 @@ def _problem(
     return Problem("models compute differently", str(folder), found, wanted, fix)
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the language model, those that are set."""
-    config = read_config(folder)
     inner = config.get("text_config")
-    both = config | (inner if isinstance(inner, dict) else {})
+    both = dict(config) | (inner if isinstance(inner, dict) else {})
     for part in _ROPE:
         both |= both[part] if isinstance(both.get(part), dict) else {}
     return {name: value for name, value in both.items() if value is not None}

@@ -1,7 +1,7 @@
 """Library: the checkpoints below a folder, found fast and remembered."""
 
 from mashup.library.compatible import fitting, other_weights
-from mashup.library.digest import adapter_digest, model_digest
+from mashup.library.digest import adapter_digest, checkpoint_digest, model_digest, whole_digest
 from mashup.library.index import Index
 from mashup.library.names import name_bases
 from mashup.library.scan import Library, scan
@@ -10,9 +10,11 @@ __all__ = [
     "Index",
     "Library",
     "adapter_digest",
+    "checkpoint_digest",
     "fitting",
     "model_digest",
     "name_bases",
     "other_weights",
     "scan",
+    "whole_digest",
 ]

@@ -20,7 +20,7 @@ _ACCEPT = "name the base in adapter_config.json, or pass --accept-base if it is 
 
 @dataclass(frozen=True)
 class Fitting:
-    """``used`` fit the base; ``left_out`` are for another base, full, or accepted as broken."""
+    """``used`` fit the base; ``left_out`` are for another base, or accepted as broken."""
 
     used: tuple[Checkpoint, ...]
     left_out: tuple[Problem, ...]
@@ -61,17 +61,17 @@ def fitting(
 
 def _identity(checkpoint: Checkpoint, base: str, accept_base: bool) -> Problem | None:
     where = str(checkpoint.path)
-    if checkpoint.kind == "full":
-        fix = "give it to 'mashup merge' by name; only LoRAs are scored so far"
-        return Problem("full checkpoint, not scored yet", where, fix=fix)
     if accept_base:
         return None
     same = same_base(checkpoint.base, base)
+    if same is None and checkpoint.kind == "full":
+        return None  # its weights tell whether it was trained from this base
     if same is None:
         return Problem("base model not named", where, "a blank name", base, _ACCEPT)
     if same:
         return None
-    return Problem("adapter of another base", where, checkpoint.base, base, _ACCEPT)
+    kind = "adapter" if checkpoint.kind == "lora" else "whole model"
+    return Problem(f"{kind} of another base", where, checkpoint.base, base, _ACCEPT)
 
 
 def other_weights(folder: Path, digest: str, dtype: str) -> Problem | None:

@@ -1,4 +1,4 @@
-"""Content digest of a checkpoint, an adapter's remembered by the size and time of its files."""
+"""Content digest of a checkpoint, remembered by the size and time of its files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from mashup.checkpoint import read_adapter_config, read_tensors
 from mashup.checkpoint.adapter import adapter_weights
 from mashup.checkpoint.config import CONFIG
+from mashup.checkpoint.read import kind_of
 from mashup.checkpoint.targets import Targets
 from mashup.files import digest_file, digest_of
 from mashup.library.index import Index
@@ -29,6 +30,27 @@ def adapter_digest(folder: Path, index: Index | None = None) -> str:
     targets = Targets(parameters=config.targets.parameters, saved=config.targets.saved)
     settings = replace(config, base="", revision=None, targets=targets)
     digest = digest_of(digest_file(weights), asdict(settings))
+    if index:
+        index.keep_digest(folder.resolve(), stamp, digest)
+    return digest
+
+
+def checkpoint_digest(folder: Path, index: Index | None = None) -> str:
+    """Digest (hex) of a checkpoint of either kind, of all its bytes; see :func:`whole_digest`."""
+    if kind_of(path.name for path in folder.iterdir()) == "full":
+        return whole_digest(folder, index)
+    return adapter_digest(folder, index)
+
+
+def whole_digest(folder: Path, index: Index | None = None) -> str:
+    """Digest (hex) of all bytes of a whole model's weights, remembered by their size and time."""
+    files = sorted({stored.path for stored in read_tensors(folder).values()})
+    stats = [(path.name, path.stat()) for path in files]
+    stamp = "|".join(f"{name}:{s.st_size}:{s.st_mtime_ns}" for name, s in stats)
+    kept = index.digest(folder.resolve(), stamp) if index else None
+    if kept:
+        return kept
+    digest = digest_of([digest_file(path) for path in files])
     if index:
         index.keep_digest(folder.resolve(), stamp, digest)
     return digest

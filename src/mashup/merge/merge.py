@@ -170,7 +170,7 @@ def prepare_merge(
         if parents.is_empty:
             raise InputError(Problem("nothing to merge", "selection", NOTHING_HELPS))
         losses = [score.loss for score in parents.chosen]
-        parents = [score.checkpoint for score in parents.chosen if score.checkpoint]
+        parents = _scored(parents)
     given = weights_for(chosen, weights, len(parents), losses)
     chosen.check(settings, len(parents))
     name = base.name if isinstance(base, Base) else base
@@ -182,6 +182,13 @@ def prepare_merge(
     counting = [p for p in read if p.weight != 0 or chosen.needs_gram]
     prepared = prepare(counting, _recipe(method, settings, counting), name, options)
     return replace(prepared, parents=tuple(read))
+
+
+def _scored(selection: Selection) -> list[Checkpoint]:
+    """Whole models name their base seldom; scoring has told by their weights that it is this."""
+    chosen = [score.checkpoint for score in selection.chosen if score.checkpoint]
+    base = selection.scores.base_name
+    return [c if c.base or c.kind == "lora" else replace(c, base=base) for c in chosen]
 
 
 def _recipe(method: str, settings: Settings, parents: Sequence[Parent]) -> Recipe:

@@ -4,6 +4,7 @@ from mashup.model.apply import applied
 from mashup.model.base import Base, load_base
 from mashup.model.fit import adapter_problems, module_problems
 from mashup.model.head import head_only_at
+from mashup.model.whole import read_change
 
 __all__ = [
     "Base",
@@ -12,4 +13,5 @@ __all__ = [
     "head_only_at",
     "load_base",
     "module_problems",
+    "read_change",
 ]

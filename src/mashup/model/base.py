@@ -67,6 +67,13 @@ class Base:
         kept = {key: value for key, value in config.items() if key not in _NOT_COMPUTED}
         return digest_of(kept, weights_digest(self.model))
 
+    @cached_property
+    def norm(self) -> float:
+        """Frobenius norm of all weights of two dimensions and more; norms' weights tell little."""
+        matrices = (p.detach() for p in self.model.parameters() if p.dim() > 1)
+        norms = [torch.linalg.vector_norm(one, dtype=torch.float32) for one in matrices]
+        return float(torch.stack(norms).norm())
+
     @property
     def pad_id(self) -> int:
         """A token id to pad with; it is masked, so any id does."""

@@ -9,16 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mashup.checkpoint import Checkpoint, read_adapter, read_adapter_config
-from mashup.delta import read_delta
 from mashup.errors import InputError, Problem
-from mashup.library import Index, adapter_digest, other_weights
-from mashup.model import Base, adapter_problems
+from mashup.library import Index, checkpoint_digest, other_weights
+from mashup.model import Base, adapter_problems, read_change
 from mashup.model.fit import OTHER_BASE
 from mashup.model.swap import find
+from mashup.model.whole import OTHER_MODEL, whole_problem
 from mashup.progress import Progress
 from mashup.similarity import SCHEME, from_bytes, sketch, to_bytes
 
 Sketch = NDArray[np.float32]
+#: Of two models that were trained apart ``|W - W0|`` is at least ``|W0|``, their weights being
+#: at right angles; of a model and its fine-tuning a small part of it.
+FAR = 0.8
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,18 @@ def find_candidates(
     fit, others = _check_modules(base, checkpoints, accept_base, skip_bad)
     used: list[Candidate] = []
     unchanged: list[Checkpoint] = []
+    apart: list[Problem] = []
     bad: list[Problem] = []
     with progress.bar("reading", len(fit)) as advance:
         for checkpoint in fit:
             advance()
             try:
-                digest = adapter_digest(checkpoint.path, index)
+                digest = checkpoint_digest(checkpoint.path, index)
                 sketched = _sketch(base, checkpoint, digest, index)
-                if sketched is None:
+                far = None if accept_base else _far_problem(base, checkpoint, sketched)
+                if far:
+                    apart.append(far)
+                elif sketched is None:
                     unchanged.append(checkpoint)
                 else:
                     used.append(Candidate(checkpoint, digest, sketched))
@@ -77,7 +84,10 @@ def find_candidates(
                 bad += error.problems
     if bad and not skip_bad:
         raise InputError(*bad)
-    return Candidates(tuple(used), tuple(unchanged), (*others, *bad))
+    left_out = (*others, *apart, *bad)
+    if not used and not unchanged:
+        raise InputError(*left_out)
+    return Candidates(tuple(used), tuple(unchanged), left_out)
 
 
 def _sketch(base: Base, checkpoint: Checkpoint, digest: str, index: Index) -> Sketch | None:
@@ -88,11 +98,23 @@ def _sketch(base: Base, checkpoint: Checkpoint, digest: str, index: Index) -> Sk
     scheme = f"{SCHEME} {base.digest}"
     kept = index.sketch(digest, scheme)
     if kept is None:
-        delta = read_delta(checkpoint.path)
+        delta = read_change(base.model, checkpoint.path)
         made = None if delta.is_zero else sketch(delta, lambda name: find(base.model, name))
-        kept = b"" if made is None else to_bytes(made)
+        kept = b"" if made is None or not made.any() else to_bytes(made)
         index.keep_sketch(digest, scheme, kept)
     return from_bytes(kept) if kept else None
+
+
+def _far_problem(base: Base, checkpoint: Checkpoint, sketched: Sketch | None) -> Problem | None:
+    """The problem of a whole model that was not trained from this base, by how far it is."""
+    if checkpoint.kind != "full" or sketched is None:
+        return None
+    share = float(np.linalg.norm(sketched)) / base.norm
+    if share <= FAR:
+        return None
+    found = f"{share:.2f} times the norm of the base's weights away from them"
+    fix = "give the base that it was trained from, or pass --accept-base"
+    return Problem(OTHER_MODEL, str(checkpoint.path), found, f"at most {FAR}", fix)
 
 
 def _check_modules(
@@ -100,8 +122,9 @@ def _check_modules(
 ) -> tuple[tuple[Checkpoint, ...], tuple[Problem, ...]]:
     """Those whose modules fit ``base``, and the problems of the others.
 
-    An adapter none of whose modules fits is simply for another base; one that fits in
-    part would be half loaded by other tools, so it is an error.
+    An adapter none of whose modules fits is simply for another base, and so is a model of
+    another architecture; an adapter that fits in part would be half loaded by other tools, so
+    it is an error.
     """
     used: list[Checkpoint] = []
     others: list[Problem] = []
@@ -111,12 +134,10 @@ def _check_modules(
         if other and not accept_base:
             others.append(other)
             continue
-        config = read_adapter_config(checkpoint.path)
-        adapter = read_adapter(checkpoint.path, config)
-        found = adapter_problems(base.model, adapter, config, str(checkpoint.path))
+        found = _fit_problems(base, checkpoint)
         if not found:
             used.append(checkpoint)
-        elif found[0].what == OTHER_BASE:
+        elif found[0].what == OTHER_BASE or checkpoint.kind == "full":
             others += found
         else:
             partial += found
@@ -125,3 +146,12 @@ def _check_modules(
     if not used:
         raise InputError(*others, *partial)
     return tuple(used), (*others, *partial)
+
+
+def _fit_problems(base: Base, checkpoint: Checkpoint) -> list[Problem]:
+    if checkpoint.kind == "full":
+        problem = whole_problem(base.model, checkpoint.path)
+        return [problem] if problem else []
+    config = read_adapter_config(checkpoint.path)
+    adapter = read_adapter(checkpoint.path, config)
+    return adapter_problems(base.model, adapter, config, str(checkpoint.path))

@@ -10,11 +10,11 @@ from functools import cached_property
 
 import numpy as np
 
-from mashup.delta import Delta, read_delta
+from mashup.delta import Delta
 from mashup.errors import InputError, Problem
-from mashup.library import Index, adapter_digest
+from mashup.library import Index, checkpoint_digest
 from mashup.library.losses import Loss
-from mashup.model import Base, applied
+from mashup.model import Base, applied, read_change
 from mashup.progress import Advance
 from mashup.score import store
 from mashup.score.batches import Batch
@@ -144,8 +144,8 @@ class Scorer:
         """The delta, if it still is the one that was found: the key must not answer for another."""
         path = candidate.checkpoint.path
         try:
-            delta = read_delta(path)
-            if adapter_digest(path, self.index) == candidate.digest:
+            delta = read_change(self.base.model, path)
+            if checkpoint_digest(path, self.index) == candidate.digest:
                 return delta
             found = "other weights than before"
         except (InputError, OSError) as error:

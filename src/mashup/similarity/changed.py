@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -13,8 +13,12 @@ from mashup.delta import Delta, Factors
 BaseTensor = Callable[[str], Tensor | None]
 
 
-def changes(delta: Delta, base: BaseTensor | None = None) -> Mapping[str, Factors | Tensor]:
-    """Name of a module to its factors, of a tensor or of one of its rows to ``W - W0``.
+def changes(
+    delta: Delta, base: BaseTensor | None = None
+) -> Iterator[tuple[str, Factors | Tensor]]:
+    """Names of modules with their factors, of tensors and of their rows with ``W - W0``.
+
+    One after the other, so that of a whole model there is one tensor in memory at a time.
 
     A tensor that the base lacks, and rows that its vocabulary lacks, are changes as a whole.
     What lies under a copied module (``Delta.originals``) is left out: it is the base's own,
@@ -29,31 +33,28 @@ def changes(delta: Delta, base: BaseTensor | None = None) -> Mapping[str, Factor
     """
     if (delta.saved or delta.rows) and base is None:
         raise ValueError("this delta has saved values; to compare them takes the base's")
-    made: dict[str, Factors | Tensor] = dict(delta.modules)
-    made |= _values(delta, base)
-    made |= _rows(delta, base)
-    return made
+    yield from delta.modules.items()
+    yield from _values(delta, base)
+    yield from _rows(delta, base)
 
 
-def _values(delta: Delta, base: BaseTensor | None) -> dict[str, Tensor]:
+def _values(delta: Delta, base: BaseTensor | None) -> Iterator[tuple[str, Tensor]]:
     """Saved values and biases; where a bias is both, the sum of its changes."""
-    made = {n: _minus(v, base(n) if base else None) for n, v in delta.saved.items()}
-    for name, (scale, bias) in delta.biases.items():
-        shift = scale * bias.float()
-        made[name] = made[name] + shift if name in made else shift
-    return made
+    shifts = {name: scale * bias.float() for name, (scale, bias) in delta.biases.items()}
+    for name, value in delta.saved.items():
+        change = _minus(value, base(name) if base else None)
+        yield name, change + shifts.pop(name) if name in shifts else change
+    yield from shifts.items()
 
 
-def _rows(delta: Delta, base: BaseTensor | None) -> dict[str, Tensor]:
+def _rows(delta: Delta, base: BaseTensor | None) -> Iterator[tuple[str, Tensor]]:
     """Each row by its own name, so that adapters with other rows meet in those that both have."""
-    made = {}
     for name, (ids, rows) in delta.rows.items():
         old = delta.saved.get(name)
         old = base(name) if old is None and base else old
         for token, row in zip(ids, rows, strict=True):
             before = None if old is None or token >= len(old) else old[token]
-            made[f"{name}[{token}]"] = _minus(row, before)
-    return made
+            yield f"{name}[{token}]", _minus(row, before)
 
 
 def _minus(value: Tensor, old: Tensor | None) -> Tensor:

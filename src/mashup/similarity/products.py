@@ -39,7 +39,7 @@ def delta_inner(one: Delta, other: Delta, base: BaseTensor | None = None) -> flo
     Raises:
         ValueError: there are saved values or rows and no base.
     """
-    mine, theirs = changes(one, base), changes(other, base)
+    mine, theirs = dict(changes(one, base)), dict(changes(other, base))
     return sum(_product(mine[name], theirs[name]) for name in mine.keys() & theirs.keys())
 
 

@@ -26,7 +26,7 @@ from mashup.similarity.changed import BaseTensor, changes
 SIDE = 32  # a power of two up to 128, so that a bucket and a sign fit one byte
 SIZE = SIDE * SIDE
 #: Names the way of sketching; what was kept under another name cannot be compared.
-SCHEME = f"count-sketch-{SIDE}"
+SCHEME = f"count-sketch-{SIDE}.2"
 
 
 def sketch(delta: Delta, base: BaseTensor | None = None) -> NDArray[np.float32]:
@@ -40,7 +40,7 @@ def sketch(delta: Delta, base: BaseTensor | None = None) -> NDArray[np.float32]:
         ValueError: there are saved values or rows and no base.
     """
     total = torch.zeros(SIDE, SIDE)
-    for name, change in changes(delta, base).items():
+    for name, change in changes(delta, base):
         total += _of_factors(name, change) if isinstance(change, Factors) else _of(name, change)
     return total.flatten().numpy()
 
@@ -72,9 +72,10 @@ def _of_factors(name: str, factors: Factors) -> Tensor:
 
 
 def _of(name: str, change: Tensor) -> Tensor:
-    """``Pᵀ ΔW Q`` of a difference of values, of any shape."""
+    """``Pᵀ ΔW Q`` of a difference of values, of any shape; a weight's as its module's LoRA's."""
+    seed = name.removesuffix(".weight")
     matrix = change.reshape(len(change), -1)
-    return _folded(f"{name}:in", _folded(f"{name}:out", matrix).T).T
+    return _folded(f"{seed}:in", _folded(f"{seed}:out", matrix).T).T
 
 
 def _folded(seed: str, rows: Tensor, blocks: int = 1) -> Tensor:

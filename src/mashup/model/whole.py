@@ -1,0 +1,112 @@
+"""A whole model as a change of a loaded base: all its tensors as new values, read one at a time.
+
+One model stays in memory; a checkpoint's tensors take the places of the base's while it is
+measured, and the base's own come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from mashup.checkpoint import Stored
+from mashup.checkpoint.architecture import computing_problem
+from mashup.checkpoint.identity import read_config
+from mashup.checkpoint.read import kind_of
+from mashup.checkpoint.ties import read_untied, tie_problem
+from mashup.delta import Delta, read_delta
+from mashup.errors import InputError, Problem
+from mashup.model.swap import find
+from mashup.weights import read_finite
+
+#: What :func:`whole_problem` calls a model of other tensors or shapes.
+OTHER_MODEL = "whole model of another base"
+
+
+class StoredValues(Mapping[str, Tensor]):
+    """Tensors on disk by their names in the base; each is read when it is asked for."""
+
+    def __init__(self, stored: Mapping[str, Stored]) -> None:
+        self._stored = stored
+
+    def __getitem__(self, name: str) -> Tensor:
+        return read_finite(self._stored[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+
+def read_change(model: Any, folder: Path) -> Delta:
+    """What a checkpoint changes in ``model``: a LoRA's factors, or all tensors of a whole model.
+
+    Raises:
+        InputError: unreadable, weights that are not finite, or a whole model of another base.
+    """
+    if not is_whole(folder):
+        return read_delta(folder)
+    stored, problem = _stored(model, folder)
+    if problem:
+        raise InputError(problem)
+    return Delta({}, saved=StoredValues(stored))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds a whole model, by the names of its files."""
+    return folder.is_dir() and kind_of(path.name for path in folder.iterdir()) == "full"
+
+
+def whole_problem(model: Any, folder: Path) -> Problem | None:
+    """Why a whole model is none of this base's architecture; from headers and ``config.json``.
+
+    Every parameter must be there in the base's shape, nothing else may be, and what
+    ``config.json`` says of how the weights are used must be the same.
+
+    Raises:
+        InputError: unreadable.
+    """
+    problem = computing_problem(folder, read_config(folder), model.config.to_dict())
+    return problem or _stored(model, folder)[1]
+
+
+def _stored(model: nn.Module, folder: Path) -> tuple[dict[str, Stored], Problem | None]:
+    """Its tensors by the base's names, and why they are not the base's."""
+    tensors, tied = read_untied(folder)
+    names = {name for name, _ in model.named_parameters()}
+    is_tied = _is_tied(model)
+    if tied != is_tied:
+        return tensors, tie_problem(str(folder), tied=is_tied)
+    stored = {name: one for name, one in tensors.items() if name in names or not _is_old(name)}
+    faults = [_fault(model, name, stored.get(name)) for name in sorted(names | stored.keys())]
+    found = [fault for fault in faults if fault]
+    if not found:
+        return stored, None
+    fix = "give the base that it was trained from, or leave it out"
+    count = f"{len(found)} tensors differ, the first {found[0]}"
+    expected = f"tensors of {type(model).__name__}"
+    return stored, Problem(OTHER_MODEL, str(folder), count, expected, fix)
+
+
+def _is_tied(model: Any) -> bool:
+    head = model.get_output_embeddings()
+    return head is not None and head.weight is model.get_input_embeddings().weight
+
+
+def _is_old(name: str) -> bool:
+    """Buffers that old versions of transformers saved and that are computed now."""
+    return name.endswith((".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"))
+
+
+def _fault(model: nn.Module, name: str, stored: Stored | None) -> str | None:
+    own = find(model, name)
+    if stored is None:
+        return f"{name}: none in it"
+    if own is None:
+        return f"{name}: none in the base"
+    base, found = tuple(own.shape), stored.shape
+    return None if base == found else f"{name}: {found} in it, {base} in the base"
