@@ -13,7 +13,8 @@ ARMS: tuple[ArmName, ...] = get_args(ArmName)
 class TrainSettings(BaseModel):
     """What decides a run beside the base, the task and the init.
 
-    An init brings its own rank, alpha and modules; ``lora_*`` then say nothing.
+    An init brings its own rank, alpha and modules; ``lora_*`` then say nothing, and likewise
+    where all weights are trained.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,6 +26,7 @@ class TrainSettings(BaseModel):
     micro_batch_size: int | None = Field(
         None, ge=1, description="examples a forward pass; gradients are accumulated to batch_size"
     )
+    finetuning_type: Literal["lora", "full"] = Field("lora", description="lora, or full: all weights")
     lora_r: int = Field(8, ge=1, description="rank of the adapter")
     lora_alpha: float = Field(16, gt=0, description="alpha of the adapter")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before A")
@@ -49,6 +51,11 @@ class TrainSettings(BaseModel):
         if self.batch_size % self.micro_size:
             raise ValueError(f"batch_size {self.batch_size} is no multiple of {self.micro_size}")
         return self
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all weights are trained."""
+        return self.finetuning_type == "full"
 
     @property
     def accumulation(self) -> int:

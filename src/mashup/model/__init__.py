@@ -2,14 +2,15 @@
 
 from mashup.model.apply import applied
 from mashup.model.base import Base, load_base
+from mashup.model.change import change_problems, read_change
 from mashup.model.fit import adapter_problems, module_problems
 from mashup.model.head import head_only_at
-from mashup.model.whole import read_change
 
 __all__ = [
     "Base",
     "adapter_problems",
     "applied",
+    "change_problems",
     "head_only_at",
     "load_base",
     "module_problems",

@@ -17,7 +17,7 @@ from mashup.checkpoint.architecture import computing_problem
 from mashup.checkpoint.identity import read_config
 from mashup.checkpoint.read import kind_of
 from mashup.checkpoint.ties import read_untied, tie_problem
-from mashup.delta import Delta, read_delta
+from mashup.delta import Delta
 from mashup.errors import InputError, Problem
 from mashup.model.swap import find
 from mashup.weights import read_finite
@@ -42,14 +42,12 @@ class StoredValues(Mapping[str, Tensor]):
         return len(self._stored)
 
 
-def read_change(model: Any, folder: Path) -> Delta:
-    """What a checkpoint changes in ``model``: a LoRA's factors, or all tensors of a whole model.
+def read_whole(model: Any, folder: Path) -> Delta:
+    """All tensors of a whole model as new values of ``model``'s.
 
     Raises:
         InputError: unreadable, weights that are not finite, or a whole model of another base.
     """
-    if not is_whole(folder):
-        return read_delta(folder)
     stored, problem = _stored(model, folder)
     if problem:
         raise InputError(problem)

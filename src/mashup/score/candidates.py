@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mashup.checkpoint import Checkpoint, read_adapter, read_adapter_config
+from mashup.checkpoint import Checkpoint
 from mashup.errors import InputError, Problem
 from mashup.library import Index, checkpoint_digest, other_weights
-from mashup.model import Base, adapter_problems, read_change
+from mashup.model import Base, change_problems, read_change
 from mashup.model.fit import OTHER_BASE
 from mashup.model.swap import find
-from mashup.model.whole import OTHER_MODEL, whole_problem
+from mashup.model.whole import OTHER_MODEL
 from mashup.progress import Progress
 from mashup.similarity import SCHEME, from_bytes, sketch, to_bytes
 
@@ -134,7 +134,7 @@ def _check_modules(
         if other and not accept_base:
             others.append(other)
             continue
-        found = _fit_problems(base, checkpoint)
+        found = change_problems(base.model, checkpoint.path)
         if not found:
             used.append(checkpoint)
         elif found[0].what == OTHER_BASE or checkpoint.kind == "full":
@@ -146,12 +146,3 @@ def _check_modules(
     if not used:
         raise InputError(*others, *partial)
     return tuple(used), (*others, *partial)
-
-
-def _fit_problems(base: Base, checkpoint: Checkpoint) -> list[Problem]:
-    if checkpoint.kind == "full":
-        problem = whole_problem(base.model, checkpoint.path)
-        return [problem] if problem else []
-    config = read_adapter_config(checkpoint.path)
-    adapter = read_adapter(checkpoint.path, config)
-    return adapter_problems(base.model, adapter, config, str(checkpoint.path))

@@ -1,4 +1,4 @@
-"""Put a trainable LoRA on a base, fresh or from an init, computing in the base's precision."""
+"""Make a base trainable, by a LoRA or as a whole, computing in the base's precision."""
 
 from __future__ import annotations
 
@@ -17,17 +17,23 @@ from mashup.model.quiet import quiet_transformers
 from mashup.model.swap import find, put
 from mashup.settings import TrainSettings
 from mashup.train.masters import keep_masters
+from mashup.train.whole import attach_whole, detach_whole
 
 
 def attach(model: Any, settings: TrainSettings, init: Path | None) -> Any:
-    """Wrap ``model`` with a trainable LoRA; ``detach`` gives it back.
+    """Wrap ``model`` with a trainable LoRA, or make all its weights trainable.
+
+    :func:`detach` gives it back.
 
     From ``init`` only weights and shape are taken: optimizer, schedule and data order are
     fresh. Without it, PEFT's own initialisation (B = 0) with the seed of ``settings``.
 
     Raises:
         UsageError: target modules that the model does not have; dropout on expert parameters.
+        InputError: an init that is no model of this architecture.
     """
+    if settings.is_full:
+        return attach_whole(model, init)
     undo = contextlib.ExitStack()
     try:
         with quiet_transformers(), _target_errors(settings):
@@ -101,6 +107,8 @@ def _target_errors(settings: TrainSettings) -> Iterator[None]:
 
 def detach(wrapped: Any) -> Any:
     """The bare model again, its weights as they were."""
+    if not hasattr(wrapped, "peft_config"):
+        return detach_whole(wrapped)
     _unwrap_whole_modules(wrapped.base_model.model)
     model = wrapped.unload()
     wrapped.mashup_undo.close()

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from mashup.checkpoint import read_adapter, read_adapter_config, same_base
-from mashup.delta import read_delta
+from mashup.checkpoint import read_adapter_config, same_base
+from mashup.checkpoint.history import read_base
 from mashup.errors import InputError, Problem, raise_all
 from mashup.library import other_weights
-from mashup.model import Base, adapter_problems, applied
+from mashup.model import Base, applied, change_problems, read_change
 from mashup.progress import SILENT, Progress
 from mashup.score.batches import Batch
 from mashup.score.evaluate import evaluate_showing
@@ -41,10 +41,10 @@ def check_start(
         InputError: it does not fit the base, or the two losses differ.
     """
     start = time.perf_counter()
-    config = read_adapter_config(init)
-    raise_all(_base_problems(base, init, config.base, accept_base))
-    raise_all(adapter_problems(base.model, read_adapter(init, config), config, str(init)))
-    with applied(base.model, read_delta(init)):
+    name = read_base(init) if settings.is_full else read_adapter_config(init).base
+    raise_all(_base_problems(base, init, name, accept_base))
+    raise_all(change_problems(base.model, init))
+    with applied(base.model, read_change(base.model, init)):
         scored = evaluate_showing(base.model, batches, progress, "start check, as scored")
     model = attach(base.model, settings, init)
     try:
@@ -54,7 +54,7 @@ def check_start(
     if abs(scored.loss - started.loss) > TOLERANCE[base.dtype] * max(1.0, scored.loss):
         found = f"loss {started.loss:.4f} at step 0"
         expected = f"{scored.loss:.4f}, as the score measures it"
-        fix = "the adapter was not applied as a whole; report this with the init's mashup.json"
+        fix = "the init was not applied as a whole; report this with the init's mashup.json"
         raise InputError(Problem("wrong start", str(init), found, expected, fix))
     seconds = time.perf_counter() - start
     return {"scored_loss": scored.loss, "step_0_loss": started.loss, "seconds": seconds}

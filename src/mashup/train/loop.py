@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from transformers import PrinterCallback, TrainerCallback
 
@@ -21,6 +22,7 @@ from mashup.files import digest_of, read_json, to_json, write_text
 from mashup.merge.manifest import versions
 from mashup.model import Base
 from mashup.model.quiet import quiet_transformers
+from mashup.model.whole import is_whole
 from mashup.progress import Advance, Progress
 from mashup.score.evaluate import Evaluation
 from mashup.score.sample import batches_for
@@ -31,6 +33,7 @@ from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
 from mashup.train.curve import CLOCK, CurveCallback, Held, read_curve
 from mashup.train.trainer import AnswerTrainer, Collator, arguments, steps_of
+from mashup.train.whole import fill, save_whole
 
 RESUME = ".resume"
 
@@ -89,6 +92,7 @@ def fit(
         check = check_start(
             base, init, held.dev, settings, accept_base=accept_base, progress=progress
         )
+    dtype = base.dtype  # what it computes in; weights that are trained are float32 meanwhile
     points = curve_steps(steps, settings.evaluations)
     curve = CurveCallback(output / "curve.jsonl", held, points, progress)
     with _attached(base, settings, init) as model, quiet_transformers():
@@ -115,10 +119,11 @@ def fit(
             "train_seconds": curve.seconds,
             "trainable_parameters": size,
             "metrics": _metrics(output),
+            "base_dtype": str(dtype),
             "versions": versions(),
         }
         _write_about(output, base, task, init, settings, facts)
-        _save(model, base, output)
+        _save(model, base, output, settings, dtype)
     values = {"losses": test.losses.tolist(), "tokens": test.tokens.tolist()}
     write_text(output / "test.json", to_json(values | {"correct": test.correct.tolist()}))
     shutil.rmtree(output / RESUME, ignore_errors=True)
@@ -130,13 +135,20 @@ def _train(trainer: Any, curve: CurveCallback, resume: Path | None, steps: int) 
     if resume is None:
         curve.start(trainer.model)
     elif step_of(resume) == steps:  # stopped in the last evaluation: no step is missing
-        from peft import set_peft_model_state_dict
-
-        set_peft_model_state_dict(trainer.model, load_file(resume / WEIGHTS))
+        _refill(trainer.model, resume)
         curve.resume(resume)
         return int(read_json(resume / TRAINER_STATE)["num_input_tokens_seen"])
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     return int(trainer.state.num_input_tokens_seen)
+
+
+def _refill(model: Any, resume: Path) -> None:
+    from peft import set_peft_model_state_dict
+
+    if is_whole(resume):
+        fill(model, resume)
+    else:
+        set_peft_model_state_dict(model, load_file(resume / WEIGHTS))
 
 
 def curve_steps(steps: int, evaluations: int) -> tuple[int, ...]:
@@ -157,7 +169,7 @@ def last_resume_point(folder: Path) -> Path | None:
 
 @contextlib.contextmanager
 def _attached(base: Base, settings: TrainSettings, init: Path | None) -> Iterator[Any]:
-    """The base with a trainable adapter on it; the bare base again afterwards."""
+    """The base made trainable; the bare base again afterwards."""
     frozen = {name: p.requires_grad for name, p in base.model.named_parameters()}
     model = attach(base.model, settings, init)
     try:
@@ -176,11 +188,16 @@ class _Advance(TrainerCallback):
         self._advance()
 
 
-def _save(model: Any, base: Base, output: Path) -> None:
-    """Adapter and tokenizer, complete before they get their names."""
+def _save(
+    model: Any, base: Base, output: Path, settings: TrainSettings, dtype: torch.dtype
+) -> None:
+    """Weights and tokenizer, complete before they get their names."""
     part = output / ".part"
     shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part)
+    if settings.is_full:
+        save_whole(model, part, dtype)
+    else:
+        model.save_pretrained(part)
     base.tokenizer.save_pretrained(part)
     (part / "README.md").unlink(missing_ok=True)
     for path in sorted(part.iterdir(), key=lambda p: p.suffix != ".safetensors"):
@@ -214,7 +231,6 @@ def _write_about(
         "kind": "run",
         "base": base.name,
         "base_digest": base.digest,
-        "base_dtype": str(base.dtype),
         "task": {"name": task.name, "digest": task.digest, "rows": len(task.train)},
         "init": str(init) if init else None,
         "settings": settings.model_dump(),

@@ -39,19 +39,20 @@ def keep_masters(wrapped: Any, undo: contextlib.ExitStack) -> None:
             for part in (*layer.lora_A.values(), *layer.lora_B.values()):
                 part.float()
                 part.__class__ = _CastLinear
-    lower = [(module, names) for module in wrapped.modules() if (names := _lower(module))]
+    lower = [(module, lower_precision(module)) for module in wrapped.modules()]
     for module, names in lower:
-        _cast_on_use(module, names, undo)
+        if names:
+            cast_on_use(module, names, undo)
 
 
-def _lower(module: nn.Module) -> dict[str, torch.dtype]:
-    """Its own trained parameters below float32, and their dtypes."""
-    own = module._parameters.items()
-    trained = {name: p for name, p in own if p is not None and p.requires_grad}
-    return {name: p.dtype for name, p in trained.items() if p.dtype.itemsize < 4}
+def lower_precision(module: nn.Module, *, trained: bool = True) -> dict[str, torch.dtype]:
+    """Its own parameters below float32, and their dtypes; all of them, or those trained."""
+    own = {name: p for name, p in module._parameters.items() if p is not None}
+    wanted = {name: p for name, p in own.items() if p.requires_grad or not trained}
+    return {name: p.dtype for name, p in wanted.items() if p.dtype.itemsize < 4}
 
 
-def _cast_on_use(
+def cast_on_use(
     module: nn.Module, names: dict[str, torch.dtype], undo: contextlib.ExitStack
 ) -> None:
     """Float32 parameters that are of their old dtype while the module runs.

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mashup.checkpoint.read import kind_of
 from mashup.errors import InputError, Problem
 from mashup.files import digest_of, disk_errors, read_json, refuse_existing, to_json, write_text
-from mashup.library import adapter_digest
+from mashup.library import checkpoint_digest
 from mashup.merge import Init
 from mashup.model import Base, load_base
+from mashup.model.whole import is_whole
 from mashup.progress import SILENT, Progress
 from mashup.settings import TrainSettings
 from mashup.task import Task, load_task
@@ -29,7 +29,7 @@ class Run:
     """A finished training run, on disk.
 
     Attributes:
-        path: a PEFT adapter folder that ``scan`` finds, with ``run.json`` and ``curve.jsonl``.
+        path: a PEFT adapter folder, or a whole model, that ``scan`` finds, with ``run.json`` and ``curve.jsonl``.
         record: what ``run.json`` holds: settings, digests, seconds, metrics.
         curve: evaluations from step 0 to the end.
     """
@@ -68,7 +68,7 @@ def train(
     report_to: str = "none",
     progress: Progress = SILENT,
 ) -> Run:
-    """Train a LoRA on a task, from scratch or from an init.
+    """Train a LoRA or all weights on a task, from scratch or from an init.
 
     The same call again continues a run that was killed and returns one that is finished.
 
@@ -76,7 +76,8 @@ def train(
         base: a loaded base or its name.
         task: a loaded task or its dataset.
         output: the folder of the run.
-        init: an adapter folder to start from: weights only, everything else is fresh.
+        init: an adapter folder to start from, or a whole model where all weights are trained:
+            weights only, everything else is fresh.
         settings: see :class:`TrainSettings`.
         accept_base: take an init that names no base or another one.
         callbacks: transformers' TrainerCallbacks.
@@ -89,7 +90,7 @@ def train(
     """
     settings, output = settings or TrainSettings(), Path(output).absolute()
     source = init.path if isinstance(init, Init) else Path(init) if init else None
-    _refuse_whole_model(source)
+    _refuse_kind(source, settings)
     task = task if isinstance(task, Task) else load_task(task)
     base = load_base(base) if isinstance(base, str) else base
     tokens = run_tokens(base, task, settings)
@@ -120,16 +121,18 @@ def train(
     return Run.open(output)
 
 
-def _refuse_whole_model(init: Path | None) -> None:
-    """A merged model is a base to train from, not an adapter to put on one."""
-    if init is None or not init.is_dir():
+def _refuse_kind(init: Path | None, settings: TrainSettings) -> None:
+    """An adapter is trained on from an adapter, all weights from a whole model."""
+    if init is None or not init.is_dir() or is_whole(init) == settings.is_full:
         return
-    if kind_of(path.name for path in init.iterdir()) == "full":
-        fix = f"train from it with --model {init}, without --init"
-        found = "config.json and weights of a model"
-        raise InputError(
-            Problem("init is a whole model", str(init), found, "an adapter folder", fix)
-        )
+    if settings.is_full:
+        what, found, expected = "init is an adapter", "adapter_config.json", "a whole model"
+        fix = f"merge it into its base first: mashup merge {init} --output-kind full --model BASE"
+    else:
+        what, found = "init is a whole model", "config.json and weights of a model"
+        expected = "an adapter folder"
+        fix = f"give --finetuning-type full, or train a LoRA on it with --model {init}"
+    raise InputError(Problem(what, str(init), found, expected, fix))
 
 
 def _config(
@@ -141,14 +144,14 @@ def _config(
         "base": {"name": base.name, "digest": base.digest, "dtype": str(base.dtype)},
         "task": {"name": task.name, "digest": task.digest},
         "tokens": tokens.digest,
-        "init": {"path": str(init), "digest": adapter_digest(init)} if init else None,
+        "init": {"path": str(init), "digest": checkpoint_digest(init)} if init else None,
         "settings": settings.model_dump(),
     }
 
 
 def _refuse_other(output: Path, known: dict[str, Any], config: dict[str, Any]) -> None:
     """A folder of a run is reused only by the same run; names and paths may differ."""
-    old, new = _flat(known["config"]), _flat(config)
+    old, new = _flat(_filled(known["config"])), _flat(config)
     different = [
         f"{key}: {old.get(key)} there, {new.get(key)} now"
         for key in sorted(old.keys() | new.keys())
@@ -158,6 +161,11 @@ def _refuse_other(output: Path, known: dict[str, Any], config: dict[str, Any]) -
         fix = "choose another --output, or give the settings of that run"
         found = "a run with other settings (" + "; ".join(different) + ")"
         raise InputError(Problem("output exists already", str(output), found, "this run", fix))
+
+
+def _filled(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings that an earlier version did not have were what they are by default."""
+    return config | {"settings": TrainSettings().model_dump() | config["settings"]}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
