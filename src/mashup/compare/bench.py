@@ -42,8 +42,11 @@ class Bench:
         """The same bench, with modules and rank of the mashup arm for scratch and controls.
 
         So that no difference is one of size: scratch trains what the merge trains, and smaller
-        merges are padded with directions where B = 0. Larger ones stay exact and larger.
+        merges are padded with directions where B = 0. Larger ones stay exact and larger. Where
+        all weights are trained, sizes are the same anyway.
         """
+        if self.settings.is_full:
+            return self
         init = self.init_of(mashup, scores)
         if init is None:
             return replace(self, rank=self.settings.lora_r)
@@ -94,7 +97,9 @@ class Bench:
         if not least <= len(arm.parents) <= most:
             options["method"] = "linear"  # one parent has no angle, three have no arc
         exact = sum(score.checkpoint.rank or 0 for score in arm.parents if score.checkpoint)
-        if exact <= self.rank and options.get("method") != "factor_average":
+        if self.settings.is_full:
+            options["output_kind"] = "full"
+        elif exact <= self.rank and options.get("method") != "factor_average":
             options["rank"] = self.rank
         key = digest_of([s.digest for s in arm.parents], options)[:8]
         path = self.output / "inits" / f"{'+'.join(_short(s.name) for s in arm.parents)}-{key}"

@@ -110,6 +110,7 @@ def compare(
     library = library if isinstance(library, Library) else scan(library)
     if not (output / ABOUT).exists():
         refuse_existing(output)
+    library, wholes = _trainable(library, settings)
     clean, leaks = _without_leaks(library, task)
     base = load_base(base) if isinstance(base, str) else base
     run_tokens(base, task, settings)  # rows that cannot be used are told before any work
@@ -119,7 +120,7 @@ def compare(
         strategy=strategy, finalists=finalists_for(k), max_length=sample.max_length,
         accept_base=accept_base, skip_bad=skip_bad, progress=progress,
     )  # fmt: skip
-    scores = replace(scores, left_out=(*scores.left_out, *leaks))
+    scores = replace(scores, left_out=(*scores.left_out, *wholes, *leaks))
     selection = select(scores, k=k, diversity=diversity)
     progress.say(selection.sentence)
     planned = {seed: make_arms(arms, selection, seed) for seed in seeds}
@@ -136,7 +137,7 @@ def compare(
     rates = tuple(learning_rates) or (settings.learning_rate,)
     bench = Bench(output, base, task, sample, settings, rates, merge_options or {}, progress)
     bench = bench.sized(make_arms(("mashup",), selection, 0)[1], scores)
-    write_text(output / ABOUT, to_json(about | {"rank": bench.settings.lora_r}))
+    write_text(output / ABOUT, to_json(about | {"rank": bench.rank}))
     pairs = [(seed, arm) for seed in seeds for arm in planned[seed]]
     for _, arm in pairs:
         bench.init_of(arm, scores)  # all merges first: one that cannot be is told early
@@ -162,6 +163,28 @@ def _check(seeds: Sequence[int], budgets: Sequence[float], rates: Sequence[float
         problems.append(Problem("bad setting", "--learning-rates", str(list(rates)), "above 0"))
     if problems:
         raise UsageError(*problems)
+
+
+def _trainable(
+    library: Library, settings: TrainSettings
+) -> tuple[Library, tuple[Problem, ...]]:
+    """A LoRA starts from LoRAs; all weights can start from both.
+
+    Raises:
+        InputError: whole models alone, and a LoRA is to be trained.
+    """
+    if settings.is_full:
+        return library, ()
+    loras = tuple(c for c in library.checkpoints if c.kind == "lora")
+    fix = "give --finetuning-type full to train all weights"
+    problems = tuple(
+        Problem("whole model", str(c.path), "all weights", "a LoRA, since a LoRA is trained", fix)
+        for c in library.checkpoints
+        if c.kind == "full"
+    )
+    if not loras:
+        raise InputError(*problems)
+    return replace(library, checkpoints=loras), problems
 
 
 def _without_leaks(library: Library, task: Task) -> tuple[Library, tuple[Problem, ...]]:

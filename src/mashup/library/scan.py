@@ -25,7 +25,7 @@ class Library:
 
     @property
     def usable(self) -> tuple[Checkpoint, ...]:
-        """LoRA checkpoints without a problem."""
+        """Checkpoints without a problem."""
         return tuple(checkpoint for checkpoint in self.checkpoints if checkpoint.usable)
 
     @property
