@@ -26,7 +26,9 @@ class TrainSettings(BaseModel):
     micro_batch_size: int | None = Field(
         None, ge=1, description="examples a forward pass; gradients are accumulated to batch_size"
     )
-    finetuning_type: Literal["lora", "full"] = Field("lora", description="lora, or full: all weights")
+    finetuning_type: Literal["lora", "full"] = Field(
+        "lora", description="lora, or full: all weights"
+    )
     lora_r: int = Field(8, ge=1, description="rank of the adapter")
     lora_alpha: float = Field(16, gt=0, description="alpha of the adapter")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before A")

@@ -96,7 +96,10 @@ def measuring(
     """
     base, task, sample = load_base(model), load_task(dataset), Sample(samples)
     loss = _loss_of(base, task, sample)
-    return {"losses": [loss(read_change(base.model, Path(folder))) for folder in checkpoints], "measure": loss}
+    return {
+        "losses": [loss(read_change(base.model, Path(folder))) for folder in checkpoints],
+        "measure": loss,
+    }
 
 
 def measured_newton(

@@ -165,9 +165,7 @@ def _check(seeds: Sequence[int], budgets: Sequence[float], rates: Sequence[float
         raise UsageError(*problems)
 
 
-def _trainable(
-    library: Library, settings: TrainSettings
-) -> tuple[Library, tuple[Problem, ...]]:
+def _trainable(library: Library, settings: TrainSettings) -> tuple[Library, tuple[Problem, ...]]:
     """A LoRA starts from LoRAs; all weights can start from both.
 
     Raises:

@@ -13,9 +13,7 @@ from mashup.delta import Delta, Factors
 BaseTensor = Callable[[str], Tensor | None]
 
 
-def changes(
-    delta: Delta, base: BaseTensor | None = None
-) -> Iterator[tuple[str, Factors | Tensor]]:
+def changes(delta: Delta, base: BaseTensor | None = None) -> Iterator[tuple[str, Factors | Tensor]]:
     """Names of modules with their factors, of tensors and of their rows with ``W - W0``.
 
     One after the other, so that of a whole model there is one tensor in memory at a time.
