@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mashup.delta import Delta
-from mashup.errors import InputError, Problem, UsageError
+from mashup.errors import Problem, UsageError
 from mashup.files import refuse_existing
 from mashup.merge import Init, merge
 from mashup.model import Base, applied, load_base, read_change

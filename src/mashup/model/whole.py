@@ -16,7 +16,7 @@ from mashup.checkpoint import Stored
 from mashup.checkpoint.architecture import computing_problem
 from mashup.checkpoint.identity import read_config
 from mashup.checkpoint.read import kind_of
-from mashup.checkpoint.ties import read_untied, tie_problem
+from mashup.checkpoint.ties import read_untied
 from mashup.delta import Delta
 from mashup.errors import InputError, Problem
 from mashup.model.swap import find
@@ -78,7 +78,7 @@ def _stored(model: nn.Module, folder: Path) -> tuple[dict[str, Stored], Problem 
     names = {name for name, _ in model.named_parameters()}
     is_tied = _is_tied(model)
     if tied != is_tied:
-        return tensors, tie_problem(str(folder), tied=is_tied)
+        return tensors, _tie_problem(folder, tied)
     stored = {name: one for name, one in tensors.items() if name in names or not _is_old(name)}
     faults = [_fault(model, name, stored.get(name)) for name in sorted(names | stored.keys())]
     found = [fault for fault in faults if fault]
@@ -93,6 +93,13 @@ def _stored(model: nn.Module, folder: Path) -> tuple[dict[str, Stored], Problem 
 def _is_tied(model: Any) -> bool:
     head = model.get_output_embeddings()
     return head is not None and head.weight is model.get_input_embeddings().weight
+
+
+def _tie_problem(folder: Path, tied: bool) -> Problem:
+    own, shared = "an output head of its own", "a head that is tied to the embedding"
+    found, expected = (shared, own) if tied else (own, shared)
+    fix = "leave it out; 'mashup merge' by name has --untie"
+    return Problem(OTHER_MODEL, str(folder), found, f"{expected}, as the base has", fix)
 
 
 def _is_old(name: str) -> bool:
