@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from mashup.checkpoint import Checkpoint
 from mashup.progress import Progress
 from mashup.score.candidates import Candidate
 from mashup.score.gradient.coverage import uncovered
 from mashup.score.gradient.rank import GradientScores, rank
+from mashup.score.gradient.wholes import rank_wholes
 from mashup.score.outcome import Outcome
-from mashup.score.racing import racing
+from mashup.score.racing import FIRST, racing
 from mashup.score.result import Criterion
 from mashup.score.sample import batches_for
 from mashup.score.scorer import Scorer
@@ -27,7 +30,7 @@ def screen(
     *,
     finalists: int,
 ) -> Outcome:
-    """Race the best predicted, and all that cannot be predicted, from 32 examples on.
+    """Race the best predicted of LoRAs and of whole models, and all that cannot be predicted.
 
     Args:
         scorer: of the task's sample.
@@ -40,24 +43,49 @@ def screen(
     Raises:
         InputError: an adapter that cannot be read any more.
     """
-    plain = [one for one in candidates if uncovered(one.checkpoint.path) is None]
-    odd = [one for one in candidates if one not in plain]
     count = min(LOOK, len(scorer.tokens))
-    if not plain:
-        return racing(scorer, odd, criterion, progress, finalists=finalists, groups=group)
-    found = _predicted(scorer, plain, count, progress)
-    order = found.values.argsort()
-    short = [plain[place] for place in order[:SHORT]]
+    loras = [one for one in candidates if uncovered(one.checkpoint.path) is None]
+    wholes = [one for one in candidates if one.checkpoint.kind == "full"]
+    odd = [one for one in candidates if one not in loras and one not in wholes]
+    parts = [
+        _short(scorer, loras, rank, count, progress, least=0),
+        _short(scorer, wholes, rank_wholes, count, progress, least=SHORT),
+    ]
+    racers = [one for part in parts for one in part.racers] + odd
+    first = count if any(part.forwards for part in parts) else FIRST
     race = racing(
-        scorer, short + odd, criterion, progress, finalists=finalists, groups=group, first=count
+        scorer, racers, criterion, progress, finalists=finalists, groups=group, first=first
     )
-    rest = {plain[place].checkpoint: float(found.values[place]) for place in order[SHORT:]}
-    return Outcome(race.scores, rest, found.forward_equivalents, found.seconds)
+    rest = {checkpoint: value for part in parts for checkpoint, value in part.rest.items()}
+    forwards, seconds = sum(part.forwards for part in parts), sum(part.seconds for part in parts)
+    return Outcome(race.scores, rest, forwards, seconds)
 
 
-def _predicted(
-    scorer: Scorer, plain: Sequence[Candidate], count: int, progress: Progress
-) -> GradientScores:
+@dataclass(frozen=True)
+class _Short:
+    """Who races of one kind, what is predicted of the others, and what the prediction cost."""
+
+    racers: Sequence[Candidate]
+    rest: Mapping[Checkpoint, float] = field(default_factory=dict)
+    forwards: float = 0.0
+    seconds: float = 0.0
+
+
+def _short(
+    scorer: Scorer,
+    some: Sequence[Candidate],
+    predict: Callable[..., GradientScores],
+    count: int,
+    progress: Progress,
+    *,
+    least: int,
+) -> _Short:
+    """The best predicted of one kind; all of it, unpredicted, when there are no more than that."""
+    if len(some) <= least:
+        return _Short(some)
     batches = batches_for(scorer.base, scorer.tokens[:count])
-    folders = [one.checkpoint.path for one in plain]
-    return rank(scorer.base, folders, batches, progress=progress)
+    found = predict(scorer.base, [one.checkpoint.path for one in some], batches, progress=progress)
+    order = found.values.argsort()
+    rest = {some[place].checkpoint: float(found.values[place]) for place in order[SHORT:]}
+    racers = [some[place] for place in order[:SHORT]]
+    return _Short(racers, rest, found.forward_equivalents, found.seconds)
