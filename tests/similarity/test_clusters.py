@@ -60,3 +60,10 @@ def test_a_sketch_of_nothing_is_like_no_other():
     assert cosine_rows(made)(0).tolist() == [0, 0, 0]
     assert groups(made, 0.9).tolist() == [0, 1, 2]
     assert groups(made[:0], 0.9).tolist() == []
+
+
+def test_numbers_near_the_end_of_float32_have_cosines_too():
+    sketches = np.array([[3e38, 0], [2e38, 2e38], [np.inf, 1], [0, 0]], np.float32)
+    row = cosine_rows(sketches)
+    np.testing.assert_allclose(row(0), [1, 0.5**0.5, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(row(2), [0, 0, 0, 0])

@@ -20,18 +20,26 @@ _BLOCK = 512  # sketches that are compared with all others in one product
 
 
 def cosine_rows(sketches: NDArray[np.float32]) -> Row:
-    """Cosines of sketches ``(n, SIZE)``; one of zeros has a cosine of 0 with all.
+    """Cosines of sketches ``(n, SIZE)``; one of zeros, or of an overflow, has 0 with all.
 
     Made for :data:`_BLOCK` rows at a time, so memory grows with ``n``, not with its square.
     """
-    norms = np.linalg.norm(sketches, axis=1, keepdims=True)
-    vectors = sketches / np.where(norms > 0, norms, 1)
+    vectors = _normal(sketches)
 
     @lru_cache(maxsize=1)
     def block(number: int) -> NDArray[np.floating]:
         return vectors[number * _BLOCK : (number + 1) * _BLOCK] @ vectors.T
 
     return lambda index: block(index // _BLOCK)[index % _BLOCK]
+
+
+def _normal(sketches: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of norm 1, or of zeros; squares of large numbers must not overflow."""
+    finite = np.where(np.isfinite(sketches).all(1, keepdims=True), sketches, 0)
+    largest = np.abs(finite).max(1, keepdims=True, initial=0)
+    scaled = finite / np.where(largest > 0, largest, 1)
+    norms = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return (scaled / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 def leaders(row: Row, count: int, same: float, limit: int | None = None) -> NDArray[np.int64]:
