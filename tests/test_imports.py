@@ -30,6 +30,7 @@ FLOORS = (
     ("train",),
     ("compare",),
     ("report",),
+    ("loo",),
     ("demo",),
     ("cli",),
 )

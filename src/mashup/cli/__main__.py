@@ -1,4 +1,4 @@
-"""``mashup``: scan, check, convert, score, merge, init, train, compare, methods, demo, tasks, env.
+"""``mashup`` and its verbs: scan, score, merge, init, train, compare, loo and what helps them.
 
 Exit codes: 0 fine, 1 crash, 2 usage or config, 3 bad input and nothing written, 4 a quality
 gate said no under ``--strict``.
@@ -18,6 +18,7 @@ from mashup.cli import (
     demo,
     env,
     init,
+    loo,
     merge,
     methods,
     scan,
@@ -29,7 +30,7 @@ from mashup.cli.common import is_number
 
 _SPREAD = ("--weights", "--seeds", "--learning-rates", "--budgets")
 _VERBS = (
-    *(scan, check, convert, score, merge, init, train, compare),
+    *(scan, check, convert, score, merge, init, train, compare, loo),
     *(methods, demo, tasks, env),
 )
 

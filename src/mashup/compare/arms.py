@@ -23,7 +23,7 @@ class Arm:
         note: what a reader must know about it.
     """
 
-    name: ArmName
+    name: str
     parents: tuple[Score, ...] = ()
     pays_for_scoring: bool = False
     trained: bool = True

@@ -103,9 +103,11 @@ def _cost_records(experiment: str, task: str, result: ArmResult) -> list[Record]
 def _difference_records(
     experiment: str, task: str, arm: str, other: str, results: Sequence[ArmResult]
 ) -> list[Record]:
-    """``arm`` minus ``other`` on the test examples, over all seeds at full budget."""
-    mine = [r for r in results if r.arm.name == arm and r.budget == 1.0]
-    theirs = [_result(results, other, r.seed) for r in mine]
+    """``arm`` minus ``other`` on the test examples, over all seeds that both have."""
+    whole = [r for r in results if r.budget == 1.0]
+    others = {r.seed: r for r in whole if r.arm.name == other}
+    mine = [r for r in whole if r.arm.name == arm and r.seed in others]
+    theirs = [others[r.seed] for r in mine]
     for_arm, for_other = [r.test_values() for r in mine], [r.test_values() for r in theirs]
     loss = _difference(for_arm, for_other, "losses", np.array(for_arm[0]["tokens"]))
     accuracy = _difference(for_arm, for_other, "correct", None)

@@ -104,7 +104,7 @@ def load_base(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where = _device(device)
+    where = named_device(device)
     options = {"trust_remote_code": trust_remote_code}
     try:
         with quiet_transformers():
@@ -118,7 +118,7 @@ def load_base(
     return Base(str(name), model, tokenizer, getattr(model.config, "_commit_hash", None))
 
 
-def _device(name: str) -> torch.device:
+def named_device(name: str) -> torch.device:
     """The named device, if it is there.
 
     Raises:

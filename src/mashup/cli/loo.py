@@ -1,0 +1,124 @@
+"""``mashup loo``: a leave-one-out experiment from a YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import Field
+
+from mashup.cli import show
+from mashup.cli.board import COLUMNS, Board, duration, rows_of
+from mashup.cli.options import JsonOption, add_command, positional
+from mashup.errors import Problem, UsageError
+
+
+class LooOptions(JsonOption):
+    experiment: str = positional("YAML file; with --status the folder of an experiment")
+    output: str | None = Field(None, description="folder of the results; the file's name")
+    jobs: str | None = Field(None, description="folder of jobs to share; OUTPUT/jobs")
+    arms: str | None = Field(None, description="which arms, with commas, instead of the file's")
+    dry_run: bool = Field(False, description="print the jobs, seconds and disk, and do nothing")
+    status: bool = Field(False, description="how far it is")
+
+
+def register(app: typer.Typer) -> None:
+    add_command(app, "loo", LooOptions, run)
+
+
+def run(options: LooOptions) -> None:
+    """Leave each task out once and start it from the others; continue what was stopped."""
+    from mashup.loo import prepare, run_experiment
+
+    prepared = prepare(*_inputs(options), jobs=_jobs(options))
+    if options.dry_run:
+        _print_jobs(prepared, as_json=options.json_)
+        return
+    if options.status:
+        _print_status(prepared, as_json=options.json_)
+        return
+    board = Board()
+    with board.shown(prepared.status):
+        records = run_experiment(prepared, progress=board, watch=board.watch)
+    if options.json_:
+        show.print_json([asdict(record) for record in records])
+        return
+    print(f"{len(records)} records: {prepared.output / 'records.jsonl'}")
+
+
+def _inputs(options: LooOptions) -> tuple[Any, Path]:
+    """The experiment, with the arms of the command line, and its folder."""
+    from mashup.loo import read_experiment
+
+    path = Path(options.experiment)
+    if path.is_dir():
+        return _known(path), path
+    experiment = read_experiment(path)
+    output = Path(options.output) if options.output else Path(path.stem)
+    if options.arms is None:
+        return experiment, output
+    return _with_arms(experiment, options.arms), output
+
+
+def _known(folder: Path) -> Any:
+    from mashup.files import read_text
+    from mashup.loo import Experiment
+    from mashup.loo.run import EXPERIMENT
+
+    if not (folder / EXPERIMENT).exists():
+        found, fix = f"no {EXPERIMENT}", "give the YAML file, or the folder of its results"
+        raise UsageError(Problem("no experiment here", str(folder), found, fix=fix))
+    return Experiment.model_validate_json(read_text(folder / EXPERIMENT))
+
+
+def _jobs(options: LooOptions) -> str | None:
+    """Where the jobs are, as the folder itself says when it is given."""
+    from mashup.files import read_json
+
+    told = Path(options.experiment) / "store.json"
+    return options.jobs or (read_json(told)["jobs"] if told.exists() else None)
+
+
+def _with_arms(experiment: Any, text: str) -> Any:
+    from mashup.loo import ARMS
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in ARMS]
+    if unknown:
+        raise UsageError(Problem("unknown arm", "--arms", ", ".join(unknown), ", ".join(ARMS)))
+    return experiment.model_copy(update={"arms": names})
+
+
+def _print_jobs(prepared: Any, *, as_json: bool) -> None:
+    jobs = prepared.plan.jobs.values()
+    rows = [
+        {
+            "job": job.name,
+            "key": job.key,
+            "done": prepared.store.is_done(job),
+            "seconds": prepared.work[job.key] * prepared.rate,
+        }
+        for job in jobs
+    ]
+    if as_json:
+        show.print_json({"jobs": rows, "bytes": prepared.bytes})
+        return
+    lines = [(r["job"], "done" if r["done"] else "", duration(r["seconds"])) for r in rows]
+    show.table(("job", "", "about"), lines, numbers=("about",))
+    status = prepared.status
+    print(
+        f"{status.total} jobs, {status.done} done, about {duration(status.seconds)} one after the "
+        f"other and {show.size(prepared.bytes)} of disk"
+    )
+
+
+def _print_status(prepared: Any, *, as_json: bool) -> None:
+    status = prepared.status
+    if as_json:
+        show.print_json(asdict(status))
+        return
+    show.table(COLUMNS, rows_of(status), numbers=COLUMNS[1:])
+    for name, seconds in status.running:
+        print(f"begun {duration(seconds)} ago: {name}")

@@ -1,0 +1,169 @@
+"""An experiment as one value: what a YAML file says, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mashup.settings import TrainSettings
+
+LooArm = Literal[
+    "scratch",
+    "mashup",
+    "scratch-longer",
+    "best-single",
+    "random",
+    "average-all",
+    "random-init",
+    "merged-untrained",
+    "format-only",
+]
+ARMS: tuple[LooArm, ...] = get_args(LooArm)
+#: Settings of training that have a place of their own in an experiment.
+_OWN = ("learning_rate", "seed")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskData(_Part):
+    """Where the rows of a task are; sizes that are not given are those of the experiment."""
+
+    dataset: str = Field(description="file, folder or Hub id")
+    test_dataset: str | None = None
+    task_record: str | None = None
+    train_rows: int | None = Field(None, ge=1)
+    dev_rows: int | None = Field(None, ge=1)
+    test_rows: int | None = Field(None, ge=1)
+
+
+class Choosing(_Part):
+    """How the parents of a merge are chosen; the words of ``mashup score`` and ``select``."""
+
+    k: int = Field(2, ge=1)
+    diversity: float = Field(0.0, ge=0)
+    samples: int = Field(256, ge=2)
+    criterion: Literal["loss", "accuracy"] = "loss"
+    strategy: Literal["auto", "exhaustive", "racing", "gradient", "ledger"] = "auto"
+
+
+class Merging(_Part):
+    """How they are merged; the words of ``mashup merge``."""
+
+    method: str = "linear"
+    weights: Literal["uniform", "loss", "newton"] = "uniform"
+    scale: float = 1.0
+    density: float = 0.5
+    gamma: float = 0.01
+    epsilon: float = 0.1
+    rank: str = "sum"
+    factors: Literal["rotated", "initialised", "balanced"] = "rotated"
+
+
+class Executor(_Part):
+    """Where jobs run: in this process, or as tasks of a Ray cluster."""
+
+    kind: Literal["local", "ray"] = "local"
+    address: str | None = Field(None, description="of a running cluster; a new one without it")
+    num_cpus: float = Field(1, gt=0, description="of one job")
+    num_gpus: float = Field(0, ge=0, description="of one job")
+
+
+class Experiment(_Part):
+    """Leave-one-out over tasks × learning rates × seeds × arms.
+
+    Each target starts from checkpoints that were trained on the other tasks, or from those of
+    ``library``.
+    """
+
+    name: str = Field(pattern=r"^[\w.-]+$", description="of the experiment, in records and pages")
+    base: str = Field(description="base model: a folder or a Hub id")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    tasks: dict[str, TaskData] = Field(min_length=1)
+    targets: tuple[str, ...] = Field((), description="tasks that are left out once; all of them")
+    library: str | None = Field(None, description="folder of checkpoints, instead of our own runs")
+    train_rows: int | None = Field(None, ge=1)
+    dev_rows: int | None = Field(None, ge=1)
+    test_rows: int | None = Field(None, ge=1)
+    split_seed: int = 42
+    train: TrainSettings = Field(default_factory=TrainSettings)
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((42,), min_length=1)
+    control_seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="of the controls; the first of seeds"
+    )
+    match_rank: bool = Field(
+        True, description="scratch and controls train the rank of the merge of k donors"
+    )
+    donor_seed: int = Field(42, ge=0, description="of the runs that the others start from")
+    arms: tuple[LooArm, ...] = ("scratch", "mashup")
+    draws: int = Field(3, ge=1, description="of the random arm")
+    budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (1.0,), description="shares of the steps that scratch and mashup are run with"
+    )
+    choose: Choosing = Field(default_factory=Choosing)
+    merge: Merging = Field(default_factory=Merging)
+    executor: Executor = Field(default_factory=Executor)
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _no_grid(cls, value: Any) -> Any:
+        named = [name for name in _OWN if isinstance(value, Mapping) and name in value]
+        if named:
+            raise ValueError(f"{', '.join(named)}: give learning_rates and seeds of the experiment")
+        return value
+
+    @field_validator("learning_rates", "seeds", "control_seeds", "arms", "budgets", "targets")
+    @classmethod
+    def _different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("each only once")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Experiment:
+        unknown = [name for name in self.targets if name not in self.tasks]
+        if unknown:
+            raise ValueError(f"targets {', '.join(unknown)}: not among the tasks")
+        others = [seed for seed in self.control_seeds if seed not in self.seeds]
+        if others:
+            raise ValueError(f"control_seeds {others}: not among seeds, so nothing to pair with")
+        if len(self.tasks) < 2 and not self.library:
+            raise ValueError("one task has no other to start from: give more, or a library")
+        if self.library and "format-only" in self.arms:
+            raise ValueError("format-only needs donors that are trained here: leave library out")
+        return self
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of the targets."""
+        return self.targets or tuple(self.tasks)
+
+    @property
+    def control(self) -> tuple[int, ...]:
+        """Seeds of the controls."""
+        return self.control_seeds or self.seeds[:1]
+
+    @property
+    def rank(self) -> int:
+        """Rank that the arms train: of the merge of ``k`` donors, where that is known before."""
+        own, rank = self.train.lora_r, self.merge.rank
+        if not self.match_rank or self.library or rank == "max":
+            return own
+        if rank == "sum":
+            return own * (1 if self.merge.method == "factor_average" else self.choose.k)
+        return int(rank) if rank.isdigit() else own
+
+    def settings(
+        self, *, seed: int, rate: float, steps: int | None = None, donor: bool = False
+    ) -> TrainSettings:
+        """Of one run: a donor has the adapter's own rank, an arm that of the merge."""
+        values = self.train.model_dump() | {"seed": seed, "learning_rate": rate}
+        if not donor:
+            scale = self.train.lora_alpha / self.train.lora_r
+            values |= {"lora_r": self.rank, "lora_alpha": scale * self.rank}
+        return TrainSettings(**values | ({"max_steps": steps} if steps else {}))

@@ -1,0 +1,115 @@
+"""Jobs as tasks of Ray: many processes, GPUs or machines that share the folder of results.
+
+Ray starts a job when those that it needs are done, and starts it again elsewhere when its
+process dies; the job then goes on from the resume points of its training.
+(https://docs.ray.io/en/latest/ray-core/tasks.html)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mashup.errors import MashupError, Problem, UsageError
+from mashup.loo.experiment import Experiment
+from mashup.loo.failures import Failures
+from mashup.loo.job import Job
+from mashup.loo.store import Store
+from mashup.loo.work import do
+from mashup.loo.work.worker import Worker
+
+RETRIES = 5  # times that a job is started again whose process died
+
+
+def run_ray(worker: Worker, jobs: Iterable[Job], done: Callable[[Job], None]) -> Failures:
+    """Do the jobs on a Ray cluster.
+
+    Raises:
+        UsageError: Ray is not installed or its cluster cannot be reached.
+    """
+    ray = _ray()
+    started = _start(ray, worker.experiment)
+    try:
+        return _run(ray, worker, list(jobs), done)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        fix = "pip install 'mashup-learning[ray]', or executor.kind: local"
+        problem = Problem("Ray is not installed", "executor.kind", "ray", fix=fix)
+        raise UsageError(problem) from error
+    return ray
+
+
+def _start(ray: Any, experiment: Experiment) -> bool:
+    """Join the cluster; whether one had to be started."""
+    if ray.is_initialized():
+        return False
+    address = experiment.executor.address
+    try:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+    except (ConnectionError, OSError, RuntimeError) as error:
+        fix = "start it with 'ray start', or leave executor.address out"
+        problem = Problem("no Ray cluster", str(address), str(error).splitlines()[0], fix=fix)
+        raise UsageError(problem) from error
+    return True
+
+
+def _run(ray: Any, worker: Worker, jobs: list[Job], done: Callable[[Job], None]) -> Failures:
+    wants = worker.experiment.executor
+    task = ray.remote(_task).options(
+        num_cpus=wants.num_cpus, num_gpus=wants.num_gpus, max_retries=RETRIES
+    )
+    experiment, root = worker.experiment.model_dump_json(), str(worker.store.root.absolute())
+    running: dict[Any, Job] = {}
+    refs: dict[str, Any] = {}
+    for job in jobs:
+        needed = [refs[key] for key in job.before if key in refs]
+        refs[job.key] = task.remote(experiment, root, job, *needed)
+        running[refs[job.key]] = job
+    failures = Failures()
+    while running:
+        (ready, *_), _ = ray.wait(list(running), num_returns=1)
+        _finished(ray, ready, running.pop(ready), failures, done)
+    return failures
+
+
+def _finished(
+    ray: Any, ready: Any, job: Job, failures: Failures, done: Callable[[Job], None]
+) -> None:
+    try:
+        problems = ray.get(ready)
+    except ray.exceptions.RayTaskError as error:
+        raise error.as_instanceof_cause() from None
+    except ray.exceptions.RayError as error:
+        lost = Problem("job was lost", job.name, str(error).splitlines()[0])
+        problems = [lost]
+    if problems is None:
+        done(job)
+    else:
+        failures.lost.add(job.key)
+        failures.problems += problems
+
+
+def _task(experiment: str, root: str, job: Job, *needed: list[Problem] | None) -> Any:
+    """In a process of Ray's: None when done, else the problems; none of those that it needs."""
+    if any(problems is not None for problems in needed):
+        return []
+    try:
+        do(_worker(experiment, root), job)
+    except MashupError as error:
+        return list(error.problems)
+    return None
+
+
+@lru_cache(maxsize=1)
+def _worker(experiment: str, root: str) -> Worker:
+    """One base a process, whatever number of jobs it does."""
+    return Worker(Experiment.model_validate_json(experiment), Store(Path(root)))

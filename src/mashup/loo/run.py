@@ -1,0 +1,117 @@
+"""Run an experiment: every job once, then records; a call after a kill goes on where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mashup.compare.records import Record, write_records
+from mashup.errors import InputError, Problem
+from mashup.files import read_json, to_json, write_text
+from mashup.loo.estimate import bytes_of, seconds_a_token, tokens_of
+from mashup.loo.experiment import Experiment
+from mashup.loo.inputs import read_inputs
+from mashup.loo.local import run_local
+from mashup.loo.plan import Plan, make_plan
+from mashup.loo.ray import run_ray
+from mashup.loo.results import all_records
+from mashup.loo.status import Status, status_of
+from mashup.loo.store import Store, only_one
+from mashup.loo.work.worker import Worker
+from mashup.progress import SILENT, Progress
+
+EXPERIMENT, RECORDS, JOBS = "experiment.json", "records.jsonl", "jobs"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment whose inputs were read, nothing done yet.
+
+    Attributes:
+        work: key of a job to its forward tokens, an estimate.
+        rate: seconds a forward token, an estimate.
+    """
+
+    experiment: Experiment
+    output: Path
+    plan: Plan
+    store: Store
+    work: dict[str, float]
+    rate: float
+
+    @property
+    def status(self) -> Status:
+        return status_of(self.plan, self.store, self.work, self.rate)
+
+    @property
+    def bytes(self) -> int:
+        """Disk that is needed, an estimate."""
+        return bytes_of(self.plan.jobs.values(), self.experiment)
+
+
+def prepare(
+    experiment: Experiment, output: str | Path, *, jobs: str | Path | None = None
+) -> Prepared:
+    """Check all inputs and lay out the jobs; nothing is trained or written but digests.
+
+    Args:
+        experiment: what to run.
+        output: folder of records and pages.
+        jobs: folder of the jobs' results, which experiments may share; ``output/jobs``.
+
+    Raises:
+        InputError: inputs that cannot be used.
+    """
+    output = Path(output).absolute()
+    store = Store(Path(jobs).absolute() if jobs else output / JOBS)
+    inputs, tasks = read_inputs(experiment, store.root)
+    plan = make_plan(experiment, inputs)
+    donors = len(inputs.library) or len(experiment.tasks) - 1
+    work = {key: tokens_of(job, tasks, donors) for key, job in plan.jobs.items()}
+    rate = seconds_a_token(experiment, plan, store, work)
+    return Prepared(experiment, output, plan, store, work, rate)
+
+
+def run_experiment(
+    prepared: Prepared,
+    *,
+    progress: Progress = SILENT,
+    watch: Callable[[Status], None] = lambda status: None,
+) -> tuple[Record, ...]:
+    """Do what is not done, and write ``records.jsonl``.
+
+    Args:
+        prepared: of :func:`prepare`.
+        progress: where to show bars within a job.
+        watch: told how far it is after every job.
+
+    Raises:
+        InputError: jobs that could not be done, after all others were; another process runs it.
+        UsageError: an executor that is not there.
+    """
+    output = prepared.output
+    _refuse_other(prepared)
+    with only_one(output):
+        write_text(output / EXPERIMENT, prepared.experiment.model_dump_json(indent=1))
+        write_text(output / "store.json", to_json({"jobs": str(prepared.store.root)}))
+        worker = Worker(prepared.experiment, prepared.store, progress)
+        run = run_ray if prepared.experiment.executor.kind == "ray" else run_local
+        open_jobs = [j for j in prepared.plan.jobs.values() if not prepared.store.is_done(j)]
+        failures = run(worker, open_jobs, lambda job: watch(prepared.status))
+        records = all_records(prepared.experiment, prepared.plan, prepared.store)
+        write_records(output / RECORDS, records)
+    failures.raise_all()
+    return records
+
+
+def _refuse_other(prepared: Prepared) -> None:
+    """A folder holds one experiment; its settings may change, its name may not."""
+    path = prepared.output / EXPERIMENT
+    known = read_json(path).get("name") if path.exists() else prepared.experiment.name
+    if known != prepared.experiment.name:
+        fix = "choose another --output"
+        where = str(prepared.output)
+        raise InputError(
+            Problem("output exists already", where, known, prepared.experiment.name, fix)
+        )

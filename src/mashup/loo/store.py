@@ -1,0 +1,79 @@
+"""Results on disk: one folder a job, called by its key; a result is there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mashup.errors import InputError, Problem
+from mashup.files import read_json, to_json, write_text
+from mashup.loo.job import Job
+
+RESULT = "result.json"
+_RUNNING = "running.json"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of jobs, shared by all experiments that name it."""
+
+    root: Path
+
+    def folder(self, key: str) -> Path:
+        """Where a job puts what it makes."""
+        return self.root / key
+
+    def is_done(self, job: Job) -> bool:
+        """Whether its result is there, with the weights if a later job reads them."""
+        path = self.folder(job.key) / RESULT
+        if not path.exists():
+            return False
+        return not job.keeps_weights or bool(read_json(path).get("weights", True))
+
+    def result(self, key: str) -> dict[str, Any]:
+        """The facts that a job left.
+
+        Raises:
+            InputError: it was never done.
+        """
+        return read_json(self.folder(key) / RESULT)
+
+    def finish(self, job: Job, facts: dict[str, Any]) -> None:
+        """Keep the result of a job."""
+        folder = self.folder(job.key)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / RESULT, to_json(facts | {"kind": job.kind, "name": job.name}))
+        (folder / _RUNNING).unlink(missing_ok=True)
+
+    def begin(self, job: Job, now: float) -> None:
+        """Note that a job is being done, for those who watch."""
+        folder = self.folder(job.key)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / _RUNNING, to_json({"process": os.getpid(), "since": now}))
+
+    def running_since(self, job: Job) -> float | None:
+        """When a job was begun that is not done, None when it was not; it may have been killed."""
+        path = self.folder(job.key) / _RUNNING
+        return read_json(path)["since"] if path.exists() else None
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """No other process works on the experiment in ``folder`` within the block.
+
+    Raises:
+        InputError: another does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            fix = "wait for it, or watch it with 'mashup loo --status'"
+            raise InputError(Problem("experiment is running", str(folder), fix=fix)) from None
+        yield

@@ -1,0 +1,78 @@
+"""A training run as a job."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mashup.errors import DivergedError
+from mashup.loo.job import Job
+from mashup.loo.work.worker import Worker, with_shuffled_answers
+from mashup.settings import TrainSettings
+from mashup.train import Run, train
+from mashup.train.trainer import steps_of
+
+
+def run(worker: Worker, job: Job) -> dict[str, Any]:
+    """Train; a run that diverged is a result too. Weights go unless a later job reads them."""
+    name = job.about["task"]
+    task = worker.task(name)
+    if job.decides["shuffled"]:
+        task = with_shuffled_answers(task, job.decides["settings"]["seed"])
+    settings = TrainSettings(**job.decides["settings"])
+    if job.decides.get("longer"):
+        settings = _longer(worker, job, settings)
+    shown = f"{name}-shuffled" if job.decides["shuffled"] else name
+    folder = worker.store.folder(job.key).absolute() / shown
+    if (worker.store.folder(job.key) / "result.json").exists():
+        shutil.rmtree(folder)  # it was done and its weights are gone
+    try:
+        done = train(
+            worker.base, task, output=folder, init=_init(worker, job), settings=settings,
+            accept_base=True, progress=worker.progress,
+        )  # fmt: skip
+    except DivergedError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        return {"diverged": True, "train_seconds": error.seconds, "weights": True}
+    if not job.keeps_weights:
+        for path in folder.glob("*.safetensors*"):
+            path.unlink()
+    return _facts(worker, job, done)
+
+
+def _facts(worker: Worker, job: Job, done: Run) -> dict[str, Any]:
+    check = done.record["start_check"]
+    tokens = done.last.tokens
+    return {
+        "diverged": False,
+        "path": str(done.path.relative_to(worker.store.root.absolute())),
+        "weights": job.keeps_weights,
+        "dev_loss": done.last.dev_loss,
+        "train_seconds": done.record["train_seconds"],
+        "check_seconds": check["seconds"] if check else 0.0,
+        "tokens": tokens,
+    }
+
+
+def _init(worker: Worker, job: Job) -> Path | None:
+    """Where it starts; the base when nothing was chosen."""
+    for key in job.needs.get("init", ()):
+        path = worker.store.result(key)["path"]
+        return worker.place(path) if path else None
+    return None
+
+
+def _longer(worker: Worker, job: Job, settings: TrainSettings) -> TrainSettings:
+    """Scratch's best rate, and as many more steps as fit into what mashup spends before it."""
+    best = worker.best_of(job.needs["scratch"])
+    if best is None:
+        return settings
+    known = Run.open(worker.place(best["path"]))
+    rate = known.record["config"]["settings"]["learning_rate"]
+    steps = known.record["steps"]
+    (score,), (init,) = job.needs["score"], job.needs["mashup"]
+    spent = worker.store.result(score)["seconds"] + worker.store.result(init)["seconds"]
+    more = round(spent / max(known.record["train_seconds"] / steps, 1e-9))
+    whole = steps_of(len(worker.task(job.about["task"]).train), settings)
+    return settings.model_copy(update={"learning_rate": rate, "max_steps": whole + more})

@@ -1,0 +1,100 @@
+"""What stays from job to job in a process: the base in memory, tasks, where results are."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mashup.checkpoint import read_checkpoint
+from mashup.compare.leakage import leaking
+from mashup.library import Library, scan
+from mashup.loo.experiment import Experiment
+from mashup.loo.job import Job
+from mashup.loo.store import Store
+from mashup.model import Base, load_base
+from mashup.progress import SILENT, Progress
+from mashup.score import Scores, score
+from mashup.score.racing import finalists_for
+from mashup.task import Example, Task, load_task
+
+
+@dataclass
+class Worker:
+    """One process's share: the base is loaded once, tasks are read once."""
+
+    experiment: Experiment
+    store: Store
+    progress: Progress = SILENT
+    _tasks: dict[str, Task] = field(default_factory=dict)
+
+    @cached_property
+    def base(self) -> Base:
+        of = self.experiment
+        return load_base(of.base, dtype=of.dtype, device=of.device)
+
+    def task(self, name: str) -> Task:
+        if name not in self._tasks:
+            self._tasks[name] = load(self.experiment, name)
+        return self._tasks[name]
+
+    def best_of(self, keys: tuple[str, ...]) -> dict[str, Any] | None:
+        """The facts of the run with the least dev loss; None when all diverged."""
+        runs = [self.store.result(key) for key in keys]
+        healthy = [run for run in runs if not run["diverged"]]
+        return min(healthy, key=lambda run: run["dev_loss"], default=None)
+
+    def donors(self, job: Job) -> Library:
+        """The best run on every other task, or what is in the experiment's library."""
+        if self.experiment.library:
+            library = scan(self.experiment.library)
+            leaks = leaking(library.usable, self.task(job.about["task"]))
+            kept = tuple(c for c in library.checkpoints if str(c.path) not in leaks)
+            return replace(library, checkpoints=kept)
+        roles = [role for role in job.needs if role in self.experiment.tasks]
+        return Library(self.store.root, self.runs(job, roles))
+
+    def runs(self, job: Job, roles: list[str]) -> tuple[Any, ...]:
+        """Checkpoints of the best run of each role that a job needs."""
+        found = (self.best_of(job.needs[role]) for role in roles)
+        return tuple(read_checkpoint(self.place(run["path"])) for run in found if run)
+
+    def scores(self, job: Job) -> Scores:
+        """The ranking for a job's target; what was measured before is not measured again."""
+        choose = self.experiment.choose
+        return score(
+            self.donors(job), self.base, self.task(job.about["task"]), samples=choose.samples,
+            seed=self.experiment.split_seed, criterion=choose.criterion, strategy=choose.strategy,
+            finalists=finalists_for(choose.k), max_length=self.experiment.train.max_length,
+            accept_base=True, progress=self.progress,
+        )  # fmt: skip
+
+    def place(self, relative: str) -> Path:
+        """A path that a result tells, which is relative to the store."""
+        return self.store.root / relative
+
+
+def load(experiment: Experiment, name: str) -> Task:
+    """A task of an experiment, with the sizes that it or the experiment gives."""
+    data = experiment.tasks[name]
+    return load_task(
+        data.dataset, test=data.test_dataset, name=name, record=data.task_record,
+        train_rows=data.train_rows or experiment.train_rows,
+        dev_rows=data.dev_rows or experiment.dev_rows,
+        test_rows=data.test_rows or experiment.test_rows, seed=experiment.split_seed,
+    )  # fmt: skip
+
+
+def with_shuffled_answers(task: Task, seed: int) -> Task:
+    """The same prompts and the same answers, one with the other's: only the format is learned."""
+    order = list(task.train)
+    random.Random(seed).shuffle(order)
+    pairs = zip(task.train, order, strict=True)
+    return replace(task, train=tuple(_answered(one, other) for one, other in pairs))
+
+
+def _answered(prompt: Example, answer: Example) -> Example:
+    turns = (*prompt.messages[: prompt.first_answer], *answer.messages[answer.first_answer :])
+    return replace(prompt, messages=turns)
