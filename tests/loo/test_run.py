@@ -4,42 +4,26 @@ import importlib
 import json
 
 import pytest
-import yaml
 
-from helpers import prompt_rows, refused, write_jsonl
+from experiments import write_experiment, write_tasks
+from helpers import refused
 from mashup.compare import read_records
-from mashup.loo import ARMS, prepare, read_experiment, run_experiment
+from mashup.loo import ARMS, prepare, run_experiment
 
 work = importlib.import_module("mashup.loo.work.do")
 
-TRAIN = {"max_steps": 2, "batch_size": 4, "evaluations": 1, "lora_target_modules": "q_proj"}
+EVERYTHING = {"arms": list(ARMS), "draws": 2, "budgets": [0.5, 1.0]}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Three tasks that are nearly one."""
-    folder = tmp_path_factory.mktemp("data")
-    for n, name in enumerate(("one", "two", "three")):
-        rows = [row | {"prompt": f"{row['prompt']} {'!' * n}"} for row in prompt_rows(90)]
-        write_jsonl(folder / f"{name}.jsonl", rows)
-    return folder
-
-
-def write(path, base, data, **more):
-    values = {
-        "name": "tiny", "base": str(base), "dtype": "float32", "device": "cpu",
-        "tasks": {name: str(data / f"{name}.jsonl") for name in ("one", "two", "three")},
-        "targets": ["one"], "train_rows": 40, "dev_rows": 8, "test_rows": 8,
-        "train": TRAIN, "learning_rates": [0.02, 0.01], "seeds": [1, 2],
-        "choose": {"samples": 16}, "arms": list(ARMS), "draws": 2, "budgets": [0.5, 1.0],
-    }  # fmt: skip
-    path.write_text(yaml.safe_dump(values | more))
-    return read_experiment(path)
+    return write_tasks(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def experiment(tiny_base, data, tmp_path_factory):
-    return write(tmp_path_factory.mktemp("yaml") / "tiny.yaml", tiny_base, data)
+    path = tmp_path_factory.mktemp("yaml") / "tiny.yaml"
+    return write_experiment(path, tiny_base, data, **EVERYTHING)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +81,8 @@ def test_a_second_call_does_nothing_and_says_the_same(done, experiment, monkeypa
 
 
 def test_a_changed_setting_redoes_what_depends_on_it(done, tiny_base, data, tmp_path, monkeypatch):
-    other = write(tmp_path / "b.yaml", tiny_base, data, merge={"scale": 0.5})
+    path, merge = tmp_path / "b.yaml", {"scale": 0.5}
+    other = write_experiment(path, tiny_base, data, merge=merge, **EVERYTHING)
     names = counted(monkeypatch)
     run_experiment(prepare(other, tmp_path / "out", jobs=done.store.root))
     assert not [name for name in names if name.startswith("score")]

@@ -19,6 +19,7 @@ class LooOptions(JsonOption):
     experiment: str = positional("YAML file; with --status the folder of an experiment")
     output: str | None = Field(None, description="folder of the results; the file's name")
     jobs: str | None = Field(None, description="folder of jobs to share; OUTPUT/jobs")
+    model: str | None = Field(None, description="base model, instead of the file's")
     arms: str | None = Field(None, description="which arms, with commas, instead of the file's")
     dry_run: bool = Field(False, description="print the jobs, seconds and disk, and do nothing")
     status: bool = Field(False, description="how far it is")
@@ -49,7 +50,7 @@ def run(options: LooOptions) -> None:
 
 
 def _inputs(options: LooOptions) -> tuple[Any, Path]:
-    """The experiment, with the arms of the command line, and its folder."""
+    """The experiment, with what the command line says otherwise, and its folder."""
     from mashup.loo import read_experiment
 
     path = Path(options.experiment)
@@ -57,9 +58,11 @@ def _inputs(options: LooOptions) -> tuple[Any, Path]:
         return _known(path), path
     experiment = read_experiment(path)
     output = Path(options.output) if options.output else Path(path.stem)
-    if options.arms is None:
-        return experiment, output
-    return _with_arms(experiment, options.arms), output
+    if options.model:
+        experiment = experiment.model_copy(update={"base": options.model})
+    if options.arms:
+        experiment = _with_arms(experiment, options.arms)
+    return experiment, output
 
 
 def _known(folder: Path) -> Any:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from mashup.settings import TrainSettings
 
@@ -116,6 +123,10 @@ class Experiment(_Part):
         if named:
             raise ValueError(f"{', '.join(named)}: give learning_rates and seeds of the experiment")
         return value
+
+    @field_serializer("train")
+    def _as_given(self, train: TrainSettings) -> dict[str, Any]:
+        return train.model_dump(exclude=set(_OWN))
 
     @field_validator("learning_rates", "seeds", "control_seeds", "arms", "budgets", "targets")
     @classmethod

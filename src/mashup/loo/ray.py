@@ -7,6 +7,7 @@ process dies; the job then goes on from the resume points of its training.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,8 @@ from mashup.loo.store import Store
 from mashup.loo.work import do
 from mashup.loo.work.worker import Worker
 
+_OBJECTS = 100 << 20  # bytes; results go through files
+_PATIENCE = 10  # seconds
 RETRIES = 5  # times that a job is started again whose process died
 
 
@@ -54,12 +57,27 @@ def _start(ray: Any, experiment: Experiment) -> bool:
         return False
     address = experiment.executor.address
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+        if address is None:
+            ray.init(include_dashboard=False, log_to_driver=False, object_store_memory=_OBJECTS)
+        else:
+            _knock(address)
+            ray.init(address=address, log_to_driver=False)
     except (ConnectionError, OSError, RuntimeError) as error:
         fix = "start it with 'ray start', or leave executor.address out"
         problem = Problem("no Ray cluster", str(address), str(error).splitlines()[0], fix=fix)
         raise UsageError(problem) from error
     return True
+
+
+def _knock(address: str) -> None:
+    """Ray itself would wait for a cluster that is not there, for minutes.
+
+    Raises:
+        OSError: nobody answers at ``host:port``.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
 
 
 def _run(ray: Any, worker: Worker, jobs: list[Job], done: Callable[[Job], None]) -> Failures:

@@ -32,7 +32,18 @@ def read_experiment(path: str | Path) -> Experiment:
     try:
         return Experiment(**_located(values, where.absolute().parent))
     except ValidationError as error:
-        raise UsageError(*(_problem(fault, str(where)) for fault in error.errors())) from None
+        faults = _innermost(error.errors())
+        raise UsageError(*(_problem(fault, str(where)) for fault in faults)) from None
+
+
+def _innermost(faults: list[Any]) -> list[Any]:
+    """Without those of a list or a part whose own fault is that of something in it."""
+    places = [fault["loc"] for fault in faults]
+    return [
+        fault
+        for fault in faults
+        if not any(p != fault["loc"] and p[: len(fault["loc"])] == fault["loc"] for p in places)
+    ]
 
 
 def _located(values: dict[str, Any], beside: Path) -> dict[str, Any]:

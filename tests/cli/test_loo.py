@@ -1,0 +1,69 @@
+"""``mashup loo`` as a user meets it: what would be done, doing it, how far it is, mistakes."""
+
+import json
+
+import pytest
+
+from experiments import write_experiment, write_tasks
+
+
+@pytest.fixture
+def recipe(tiny_base, tmp_path):
+    path = tmp_path / "tiny.yaml"
+    write_experiment(path, tiny_base, write_tasks(tmp_path), seeds=[1], learning_rates=[0.01])
+    return path
+
+
+def test_a_dry_run_lists_jobs_and_does_nothing(mashup, recipe, tmp_path):
+    code, out, _ = mashup("loo", recipe, "-o", tmp_path / "out", "--dry-run")
+    assert code == 0
+    assert "train two seed 42 rate 0.01" in " ".join(out.split())
+    assert "6 jobs, 0 done, about" in out
+    code, out, _ = mashup("loo", recipe, "-o", tmp_path / "out", "--dry-run", "--json")
+    listed = json.loads(out)
+    assert all(job["seconds"] > 0 and not job["done"] for job in listed["jobs"])
+    assert listed["bytes"] > 0
+    assert not list((tmp_path / "out").rglob("result.json"))
+
+
+def test_an_experiment_is_run_and_then_said_to_be_done(mashup, recipe, tmp_path):
+    code, out, err = mashup("loo", recipe, "-o", tmp_path / "out")
+    assert (code, out.split()[1]) == (0, "records:")
+    assert "6 of 6 jobs" in err
+    code, out, _ = mashup("loo", "--status", tmp_path / "out", "--json")
+    rows = json.loads(out)["rows"]
+    assert code == 0
+    assert {row["kind"]: (row["done"], row["left"]) for row in rows} == {
+        "train": (4, 0), "score": (1, 0), "init": (1, 0),
+    }  # fmt: skip
+    code, out, _ = mashup("loo", "--status", tmp_path / "out")
+    assert out.split()[:5] == ["jobs", "done", "running", "left", "about"]
+
+
+@pytest.mark.parametrize(
+    ("more", "what", "code"),
+    [
+        (("--arms", "mash"), "unknown arm", 2),
+        (("--model", "nowhere/at-all"), "cannot load base model", 3),
+    ],
+)
+def test_mistakes_are_told(mashup, recipe, tmp_path, more, what, code):
+    found, out, err = mashup("loo", recipe, "-o", tmp_path / "out", *more)
+    assert (found, out) == (code, "")
+    assert what in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_a_folder_without_an_experiment_is_told(mashup, tmp_path):
+    code, _, err = mashup("loo", "--status", tmp_path)
+    assert code == 2
+    assert "no experiment here" in err
+
+
+def test_data_that_cannot_be_read_is_told_before_anything_runs(mashup, recipe, tmp_path):
+    (tmp_path / "one.jsonl").write_text("{")
+    (tmp_path / "two.jsonl").write_text("")
+    code, _, err = mashup("loo", recipe, "-o", tmp_path / "out")
+    assert code == 3
+    assert "one.jsonl" in err
+    assert "two.jsonl" in err

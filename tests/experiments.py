@@ -1,0 +1,32 @@
+"""Small leave-one-out experiments: three tasks that are nearly one, few steps, one module kind."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from helpers import prompt_rows, write_jsonl
+from mashup.loo import Experiment, read_experiment
+
+TASKS = ("one", "two", "three")
+TRAIN = {"max_steps": 2, "batch_size": 4, "evaluations": 1, "lora_target_modules": "q_proj"}
+
+
+def write_tasks(folder: Path) -> Path:
+    """Rows that differ in their ends."""
+    for n, name in enumerate(TASKS):
+        rows = [row | {"prompt": f"{row['prompt']} {'!' * n}"} for row in prompt_rows(90)]
+        write_jsonl(folder / f"{name}.jsonl", rows)
+    return folder
+
+
+def write_experiment(path: Path, base: Path, data: Path, **more: Any) -> Experiment:
+    """A YAML file, and the experiment that is read from it."""
+    values = {
+        "name": "tiny", "base": str(base), "dtype": "float32", "device": "cpu",
+        "tasks": {name: str(data / f"{name}.jsonl") for name in TASKS}, "targets": ["one"],
+        "train_rows": 40, "dev_rows": 8, "test_rows": 8, "train": TRAIN,
+        "learning_rates": [0.02, 0.01], "seeds": [1, 2], "choose": {"samples": 16},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(values | more))
+    return read_experiment(path)

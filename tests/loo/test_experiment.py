@@ -1,0 +1,86 @@
+"""An experiment's YAML: everything wrong is told at once, before anything runs."""
+
+import pytest
+import yaml
+
+from experiments import write_experiment, write_tasks
+from mashup import UsageError
+from mashup.loo import Experiment, read_experiment
+
+
+def wrong(path, text):
+    path.write_text(text if isinstance(text, str) else yaml.safe_dump(text))
+    with pytest.raises(UsageError) as caught:
+        read_experiment(path)
+    return {(p.what, p.found or p.expected): p for p in caught.value.problems}
+
+
+GOOD = {
+    "name": "x", "base": "b", "tasks": {"a": "a.jsonl", "b": {"dataset": "b.jsonl"}},
+    "learning_rates": [1e-3],
+}  # fmt: skip
+
+
+def test_all_faults_are_told_at_once_with_suggestions(tmp_path):
+    bad = GOOD | {"sedes": [1], "learning_rates": [0], "arms": ["mash"], "train": {"lora_rank": 8}}
+    found = wrong(tmp_path / "x.yaml", bad)
+    assert found["unknown setting", "sedes"].fix == "did you mean seeds?"
+    assert "lora_r" in found["unknown setting", "train.lora_rank"].fix
+    whats = [what for what, _ in found]
+    assert whats.count("bad setting") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"targets": ["c"]}, "not among the tasks"),
+        ({"tasks": {"a": "a.jsonl"}}, "no other to start from"),
+        ({"seeds": [1], "control_seeds": [2]}, "not among seeds"),
+        ({"seeds": [1, 1]}, "only once"),
+        ({"train": {"seed": 3}}, "learning_rates and seeds"),
+        ({"library": "l", "arms": ["format-only"]}, "trained here"),
+        ({"budgets": [0]}, "greater than 0"),
+        ({"name": "a/b"}, "pattern"),
+    ],
+)
+def test_what_cannot_be_is_told(tmp_path, change, told):
+    found = wrong(tmp_path / "x.yaml", GOOD | change)
+    text = " ".join(f"{p.expected} {p.fix}" for p in found.values())
+    assert told in text
+
+
+def test_what_is_missing_is_named(tmp_path):
+    found = wrong(tmp_path / "x.yaml", {"name": "x"})
+    assert {name for what, name in found if what == "missing setting"} == {
+        "base", "tasks", "learning_rates",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", ""])
+def test_what_is_no_mapping_is_refused(tmp_path, text):
+    assert [what for what, _ in wrong(tmp_path / "x.yaml", text)] == ["cannot read experiment"]
+
+
+def test_an_experiment_is_the_same_after_json(tiny_base, tmp_path):
+    experiment = write_experiment(tmp_path / "x.yaml", tiny_base, write_tasks(tmp_path))
+    assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
+
+
+def test_paths_are_beside_the_file(tmp_path):
+    data = write_tasks(tmp_path / "data")
+    values = GOOD | {"tasks": {"one": "data/one.jsonl", "two": "owner/hub-name"}}
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(values))
+    read = read_experiment(tmp_path / "x.yaml")
+    assert read.tasks["one"].dataset == str(data / "one.jsonl")
+    assert read.tasks["two"].dataset == "owner/hub-name"
+
+
+def test_the_rank_of_the_arms_is_that_of_the_merge(tmp_path):
+    def rank(**more):
+        return Experiment(**GOOD | {"tasks": {n: {"dataset": n} for n in "ab"}} | more).rank
+
+    assert rank() == 16
+    assert rank(choose={"k": 4}) == 32
+    assert rank(merge={"method": "factor_average"}) == 8
+    assert rank(merge={"rank": "12"}) == 12
+    assert rank(match_rank=False) == rank(merge={"rank": "max"}) == 8

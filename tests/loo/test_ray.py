@@ -1,0 +1,78 @@
+"""The Ray executor, for real on this machine: the records of the local one, also after a kill."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import write_experiment, write_tasks
+from mashup import UsageError
+from mashup.compare import read_records
+from mashup.loo import prepare, run_experiment
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'mashup-learning[ray]'")
+
+ARMS = {"arms": ["scratch", "mashup", "best-single"], "seeds": [1]}
+RAY = {"executor": {"kind": "ray", "num_cpus": 1}}
+
+
+def values(folder):
+    """What was measured, without how long it took."""
+    records = read_records(folder / "records.jsonl")
+    return {
+        (r.task, r.arm, r.seed, r.budget, r.step, r.metric): r.value
+        for r in records
+        if "seconds" not in r.metric
+    }
+
+
+def busy():
+    """Processes of Ray that do a job."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if title.startswith(b"ray::_task"):
+            yield int(folder.name)
+
+
+class Killer(threading.Thread):
+    """Kills one process, a moment after it has begun a job."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.killed = None
+
+    def run(self):
+        while self.killed is None:
+            for process in busy():
+                time.sleep(0.3)
+                os.kill(process, signal.SIGKILL)
+                self.killed = process
+                return
+            time.sleep(0.05)
+
+
+def test_jobs_on_ray_give_the_records_of_local_ones_though_one_is_killed(tiny_base, tmp_path):
+    data = write_tasks(tmp_path)
+    local = write_experiment(tmp_path / "local.yaml", tiny_base, data, **ARMS)
+    run_experiment(prepare(local, tmp_path / "local"))
+    remote = write_experiment(tmp_path / "ray.yaml", tiny_base, data, **ARMS, **RAY)
+    killer = Killer()
+    killer.start()
+    run_experiment(prepare(remote, tmp_path / "ray"))
+    assert killer.killed is not None
+    assert values(tmp_path / "ray") == pytest.approx(values(tmp_path / "local"), abs=1e-4)
+
+
+def test_a_cluster_that_is_not_there_is_a_usage_error(tiny_base, tmp_path):
+    away = {"executor": {"kind": "ray", "address": "127.0.0.1:1"}}
+    experiment = write_experiment(
+        tmp_path / "a.yaml", tiny_base, write_tasks(tmp_path), **ARMS, **away
+    )
+    with pytest.raises(UsageError, match="no Ray cluster"):
+        run_experiment(prepare(experiment, tmp_path / "out"))
