@@ -1,7 +1,7 @@
 """What choosing costs as the library grows: scan, reading and race, beside all on all.
 
     python benchmarks/choosing/scale.py make DATA LIBRARY FOLDER     # once: 1,000 adapters, 5 GB
-    python benchmarks/choosing/scale.py run  DATA FOLDER             # scale.json
+    python benchmarks/choosing/scale.py run  DATA FOLDER             # scale.json, scale.md
 
 The adapters are the real ones of ``library.py`` and, marked by their names, three kinds that are
 made from them: ``perturbed`` (noise of a tenth of the norm of each factor), ``reranked`` (cut to
@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from real import SAMPLES, SEED, target
 from safetensors.torch import load_file, save_file
@@ -44,7 +45,8 @@ TARGET = "tweet_emotion"
 SIZES = (125, 250, 500, 1000)
 SHARES = {"perturbed": 0.35, "reranked": 0.2, "mixed": 0.45}  # of what is not real
 _NOISE = 0.1
-_FULL = 6  # adapters that are measured on all examples, for the price of an exhaustive choice
+_FAR = 10_000
+_FULL = 4  # adapters that are measured on all examples, for the price of an exhaustive choice
 
 
 def make(data: Path, library: Path, folder: Path) -> None:
@@ -123,7 +125,44 @@ def run(data: Path, folder: Path) -> None:
         if str(size) not in results:
             results[str(size)] = measured(base, task, folder / str(size))
             path.write_text(json.dumps(results, indent=1) + "\n")
+            (HERE / "scale.md").write_text(page(results))
             print(size, results[str(size)], flush=True)
+
+
+def page(results: dict[str, Any]) -> str:
+    """The table, the slope between the sizes, and what it says of a far larger library."""
+    columns = ("scan", "reading and the rest", "forwards", "share of the forwards", "seconds",
+               "exhaustive", "share of the seconds", "added memory, MiB")  # fmt: skip
+    lines = [
+        "# What choosing costs as the library grows",
+        "",
+        (HERE / "scale_note.md").read_text(),
+        f"| checkpoints | {' | '.join(columns)} |",
+        "|---:" * (1 + len(columns)) + "|",
+    ]
+    for size, one in results.items():
+        shown = (_shown(name, one[name]) for name in columns)
+        lines.append(f"| {size} | {' | '.join(shown)} |")
+    return "\n".join([*lines, "", *slopes(results), ""])
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{value:.1%}" if name.startswith("share") else f"{value:,.1f}"
+
+
+def slopes(results: dict[str, Any]) -> list[str]:
+    """Straight lines through the sizes, and where they lead."""
+    sizes = np.array([one["checkpoints"] for one in results.values()], float)
+    if len(sizes) < 2:
+        return []
+    lines, ends = [], {}
+    for name in ("seconds", "exhaustive", "added memory, MiB"):
+        slope, start = np.polyfit(sizes, [one[name] for one in results.values()], 1)
+        ends[name] = start + slope * _FAR
+        lines.append(f"- {name}: {start:,.1f} + {slope:.3f} a checkpoint, {ends[name]:,.0f} at "
+                     f"{_FAR:,}")  # fmt: skip
+    share = ends["seconds"] / ends["exhaustive"]
+    return ["Least squares:", "", *lines, "", f"At {_FAR:,}: {share:.1%} of exhaustive's seconds."]
 
 
 def measured(base: Base, task: Task, root: Path) -> dict[str, Any]:
