@@ -1,5 +1,7 @@
 """An experiment's YAML: everything wrong is told at once, before anything runs."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -84,3 +86,31 @@ def test_the_rank_of_the_arms_is_that_of_the_merge(tmp_path):
     assert rank(merge={"method": "factor_average"}) == 8
     assert rank(merge={"rank": "12"}) == 12
     assert rank(match_rank=False) == rank(merge={"rank": "max"}) == 8
+
+
+def test_a_file_extends_another_name_by_name(tmp_path):
+    write_tasks(tmp_path / "data")
+    below = GOOD | {"tasks": {"one": "data/one.jsonl", "b": "b"}, "train": {"lora_r": 4}}
+    (tmp_path / "below.yaml").write_text(yaml.safe_dump(below))
+    above = {"extends": "../below.yaml", "name": "y", "train": {"epochs": 2}, "seeds": [7]}
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/above.yaml").write_text(yaml.safe_dump(above))
+    read = read_experiment(tmp_path / "sub/above.yaml")
+    assert (read.name, read.seeds, read.train.lora_r, read.train.epochs) == ("y", (7,), 4, 2)
+    assert read.tasks["one"].dataset == str(tmp_path / "data/one.jsonl")
+
+
+def test_files_that_extend_each_other_are_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: b.yaml")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml")
+    with pytest.raises(UsageError, match="lead back"):
+        read_experiment(tmp_path / "a.yaml")
+
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_can_be_read(path):
+    experiment = read_experiment(path)
+    assert experiment.name in (path.stem, "paper", "paper-full")

@@ -14,14 +14,27 @@ from pydantic import BaseModel, ValidationError
 from mashup.errors import Problem, UsageError
 from mashup.loo.experiment import Experiment
 
+_PARTS = ("train", "choose", "merge", "executor", "tasks")
+
 
 def read_experiment(path: str | Path) -> Experiment:
     """The experiment that a YAML file describes; paths in it are relative to the file.
+
+    ``extends: other.yaml`` takes what the other file says where this one says nothing.
 
     Raises:
         UsageError: unreadable, unknown names, values that are missing or cannot be.
     """
     where = Path(path)
+    try:
+        return Experiment(**_read(where))
+    except ValidationError as error:
+        faults = _innermost(error.errors())
+        raise UsageError(*(_problem(fault, str(where)) for fault in faults)) from None
+
+
+def _read(where: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Values of a file and of those that it extends."""
     try:
         values = yaml.safe_load(where.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -29,11 +42,24 @@ def read_experiment(path: str | Path) -> Experiment:
     if not isinstance(values, dict):
         expected = "names and values: base, tasks, learning_rates, ..."
         raise UsageError(Problem("cannot read experiment", str(where), repr(values), expected))
-    try:
-        return Experiment(**_located(values, where.absolute().parent))
-    except ValidationError as error:
-        faults = _innermost(error.errors())
-        raise UsageError(*(_problem(fault, str(where)) for fault in faults)) from None
+    other = values.pop("extends", None)
+    values = _located(values, where.absolute().parent)
+    if other is None:
+        return values
+    above = where.parent / str(other)
+    if above.resolve() in (*below, where.resolve()):
+        found, expected = f"extends {other}", "a file that does not lead back to this one"
+        raise UsageError(Problem("cannot read experiment", str(where), found, expected))
+    return _over(_read(above, (*below, where.resolve())), values)
+
+
+def _over(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    """``upper`` laid over ``lower``; parts with names of their own name by name."""
+    made = dict(lower)
+    for name, value in upper.items():
+        both = name in _PARTS and isinstance(value, dict) and isinstance(made.get(name), dict)
+        made[name] = made[name] | value if both else value
+    return made
 
 
 def _innermost(faults: list[Any]) -> list[Any]:
