@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mashup.progress import SILENT
-from mashup.score.racing import planned, racing, rungs, stay
+from mashup.score.racing import planned, racing, room, rungs, stay
 from races import KnownLosses, candidate, scored
 
 
@@ -75,6 +75,18 @@ def test_checkpoints_that_are_all_equal_are_not_all_thrown_out():
     assert sum(score.examples == 256 for score in ranking) == 4
 
 
+def test_a_quarter_of_those_that_are_raced_for_goes_on():
+    ranking = raced(KnownLosses(np.ones((16, 256))), field=48)
+    assert sum(score.examples >= 32 for score in ranking) == 12
+    assert sum(score.examples >= 128 for score in ranking) == 4
+
+
+def test_the_last_rung_can_be_left_to_another_race():
+    assert max(score.examples for score in raced(KnownLosses(losses(8)), whole=False)) == 128
+    small = raced(KnownLosses(losses(8, examples=8)), whole=False)
+    assert {score.examples for score in small} == {8}
+
+
 @given(
     st.lists(st.floats(0, 10), min_size=1, max_size=40),
     st.integers(1, 6),
@@ -87,12 +99,13 @@ def test_the_best_stays_few_do_and_order_does_not_matter(means, finalists, rando
         scored(candidate(f"c{n:03}"), mean + row)
         for n, (mean, row) in enumerate(zip(means, noise, strict=True))
     ]
-    staying = [score.digest for score in stay(field, "loss", finalists, {})]
+    seats = room(len(field), finalists)
+    staying = [score.digest for score in stay(field, "loss", finalists, {}, seats)]
     best = min(field, key=lambda score: score.order("loss"))
     assert best.digest in staying
     assert min(finalists, len(field)) <= len(staying) <= max(finalists, -(-len(field) // 4))
     random.shuffle(field)
-    assert sorted(s.digest for s in stay(field, "loss", finalists, {})) == sorted(staying)
+    assert sorted(s.digest for s in stay(field, "loss", finalists, {}, seats)) == sorted(staying)
 
 
 def test_accuracy_can_decide():

@@ -88,7 +88,8 @@ class Field:
     @property
     def race(self) -> float:
         """Share of the exhaustive forwards that a race takes at most."""
-        most = planned(self.groups, rungs(self.examples), self.finalists)
+        steps = rungs(self.examples)
+        most = planned(self.groups, steps, self.finalists, self.checkpoints)
         return most / max(1, self.checkpoints * self.examples)
 
     def __str__(self) -> str:

@@ -39,7 +39,7 @@ def heats(
     *,
     finalists: int,
 ) -> Outcome:
-    """Race the first of each group, then the finalists with the others of their groups.
+    """Race the first of each group up to the last rung, then the best with their groups to its end.
 
     Args:
         scorer: of the task's sample.
@@ -50,13 +50,16 @@ def heats(
         finalists: how many groups at least are measured on the whole sample.
     """
     firsts = [candidates[place] for place in dict.fromkeys(group.values())]
-    race = racing(scorer, firsts, criterion, progress, finalists=finalists)
+    alone = len(firsts) == len(candidates)
+    race = racing(
+        scorer, firsts, criterion, progress, finalists=finalists, field=len(candidates), whole=alone
+    )
     scores = {score.digest: score for score in race.scores}
-    best = {group[score.digest] for score in race.scores if _is_whole(score, scorer)}
-    again = [one for place in sorted(best) for one in _members(candidates, group, place)]
-    if len(again) > len(best):
+    if not alone:
+        best = [group[one.digest] for one in _ahead(race.scores, criterion)[:finalists]]
+        again = [one for place in sorted(best) for one in _members(candidates, group, place)]
         race = racing(scorer, again, criterion, progress, finalists=finalists, groups=group)
-        for score in race.scores:  # a finalist of the first race may end this one early
+        for score in race.scores:  # the first of a group may end this one early
             scores[score.digest] = max(score, scores.get(score.digest, score), key=_examples)
     return Outcome(tuple(scores.values()), _expected(candidates, group, scores, criterion))
 
@@ -65,8 +68,9 @@ def _examples(score: Score) -> int:
     return score.examples
 
 
-def _is_whole(score: Score, scorer: Scorer) -> bool:
-    return score.examples == len(scorer.tokens)
+def _ahead(scores: Sequence[Score], criterion: Criterion) -> list[Score]:
+    """By how far they came, then by the criterion."""
+    return sorted(scores, key=lambda score: (-score.examples, score.order(criterion)))
 
 
 def _members(candidates: Sequence[Candidate], group: dict[str, int], place: int) -> list[Candidate]:

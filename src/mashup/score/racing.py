@@ -37,6 +37,8 @@ def racing(
     finalists: int = FINALISTS,
     groups: Mapping[str, int] | None = None,
     first: int = FIRST,
+    field: int | None = None,
+    whole: bool = True,
 ) -> Outcome:
     """Race the checkpoints over growing beginnings of the sample.
 
@@ -48,15 +50,20 @@ def racing(
         finalists: how many at least go over the whole sample.
         groups: digest to group; after the first rung only the best of a group goes on.
         first: examples of the first rung.
+        field: how many the candidates stand for, when each races for others like it: a quarter
+            of these goes on after the first rung.
+        whole: whether to run the last rung, the whole sample, unless it is the only one.
     """
     steps = rungs(len(scorer.tokens), first)
+    steps = steps if whole else steps[:-1] or steps
     reached: dict[Path | None, Score] = {}
     running = list(candidates)
-    with progress.bar("racing", planned(len(candidates), steps, finalists)) as advance:
+    with progress.bar("racing", planned(len(candidates), steps, finalists, field)) as advance:
         for count in steps:
             scores = scorer.scores(running, count, advance)
             reached |= {score.path: score for score in scores}
-            staying = {s.path for s in stay(scores, criterion, finalists, groups or {})}
+            seats, field = room(field or len(scores), finalists), None
+            staying = {s.path for s in stay(scores, criterion, finalists, groups or {}, seats)}
             running = [one for one in running if one.checkpoint.path in staying]
     return Outcome(tuple(reached.values()))
 
@@ -70,13 +77,15 @@ def rungs(examples: int, first: int = FIRST) -> list[int]:
     return [*steps, examples]
 
 
-def planned(candidates: int, steps: Sequence[int], finalists: int = FINALISTS) -> int:
+def planned(
+    candidates: int, steps: Sequence[int], finalists: int = FINALISTS, field: int | None = None
+) -> int:
     """Forwards of a race in which only the numbers decide: the most that it takes."""
     total, before = 0, 0
     for count in steps:
         total += candidates * (count - before)
         before = count
-        candidates = min(candidates, room(candidates, finalists))
+        candidates, field = min(candidates, room(field or candidates, finalists)), None
     return total
 
 
@@ -86,16 +95,20 @@ def room(candidates: int, finalists: int) -> int:
 
 
 def stay(
-    scores: Sequence[Score], criterion: Criterion, finalists: int, groups: Mapping[str, int]
+    scores: Sequence[Score],
+    criterion: Criterion,
+    finalists: int,
+    groups: Mapping[str, int],
+    seats: int,
 ) -> list[Score]:
-    """Who goes on: the best quarter of those that are not clearly worse than the best.
+    """Who goes on: the best of those that are not clearly worse than the best, ``seats`` at most.
 
     At least ``finalists`` go on, whatever their distance, so that there is a choice; of a
     group only its best.
     """
     leaders = _leaders(sorted(scores, key=lambda score: score.order(criterion)), groups)
     near = [score for score in leaders if not _behind(score, leaders[0], criterion)]
-    staying = near[: room(len(scores), finalists)]
+    staying = near[:seats]
     known = {score.path for score in staying}
     others = [score for score in leaders if score.path not in known]
     return staying + others[: max(0, finalists - len(staying))]
