@@ -16,8 +16,8 @@ def losses(count, examples=256, spread=1.0, seed=0):
     return hard + spread * np.arange(count)[:, None] / count + noise
 
 
-def raced(field, **options):
-    outcome = racing(field, field.candidates, "loss", SILENT, **options)
+def raced(known, **options):
+    outcome = racing(known, known.candidates, "loss", SILENT, **options)
     return sorted(outcome.scores, key=lambda score: (-score.examples, score.loss))
 
 
