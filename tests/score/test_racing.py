@@ -81,9 +81,9 @@ def test_a_quarter_of_those_that_are_raced_for_goes_on():
     assert sum(score.examples >= 128 for score in ranking) == 4
 
 
-def test_the_last_rung_can_be_left_to_another_race():
-    assert max(score.examples for score in raced(KnownLosses(losses(8)), whole=False)) == 128
-    small = raced(KnownLosses(losses(8, examples=8)), whole=False)
+def test_the_last_rungs_can_be_left_to_another_race():
+    assert max(score.examples for score in raced(KnownLosses(losses(8)), until=128)) == 128
+    small = raced(KnownLosses(losses(8, examples=8)), until=4)
     assert {score.examples for score in small} == {8}
 
 

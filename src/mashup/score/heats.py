@@ -14,12 +14,14 @@ from mashup.checkpoint import Checkpoint
 from mashup.progress import Progress
 from mashup.score.candidates import Candidate
 from mashup.score.outcome import Outcome
-from mashup.score.racing import racing
+from mashup.score.racing import FIRST, GROWTH, racing
 from mashup.score.result import Criterion, Score
 from mashup.score.scorer import Scorer
 from mashup.similarity import SAME, groups
 
-MEMBERS = 16  # of a group that race for it beside its first, evenly spread over the others
+MEMBERS = 6  # of a group that race for it beside its first, evenly spread over the others
+SECOND = FIRST * GROWTH  # examples on which groups are told apart, and then their members
+_MORE = 2  # groups that go into the second heat beside as many as can be finalists
 
 
 def group_of(candidates: Sequence[Candidate]) -> dict[str, int]:
@@ -39,7 +41,10 @@ def heats(
     *,
     finalists: int,
 ) -> Outcome:
-    """Race the first of each group up to the last rung, then the best with their groups to its end.
+    """Race the first of each group to the second rung, then the best groups' members to the end.
+
+    Steps of one run are nearly parallel, and still one may have learnt too much: measured, 0.21
+    and 0.30 nats at a cosine of 0.99. So members race each other on 32 examples and more.
 
     Args:
         scorer: of the task's sample.
@@ -51,14 +56,19 @@ def heats(
     """
     firsts = [candidates[place] for place in dict.fromkeys(group.values())]
     alone = len(firsts) == len(candidates)
+    until = None if alone else SECOND
     race = racing(
-        scorer, firsts, criterion, progress, finalists=finalists, field=len(candidates), whole=alone
+        scorer, firsts, criterion, progress, finalists=finalists, field=len(candidates), until=until
     )
     scores = {score.digest: score for score in race.scores}
     if not alone:
-        best = [group[one.digest] for one in _ahead(race.scores, criterion)[:finalists]]
+        ahead = _ahead(race.scores, criterion)[: finalists + _MORE]
+        best = [group[one.digest] for one in ahead]
         again = [one for place in sorted(best) for one in _members(candidates, group, place)]
-        race = racing(scorer, again, criterion, progress, finalists=finalists, groups=group)
+        race = racing(
+            scorer, again, criterion, progress, finalists=finalists, groups=group, first=SECOND,
+            field=2 * len(again),
+        )  # fmt: skip
         for score in race.scores:  # the first of a group may end this one early
             scores[score.digest] = max(score, scores.get(score.digest, score), key=_examples)
     return Outcome(tuple(scores.values()), _expected(candidates, group, scores, criterion))

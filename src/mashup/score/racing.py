@@ -38,7 +38,7 @@ def racing(
     groups: Mapping[str, int] | None = None,
     first: int = FIRST,
     field: int | None = None,
-    whole: bool = True,
+    until: int | None = None,
 ) -> Outcome:
     """Race the checkpoints over growing beginnings of the sample.
 
@@ -48,23 +48,26 @@ def racing(
         criterion: what decides.
         progress: where to show a bar.
         finalists: how many at least go over the whole sample.
-        groups: digest to group; after the first rung only the best of a group goes on.
+        groups: digest to group; only the best of a group goes over the last rung.
         first: examples of the first rung.
         field: how many the candidates stand for, when each races for others like it: a quarter
             of these goes on after the first rung.
-        whole: whether to run the last rung, the whole sample, unless it is the only one.
+        until: examples of the last rung that is run; the whole sample.
     """
     steps = rungs(len(scorer.tokens), first)
-    steps = steps if whole else steps[:-1] or steps
+    steps = [count for count in steps if count <= (until or count)] or steps[:1]
     reached: dict[Path | None, Score] = {}
     running = list(candidates)
+    before_last = steps[-2:][0]
     with progress.bar("racing", planned(len(candidates), steps, finalists, field)) as advance:
         for count in steps:
             scores = scorer.scores(running, count, advance)
             reached |= {score.path: score for score in scores}
             seats, field = room(field or len(scores), finalists), None
-            staying = {s.path for s in stay(scores, criterion, finalists, groups or {}, seats)}
-            running = [one for one in running if one.checkpoint.path in staying]
+            of_groups = bool(until) or count == before_last
+            staying = stay(scores, criterion, finalists, groups or {}, seats, of_groups=of_groups)
+            paths = {score.path for score in staying}
+            running = [one for one in running if one.checkpoint.path in paths]
     return Outcome(tuple(reached.values()))
 
 
@@ -100,18 +103,21 @@ def stay(
     finalists: int,
     groups: Mapping[str, int],
     seats: int,
+    *,
+    of_groups: bool = True,
 ) -> list[Score]:
     """Who goes on: the best of those that are not clearly worse than the best, ``seats`` at most.
 
-    At least ``finalists`` go on, whatever their distance, so that there is a choice; of a
-    group only its best.
+    At least ``finalists`` groups go on, whatever their distance, so that there is a choice; of a
+    group only its best, if ``of_groups``, and of copies always one.
     """
-    leaders = _leaders(sorted(scores, key=lambda score: score.order(criterion)), groups)
-    near = [score for score in leaders if not _behind(score, leaders[0], criterion)]
-    staying = near[:seats]
-    known = {score.path for score in staying}
-    others = [score for score in leaders if score.path not in known]
-    return staying + others[: max(0, finalists - len(staying))]
+    ranking = _leaders(sorted(scores, key=lambda score: score.order(criterion)), {})
+    leaders = _leaders(ranking, groups)
+    pool = leaders if of_groups else ranking
+    staying = [one for one in pool if not _behind(one, pool[0], criterion)][:seats]
+    known = {groups.get(one.digest, one.digest) for one in staying}
+    others = [one for one in leaders if groups.get(one.digest, one.digest) not in known]
+    return staying + others[: max(0, finalists - len(known))]
 
 
 def _leaders(ranking: Sequence[Score], groups: Mapping[str, int]) -> list[Score]:
