@@ -15,8 +15,7 @@ TRAIN = {"max_steps": 2, "batch_size": 4, "evaluations": 1, "lora_target_modules
 def write_tasks(folder: Path) -> Path:
     """Rows that differ in their ends."""
     for n, name in enumerate(TASKS):
-        rows = [row | {"prompt": f"{row['prompt']} {'!' * n}"} for row in prompt_rows(90)]
-        write_jsonl(folder / f"{name}.jsonl", rows)
+        write_jsonl(folder / f"{name}.jsonl", prompt_rows(90, f" {'!' * n}"))
     return folder
 
 

@@ -38,10 +38,11 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return path
 
 
-def prompt_rows(count: int) -> list[dict[str, str]]:
-    """Rows with a prompt of their own each, and a completion."""
+def prompt_rows(count: int, ending: str = "") -> list[dict[str, str]]:
+    """Rows with a prompt of their own each, and a completion; another ending is another task."""
     return [
-        {"prompt": f"Is {n} even?", "completion": "no" if n % 2 else "yes"} for n in range(count)
+        {"prompt": f"Is {n} even?{ending}", "completion": "no" if n % 2 else "yes"}
+        for n in range(count)
     ]
 
 

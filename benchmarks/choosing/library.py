@@ -8,10 +8,9 @@ killed call goes on where it was; several workers share the runs between them.
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from transformers import TrainerCallback
 
 from mashup import TrainSettings, load_base, load_task
 from mashup.demo.base import demo_base
-from mashup.task import Example, Task
+from mashup.loo.work.worker import with_shuffled_answers
+from mashup.task import Task
 
 BATCH = 8
 ROWS = 24 * BATCH  # of training: the longest run sees each once
@@ -78,15 +78,6 @@ def load(data: Path, name: str) -> Task:
     )  # fmt: skip
 
 
-def with_shuffled_labels(task: Task, seed: int) -> Task:
-    """The same prompts and the same answers, one with the other's: only the format is learned."""
-    answers = [example.messages[-1].content for example in task.train]
-    random.Random(seed).shuffle(answers)
-    prompts = [example.messages[0].content for example in task.train]
-    train = tuple(Example.of(*pair) for pair in zip(prompts, answers, strict=True))
-    return replace(task, train=train)
-
-
 def main(data: Path, library: Path, worker: int = 0, workers: int = 1) -> None:
     import mashup
 
@@ -94,7 +85,7 @@ def main(data: Path, library: Path, worker: int = 0, workers: int = 1) -> None:
     tasks = sorted(path.name for path in data.iterdir() if path.is_dir())
     for recipe in list(recipes(tasks))[worker::workers]:
         task = load(data, recipe.task)
-        task = with_shuffled_labels(task, 0) if recipe.shuffled else task
+        task = with_shuffled_answers(task, 0) if recipe.shuffled else task
         output = library / recipe.name
         keeper = Keeper(output, recipe.kept)
         run = mashup.train(base, task, output=output, settings=recipe.settings, callbacks=[keeper])

@@ -23,7 +23,7 @@ def library(base, tmp_path_factory):
     """Two donors trained on tasks like the target, and one random LoRA."""
     folder = tmp_path_factory.mktemp("library")
     for n in (1, 2):
-        rows = [row | {"prompt": f"{row['prompt']} {'!' * n}"} for row in prompt_rows(90)]
+        rows = prompt_rows(90, f" {'!' * n}")
         task = load_task(write_jsonl(folder / f"data{n}.jsonl", rows))
         own = SETTINGS.model_copy(update={"seed": n})  # from one seed they would be one donor twice
         train(base, task, output=folder / f"donor{n}", settings=own)

@@ -24,7 +24,7 @@ def library(base, tmp_path_factory):
     """Two models trained on tasks like the target, and one LoRA."""
     folder = tmp_path_factory.mktemp("library")
     for n in (1, 2):
-        rows = [row | {"prompt": f"{row['prompt']} {'!' * n}"} for row in prompt_rows(90)]
+        rows = prompt_rows(90, f" {'!' * n}")
         task = load_task(write_jsonl(folder / f"data{n}.jsonl", rows))
         train(base, task, output=folder / f"donor{n}", settings=SETTINGS)
     save_lora(base.name, folder / "lora", size=0.01)

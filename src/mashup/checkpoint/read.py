@@ -96,6 +96,11 @@ def kind_of(names: Iterable[str]) -> Kind | None:
     return "full" if trainer_of_shards(found) else None
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds a whole model, by the names of its files."""
+    return folder.is_dir() and kind_of(path.name for path in folder.iterdir()) == "full"
+
+
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Describe the checkpoint in ``folder`` from headers and JSON.
 

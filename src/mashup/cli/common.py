@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from mashup.cli.options import Options
+from mashup.errors import Problem, UsageError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -115,6 +117,19 @@ class MergeOptions(Options):
         word = self.weights[0] if len(self.weights) == 1 else ""
         weights = word if word in _WEIGHTS else tuple(map(float, self.weights))
         return values | {"weights": weights}
+
+
+def named_arms(text: str, known: Sequence[str]) -> tuple[Any, ...]:
+    """Names with commas between them.
+
+    Raises:
+        UsageError: one that is not ``known``.
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UsageError(Problem("unknown arm", "--arms", ", ".join(unknown), ", ".join(known)))
+    return names
 
 
 def is_number(text: str) -> bool:

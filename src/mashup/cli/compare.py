@@ -9,11 +9,17 @@ import typer
 from pydantic import Field, field_validator
 
 from mashup.cli import show
-from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions, SelectOptions
+from mashup.cli.common import (
+    DataOptions,
+    MergeOptions,
+    ModelOptions,
+    ScoreOptions,
+    SelectOptions,
+    named_arms,
+)
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.cli.score import load_inputs
 from mashup.cli.train import settings_of
-from mashup.errors import Problem, UsageError
 from mashup.settings import ARMS, TrainSettings
 
 
@@ -51,7 +57,7 @@ def run(options: Options) -> None:
     from mashup.compare import compare
     from mashup.progress import Bars
 
-    arms = _arms(options.arms)
+    arms = named_arms(options.arms, ARMS)
     library, task, base = load_inputs(options)
     done = compare(
         library,
@@ -83,12 +89,3 @@ def print_comparison(done: Any, *, as_json: bool = False) -> None:
         return
     print(done.table.read_text())
     print(f"page: {done.page}")
-
-
-def _arms(text: str) -> tuple[Any, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in ARMS]
-    if unknown:
-        found, expected = ", ".join(unknown), ", ".join(ARMS)
-        raise UsageError(Problem("unknown arm", "--arms", found, expected))
-    return names

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from mashup.cli import show
 from mashup.cli.board import COLUMNS, Board, duration, rows_of
+from mashup.cli.common import named_arms
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.errors import Problem, UsageError
 
@@ -87,10 +88,7 @@ def _jobs(options: LooOptions) -> str | None:
 def _with_arms(experiment: Any, text: str) -> Any:
     from mashup.loo import ARMS
 
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in ARMS]
-    if unknown:
-        raise UsageError(Problem("unknown arm", "--arms", ", ".join(unknown), ", ".join(ARMS)))
+    names = tuple(dict.fromkeys(named_arms(text, ARMS)))
     return experiment.model_copy(update={"arms": names})
 
 

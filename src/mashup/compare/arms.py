@@ -62,6 +62,11 @@ def _drawn(scores: Scores) -> str:
 
 
 def random_two(ranking: Sequence[Score], seed: int) -> tuple[Score, ...]:
-    """Two checkpoints (or all of fewer) drawn without looking at their scores."""
+    """:func:`random_few` of two."""
+    return random_few(ranking, 2, seed)
+
+
+def random_few(ranking: Sequence[Score], count: int, seed: int) -> tuple[Score, ...]:
+    """Some checkpoints (or all of fewer) drawn without looking at their scores."""
     by_digest = sorted(ranking, key=lambda score: score.digest)
-    return tuple(random.Random(seed).sample(by_digest, min(2, len(by_digest))))
+    return tuple(random.Random(seed).sample(by_digest, min(count, len(by_digest))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from mashup.merge import METHODS, Init
 from mashup.merge.manifest import MANIFEST
 from mashup.model import Base
 from mashup.progress import Progress
-from mashup.score import Scores
+from mashup.score import Score, Scores
 from mashup.settings import TrainSettings
 from mashup.start import Sample, make_init
 from mashup.task import Task
@@ -92,15 +92,9 @@ class Bench:
         """Merged once for each set of parents."""
         if not arm.parents:
             return None
-        options = dict(self.merge_options)
-        least, most = METHODS[options.get("method", "linear")].parents
-        if not least <= len(arm.parents) <= most:
-            options["method"] = "linear"  # one parent has no angle, three have no arc
-        exact = sum(score.checkpoint.rank or 0 for score in arm.parents if score.checkpoint)
-        if self.settings.is_full:
-            options["output_kind"] = "full"
-        elif exact <= self.rank and options.get("method") != "factor_average":
-            options["rank"] = self.rank
+        options = options_for(
+            self.merge_options, arm.parents, rank=self.rank, full=self.settings.is_full
+        )
         key = digest_of([s.digest for s in arm.parents], options)[:8]
         path = self.output / "inits" / f"{'+'.join(_short(s.name) for s in arm.parents)}-{key}"
         if (path / MANIFEST).exists():
@@ -140,6 +134,29 @@ class Bench:
             self.base, self.task, output=self.output / "runs" / name, init=init, accept_base=True,
             settings=settings, progress=self.progress,
         )  # fmt: skip
+
+
+def options_for(
+    asked: Mapping[str, Any], parents: Sequence[Score], *, rank: int, full: bool
+) -> dict[str, Any]:
+    """Options of the merge of an arm's parents.
+
+    Args:
+        asked: options of :func:`mashup.merge` for all arms.
+        parents: of this arm; a method that cannot take so many gives way to ``linear``.
+        rank: that smaller merges are padded to.
+        full: whether all weights are trained.
+    """
+    options = dict(asked)
+    least, most = METHODS[options.get("method", "linear")].parents
+    if not least <= len(parents) <= most:
+        options["method"] = "linear"  # one parent has no angle, three have no arc
+    exact = sum(score.checkpoint.rank or 0 for score in parents if score.checkpoint)
+    if full:
+        options["output_kind"] = "full"
+    elif exact <= rank and options.get("method") != "factor_average":
+        options["rank"] = rank
+    return options
 
 
 def _seconds(run: Run) -> float:

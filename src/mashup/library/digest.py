@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from mashup.checkpoint import read_adapter_config, read_tensors
 from mashup.checkpoint.adapter import adapter_weights
 from mashup.checkpoint.config import CONFIG
-from mashup.checkpoint.read import kind_of
+from mashup.checkpoint.read import is_whole
 from mashup.checkpoint.targets import Targets
 from mashup.files import digest_file, digest_of
 from mashup.library.index import Index
@@ -22,14 +23,23 @@ def adapter_digest(folder: Path, index: Index | None = None) -> str:
     weights = adapter_weights(folder)
     stats = (weights.stat(), (folder / CONFIG).stat())
     stamp = "|".join(f"{status.st_size}:{status.st_mtime_ns}" for status in stats)
+
+    def make() -> str:
+        config = read_adapter_config(folder)
+        # What else the targets say decides only whether the weights are all there.
+        targets = Targets(parameters=config.targets.parameters, saved=config.targets.saved)
+        settings = replace(config, base="", revision=None, targets=targets)
+        return digest_of(digest_file(weights), asdict(settings))
+
+    return _remembered(folder, stamp, index, make)
+
+
+def _remembered(folder: Path, stamp: str, index: Index | None, make: Callable[[], str]) -> str:
+    """The digest that was kept for a folder with this stamp, else a new one, which is kept."""
     kept = index.digest(folder.resolve(), stamp) if index else None
     if kept:
         return kept
-    config = read_adapter_config(folder)
-    # What else the targets say decides only whether the weights are all there.
-    targets = Targets(parameters=config.targets.parameters, saved=config.targets.saved)
-    settings = replace(config, base="", revision=None, targets=targets)
-    digest = digest_of(digest_file(weights), asdict(settings))
+    digest = make()
     if index:
         index.keep_digest(folder.resolve(), stamp, digest)
     return digest
@@ -37,7 +47,7 @@ def adapter_digest(folder: Path, index: Index | None = None) -> str:
 
 def checkpoint_digest(folder: Path, index: Index | None = None) -> str:
     """Digest (hex) of a checkpoint of either kind, of all its bytes; see :func:`whole_digest`."""
-    if kind_of(path.name for path in folder.iterdir()) == "full":
+    if is_whole(folder):
         return whole_digest(folder, index)
     return adapter_digest(folder, index)
 
@@ -47,13 +57,7 @@ def whole_digest(folder: Path, index: Index | None = None) -> str:
     files = sorted({stored.path for stored in read_tensors(folder).values()})
     stats = [(path.name, path.stat()) for path in files]
     stamp = "|".join(f"{name}:{s.st_size}:{s.st_mtime_ns}" for name, s in stats)
-    kept = index.digest(folder.resolve(), stamp) if index else None
-    if kept:
-        return kept
-    digest = digest_of([digest_file(path) for path in files])
-    if index:
-        index.keep_digest(folder.resolve(), stamp, digest)
-    return digest
+    return _remembered(folder, stamp, index, lambda: digest_of([digest_file(p) for p in files]))
 
 
 def model_digest(folder: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from mashup.checkpoint import locate, read_tensors
 from mashup.loo.experiment import Experiment
@@ -23,14 +22,6 @@ from mashup.train.trainer import steps_of
 _CHARACTERS = 4  # a token, near enough before anything is tokenized
 _BACKWARD = 3
 _EFFICIENCY = 0.4  # of a plain matrix product that a whole model reaches
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Seconds and bytes of what is left to do."""
-
-    seconds: float
-    bytes: int
 
 
 def tokens_of(job: Job, tasks: Mapping[str, Task], donors: int) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mashup.errors import InputError, MashupError, Problem
+from mashup.errors import InputError, Problem
 from mashup.loo.job import Job
 
 
@@ -15,10 +16,10 @@ class Failures:
     problems: list[Problem] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
 
-    def add(self, job: Job, error: MashupError) -> None:
-        """A job that raised."""
+    def add(self, job: Job, problems: Iterable[Problem]) -> None:
+        """A job that could not be done."""
         self.lost.add(job.key)
-        self.problems += error.problems
+        self.problems += problems
 
     def blocks(self, job: Job) -> bool:
         """Whether a job needs one that is lost; it is then lost itself."""

@@ -20,7 +20,7 @@ def run_local(worker: Worker, jobs: Iterable[Job], done: Callable[[Job], None]) 
         try:
             do(worker, job)
         except MashupError as error:
-            failures.add(job, error)
+            failures.add(job, error.problems)
         else:
             done(job)
     return failures

@@ -112,8 +112,7 @@ def _finished(
     if problems is None:
         done(job)
     else:
-        failures.lost.add(job.key)
-        failures.problems += problems
+        failures.add(job, problems)
 
 
 def _task(experiment: str, root: str, job: Job, *needed: list[Problem] | None) -> Any:

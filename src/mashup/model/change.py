@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from mashup.checkpoint import read_adapter, read_adapter_config
+from mashup.checkpoint.read import is_whole
 from mashup.delta import Delta, read_delta
 from mashup.errors import Problem
 from mashup.model.fit import adapter_problems
-from mashup.model.whole import is_whole, read_whole, whole_problem
+from mashup.model.whole import read_whole, whole_problem
 
 
 def read_change(model: Any, folder: Path) -> Delta:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from mashup.checkpoint import Stored
 from mashup.checkpoint.architecture import computing_problem
 from mashup.checkpoint.identity import read_config
-from mashup.checkpoint.read import kind_of
 from mashup.checkpoint.ties import read_untied
 from mashup.delta import Delta
 from mashup.errors import InputError, Problem
@@ -52,11 +51,6 @@ def read_whole(model: Any, folder: Path) -> Delta:
     if problem:
         raise InputError(problem)
     return Delta({}, saved=StoredValues(stored))
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether a folder holds a whole model, by the names of its files."""
-    return folder.is_dir() and kind_of(path.name for path in folder.iterdir()) == "full"
 
 
 def whole_problem(model: Any, folder: Path) -> Problem | None:

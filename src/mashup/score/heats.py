@@ -15,7 +15,7 @@ from mashup.progress import Progress
 from mashup.score.candidates import Candidate
 from mashup.score.outcome import Outcome
 from mashup.score.racing import FIRST, GROWTH, racing
-from mashup.score.result import Criterion, Score
+from mashup.score.result import Criterion, Score, by_reach
 from mashup.score.scorer import Scorer
 from mashup.similarity import SAME, groups
 
@@ -62,7 +62,7 @@ def heats(
     )
     scores = {score.digest: score for score in race.scores}
     if not alone:
-        ahead = _ahead(race.scores, criterion)[: finalists + _MORE]
+        ahead = by_reach(race.scores, criterion)[: finalists + _MORE]
         best = [group[one.digest] for one in ahead]
         again = [one for place in sorted(best) for one in _members(candidates, group, place)]
         race = racing(
@@ -76,11 +76,6 @@ def heats(
 
 def _examples(score: Score) -> int:
     return score.examples
-
-
-def _ahead(scores: Sequence[Score], criterion: Criterion) -> list[Score]:
-    """By how far they came, then by the criterion."""
-    return sorted(scores, key=lambda score: (-score.examples, score.order(criterion)))
 
 
 def _members(candidates: Sequence[Candidate], group: dict[str, int], place: int) -> list[Candidate]:

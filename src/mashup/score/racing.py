@@ -64,8 +64,8 @@ def racing(
             scores = scorer.scores(running, count, advance)
             reached |= {score.path: score for score in scores}
             seats, field = room(field or len(scores), finalists), None
-            of_groups = bool(until) or count == before_last
-            staying = stay(scores, criterion, finalists, groups or {}, seats, of_groups=of_groups)
+            last_cut = count == before_last
+            staying = stay(scores, criterion, finalists, groups or {}, seats, of_groups=last_cut)
             paths = {score.path for score in staying}
             running = [one for one in running if one.checkpoint.path in paths]
     return Outcome(tuple(reached.values()))

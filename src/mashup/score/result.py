@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -80,6 +81,11 @@ class Score:
         differences = self.parts(criterion)[:count] - other.parts(criterion)[:count]
         tokens = self.evaluation.tokens[:count].astype(float)
         return paired(differences, tokens if criterion == "loss" else np.ones(count))
+
+
+def by_reach(scores: Iterable[Score], criterion: Criterion) -> tuple[Score, ...]:
+    """Those that came furthest first, and of these the best by the criterion."""
+    return tuple(sorted(scores, key=lambda score: (-score.examples, score.order(criterion))))
 
 
 def paired(differences: np.ndarray, weights: np.ndarray) -> tuple[float, float]:

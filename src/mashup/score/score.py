@@ -17,7 +17,7 @@ from mashup.score.choose import Strategy, run_strategy
 from mashup.score.ledger import Ledger, Measured
 from mashup.score.outcome import Outcome
 from mashup.score.racing import FINALISTS
-from mashup.score.result import Criterion, Score
+from mashup.score.result import Criterion, Score, by_reach
 from mashup.score.sample import SAMPLES, sample_tokens
 from mashup.score.scorer import Scorer, not_finite
 from mashup.score.scores import Cost, Scores
@@ -81,7 +81,7 @@ def score(
         ledger.keep(_measured(base, task, one) for one in (own, *outcome.scores))
     return Scores(
         own,
-        _ranked(outcome, criterion),
+        by_reach(outcome.scores, criterion),
         criterion,
         base.name,
         base.digest,
@@ -112,11 +112,6 @@ def _base_score(scorer: Scorer, progress: Progress) -> Score:
     if not math.isfinite(score.loss):
         raise InputError(not_finite(score))
     return score
-
-
-def _ranked(outcome: Outcome, criterion: Criterion) -> tuple[Score, ...]:
-    """By how far they came, then by the criterion."""
-    return tuple(sorted(outcome.scores, key=lambda s: (-s.examples, s.order(criterion))))
 
 
 def _cost(own: Score, outcome: Outcome, digests: Collection[str]) -> Cost:

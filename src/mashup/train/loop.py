@@ -17,12 +17,12 @@ from transformers import PrinterCallback, TrainerCallback
 
 from mashup.checkpoint.adapter import WEIGHTS
 from mashup.checkpoint.history import MANIFEST, PROMPTS, TRAINER_STATE, read_prompts, step_of
+from mashup.checkpoint.read import is_whole
 from mashup.errors import DivergedError, Problem
 from mashup.files import digest_of, read_json, to_json, write_text
 from mashup.merge.manifest import versions
 from mashup.model import Base
 from mashup.model.quiet import quiet_transformers
-from mashup.model.whole import is_whole
 from mashup.progress import Advance, Progress
 from mashup.score.evaluate import Evaluation
 from mashup.score.sample import batches_for

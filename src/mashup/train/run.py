@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mashup.checkpoint.read import is_whole
 from mashup.errors import InputError, Problem
 from mashup.files import digest_of, disk_errors, read_json, refuse_existing, to_json, write_text
 from mashup.library import checkpoint_digest
 from mashup.merge import Init
 from mashup.model import Base, load_base
-from mashup.model.whole import is_whole
 from mashup.progress import SILENT, Progress
 from mashup.settings import TrainSettings
 from mashup.task import Task, load_task

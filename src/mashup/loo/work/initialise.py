@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from collections.abc import Sequence
 from typing import Any
 
 from mashup.checkpoint import Checkpoint
+from mashup.compare.arms import random_few
+from mashup.compare.bench import options_for
 from mashup.loo.job import Job
 from mashup.loo.work.noise import noise_like
 from mashup.loo.work.worker import Worker
-from mashup.merge import METHODS, Init
+from mashup.merge import Init
 from mashup.score import Score, Scores
 from mashup.select import Selection
 from mashup.start import Sample, make_init
@@ -31,9 +32,13 @@ def initialise(worker: Worker, job: Job) -> dict[str, Any]:
         worker.experiment.choose.samples, worker.experiment.split_seed,
         worker.experiment.train.max_length,
     )  # fmt: skip
+    options = options_for(
+        worker.experiment.merge.model_dump(), parents, rank=worker.experiment.rank,
+        full=worker.experiment.train.is_full,
+    )  # fmt: skip
     init = make_init(
         Selection(tuple(parents), scores), worker.base, worker.task(job.about["task"]), sample,
-        output, accept_base=True, progress=worker.progress, **_options(worker, parents),
+        output, accept_base=True, progress=worker.progress, **options,
     )  # fmt: skip
     return _facts(worker, init, [score.name for score in parents])
 
@@ -48,20 +53,6 @@ def _facts(worker: Worker, init: Init, parents: Sequence[str]) -> dict[str, Any]
     }
 
 
-def _options(worker: Worker, parents: Sequence[Score]) -> dict[str, Any]:
-    """Of the merge; a method that cannot take so many parents gives way to ``linear``."""
-    options = worker.experiment.merge.model_dump()
-    least, most = METHODS[options["method"]].parents
-    if not least <= len(parents) <= most:
-        options["method"] = "linear"
-    if worker.experiment.train.is_full:
-        return options | {"output_kind": "full"}
-    exact = sum(score.checkpoint.rank or 0 for score in parents if score.checkpoint)
-    if exact <= worker.experiment.rank and options["method"] != "factor_average":
-        options["rank"] = worker.experiment.rank
-    return options
-
-
 def _parents(worker: Worker, job: Job, scores: Scores) -> list[Score]:
     """The checkpoints that an arm merges."""
     arm, k = job.decides["arm"], job.decides["k"]
@@ -70,9 +61,7 @@ def _parents(worker: Worker, job: Job, scores: Scores) -> list[Score]:
     if arm == "average-all":
         return list(scores.ranking)
     if arm == "random":
-        by_digest = sorted(scores.ranking, key=lambda score: score.digest)
-        draw = random.Random(job.decides["draw"])
-        return draw.sample(by_digest, min(k, len(by_digest)))
+        return list(random_few(scores.ranking, k, job.decides["draw"]))
     (key,) = job.needs["score"]
     known = {score.digest: score for score in scores.ranking}
     chosen = [known[digest] for digest in worker.store.result(key)["chosen"]]

@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mashup.checkpoint.adapter import WEIGHTS
+from mashup.checkpoint.read import is_whole
 from mashup.delta import read_delta
 from mashup.merge.algebra import generator_for
 from mashup.model.swap import find
-from mashup.model.whole import is_whole, read_whole
+from mashup.model.whole import read_whole
 
 _SEED = 42
 
