@@ -11,7 +11,8 @@ from helpers import prompt_rows, write_adapter, write_full, write_json, write_js
 from lora import save_lora
 from mashup.cli.__main__ import main, spread
 
-VERBS = ("scan", "score", "merge", "init", "train", "compare", "demo", "tasks", "env")
+VERBS = ("scan", "score", "merge", "init", "train", "compare", "loo", "report", "demo", "tasks",
+         "env")  # fmt: skip
 
 
 @pytest.fixture

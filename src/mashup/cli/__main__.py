@@ -21,6 +21,7 @@ from mashup.cli import (
     loo,
     merge,
     methods,
+    report,
     scan,
     score,
     tasks,
@@ -30,7 +31,7 @@ from mashup.cli.common import is_number
 
 _SPREAD = ("--weights", "--seeds", "--learning-rates", "--budgets")
 _VERBS = (
-    *(scan, check, convert, score, merge, init, train, compare, loo),
+    *(scan, check, convert, score, merge, init, train, compare, loo, report),
     *(methods, demo, tasks, env),
 )
 

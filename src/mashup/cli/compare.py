@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -85,7 +84,7 @@ def run(options: Options) -> None:
 def print_comparison(done: Any, *, as_json: bool = False) -> None:
     """The table and where the page is, or all records."""
     if as_json:
-        show.print_json([asdict(record) for record in done.records])
+        show.print_json([record.to_json() for record in done.records])
         return
     print(done.table.read_text())
     print(f"page: {done.page}")

@@ -45,9 +45,11 @@ def run(options: LooOptions) -> None:
     with board.shown(prepared.status):
         records = run_experiment(prepared, progress=board, watch=board.watch)
     if options.json_:
-        show.print_json([asdict(record) for record in records])
+        show.print_json([record.to_json() for record in records])
         return
     print(f"{len(records)} records: {prepared.output / 'records.jsonl'}")
+    if records:
+        print(f"page: {prepared.output / 'report' / 'index.html'}")
 
 
 def _inputs(options: LooOptions) -> tuple[Any, Path]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mashup.files import write_text
 
@@ -22,6 +23,8 @@ class Record:
         metric: what was measured (``test_accuracy``, ``score_seconds``, ...).
         value: in the metric's own unit: nats per answer token, shares, seconds, steps.
         low, high: ends of the 95 % interval, None where there is none.
+        learning_rate: of the run, where every rate of a grid is told and not the best alone.
+        donor: checkpoint that a score is of, or ``base``.
     """
 
     experiment: str
@@ -36,11 +39,18 @@ class Record:
     value: float | None
     low: float | None = None
     high: float | None = None
+    learning_rate: float | None = None
+    donor: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Without the fields that few records have."""
+        rare = ("learning_rate", "donor")
+        return {k: v for k, v in asdict(self).items() if v is not None or k not in rare}
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """One JSON object a line, whole or not at all."""
-    write_text(path, "".join(json.dumps(asdict(record)) + "\n" for record in records))
+    write_text(path, "".join(json.dumps(record.to_json()) + "\n" for record in records))
 
 
 def read_records(path: Path) -> tuple[Record, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mashup.compare.arms import Arm
 from mashup.compare.parity import Parity, fair_parity, paper_parity
@@ -14,9 +16,9 @@ from mashup.compare.records import Record
 from mashup.compare.statistics import Difference, paired_bootstrap
 from mashup.files import read_json
 from mashup.train import Run
-from mashup.train.curve import Point
-from mashup.train.run import TEST
+from mashup.train.curve import START_TEST, TEST, Point
 
+Values = dict[str, NDArray[np.float64]]
 _METRICS = ("dev_loss", "dev_accuracy", "test_loss", "test_accuracy")
 
 
@@ -45,33 +47,58 @@ class ArmResult:
         """Seconds before the first step."""
         return sum(self.overhead.values())
 
+    @property
+    def has_values(self) -> bool:
+        """Whether per-example values are there; runs of old versions have none of step 0."""
+        return self._values.exists()
+
+    @property
+    def _values(self) -> Path:
+        return self.run.path / (TEST if self.arm.trained else START_TEST)
+
     def test_values(self) -> dict[str, list[float]]:
-        """Per-example test losses, tokens and hits at the end of training."""
-        return read_json(self.run.path / TEST)
+        """Per-example test losses, tokens and hits at the last point of the curve."""
+        return read_json(self._values)
 
 
-def make_records(experiment: str, task: str, results: Sequence[ArmResult]) -> tuple[Record, ...]:
-    """All values of a comparison, in a stable order."""
+def make_records(
+    experiment: str,
+    task: str,
+    results: Sequence[ArmResult],
+    pool_of: Callable[[str], str] = lambda arm: arm,
+) -> tuple[Record, ...]:
+    """All values of a comparison, in a stable order.
+
+    Args:
+        experiment, task: names.
+        results: of all arms, seeds and budgets.
+        pool_of: the arm that an arm is a draw of: differences are those of the mean of its draws.
+    """
     records: list[Record] = []
     for result in results:
         records += _curve_records(experiment, task, result)
         records += _cost_records(experiment, task, result)
-    trained = dict.fromkeys(r.arm.name for r in results if r.arm.trained)
-    for arm in trained:
-        if arm != "scratch":
-            records += _difference_records(experiment, task, arm, "scratch", results)
-        if arm not in ("scratch", "mashup") and "mashup" in trained:
-            records += _difference_records(experiment, task, "mashup", arm, results)
+    pools: dict[str, list[ArmResult]] = {}
     for result in results:
-        if result.budget == 1.0:
-            scratch = _result(results, "scratch", result.seed)
+        if result.has_values and result.budget == 1.0:
+            for name in dict.fromkeys((result.arm.name, pool_of(result.arm.name))):
+                pools.setdefault(name, []).append(result)
+    for arm in pools:
+        if arm != "scratch" and "scratch" in pools:
+            records += _difference_records(experiment, task, arm, "scratch", pools)
+        if arm not in ("scratch", "mashup") and "mashup" in pools:
+            records += _difference_records(experiment, task, "mashup", arm, pools)
+    for result in results:
+        scratch = _result(results, "scratch", result.seed)
+        if result.budget == 1.0 and scratch:
             records += _parity_records(experiment, task, result, scratch)
     return tuple(records)
 
 
-def _result(results: Sequence[ArmResult], arm: str, seed: int) -> ArmResult:
-    """The result of an arm and seed at full budget."""
-    return next(r for r in results if (r.arm.name, r.seed, r.budget) == (arm, seed, 1.0))
+def _result(results: Sequence[ArmResult], arm: str, seed: int) -> ArmResult | None:
+    """The result of an arm and seed at full budget; None when every rate diverged."""
+    found = (r for r in results if (r.arm.name, r.seed, r.budget) == (arm, seed, 1.0))
+    return next(found, None)
 
 
 def _record(
@@ -95,24 +122,26 @@ def _cost_records(experiment: str, task: str, result: ArmResult) -> list[Record]
     last = result.curve[-1]
     costs = {f"{name}_seconds": value for name, value in result.overhead.items()}
     costs["trainable_parameters"] = result.run.record["trainable_parameters"]
+    if result.has_values:
+        costs["test_examples"] = len(result.test_values()["tokens"])
     costs["learning_rate"] = result.run.record["config"]["settings"]["learning_rate"]
     costs |= {"train_seconds": last.seconds, "total_seconds": last.seconds + result.before}
     return [_record(experiment, task, result, last, name, value) for name, value in costs.items()]
 
 
 def _difference_records(
-    experiment: str, task: str, arm: str, other: str, results: Sequence[ArmResult]
+    experiment: str, task: str, arm: str, other: str, pools: Mapping[str, Sequence[ArmResult]]
 ) -> list[Record]:
     """``arm`` minus ``other`` on the test examples, over all seeds that both have."""
-    whole = [r for r in results if r.budget == 1.0]
-    others = {r.seed: r for r in whole if r.arm.name == other}
-    mine = [r for r in whole if r.arm.name == arm and r.seed in others]
-    theirs = [others[r.seed] for r in mine]
-    for_arm, for_other = [r.test_values() for r in mine], [r.test_values() for r in theirs]
-    loss = _difference(for_arm, for_other, "losses", np.array(for_arm[0]["tokens"]))
+    mine, theirs = _by_seed(pools[arm]), _by_seed(pools[other])
+    seeds = [seed for seed in mine if seed in theirs]
+    if not seeds:
+        return []  # every run of one of them diverged with the seeds of the other
+    for_arm, for_other = [mine[seed] for seed in seeds], [theirs[seed] for seed in seeds]
+    loss = _difference(for_arm, for_other, "losses", for_arm[0]["tokens"])
     accuracy = _difference(for_arm, for_other, "correct", None)
     suffix = "" if other == "scratch" else f"_over_{other}"
-    last = mine[-1].curve[-1]
+    last = pools[arm][-1].curve[-1]
     named = {f"test_loss_gain{suffix}": loss, f"test_accuracy_gain{suffix}": accuracy}
     return [
         Record(
@@ -123,8 +152,19 @@ def _difference_records(
     ]  # fmt: skip
 
 
+def _by_seed(results: Sequence[ArmResult]) -> dict[int, Values]:
+    """Per-example test values by seed, the mean over draws."""
+    found: dict[int, list[dict[str, list[float]]]] = {}
+    for result in results:
+        found.setdefault(result.seed, []).append(result.test_values())
+    return {
+        seed: {key: np.mean([draw[key] for draw in draws], axis=0) for key in draws[0]}
+        for seed, draws in found.items()
+    }
+
+
 def _difference(
-    arm: Sequence[dict[str, Any]], scratch: Sequence[dict[str, Any]], key: str, weights: Any
+    arm: Sequence[Values], scratch: Sequence[Values], key: str, weights: Any
 ) -> Difference:
     return paired_bootstrap([v[key] for v in arm], [v[key] for v in scratch], weights)
 

@@ -26,6 +26,7 @@ LooArm = Literal[
     "random-init",
     "merged-untrained",
     "format-only",
+    "each-single",
 ]
 ARMS: tuple[LooArm, ...] = get_args(LooArm)
 #: Settings of training that have a place of their own in an experiment.
@@ -145,8 +146,9 @@ class Experiment(_Part):
             raise ValueError(f"control_seeds {others}: not among seeds, so nothing to pair with")
         if len(self.tasks) < 2 and not self.library:
             raise ValueError("one task has no other to start from: give more, or a library")
-        if self.library and "format-only" in self.arms:
-            raise ValueError("format-only needs donors that are trained here: leave library out")
+        own = [arm for arm in ("format-only", "each-single") if arm in self.arms]
+        if self.library and own:
+            raise ValueError(f"{own[0]} needs donors that are trained here: leave library out")
         return self
 
     @property

@@ -17,6 +17,7 @@ INITS: Mapping[LooArm, bool] = {
     "average-all": False,
     "random-init": True,
     "format-only": True,
+    "each-single": False,
 }
 
 
@@ -211,15 +212,25 @@ def _inits(target: _Target, arm: LooArm, score: str, mashup: str) -> list[tuple[
     if arm == "random":
         draws = range(1, target.experiment.draws + 1)
         return [(f"random-{draw}", _init(target, arm, score, draw=draw)) for draw in draws]
+    if arm == "each-single":
+        donors = target.others(target.donors)
+        return [(f"single-{donor}", _init(target, arm, score, donor=donor)) for donor in donors]
     return [(arm, _init(target, arm, score, mashup=mashup))]
 
 
 def _init(
-    target: _Target, arm: LooArm, score: str, *, draw: int = 0, mashup: str | None = None
+    target: _Target,
+    arm: LooArm,
+    score: str,
+    *,
+    draw: int = 0,
+    donor: str | None = None,
+    mashup: str | None = None,
 ) -> str:
     merge = target.experiment.merge.model_dump()
     full = target.experiment.train.is_full
     decides = target.decides | {"arm": arm, "draw": draw, "merge": merge, "full": full}
+    decides |= {"donor": donor} if donor else {}
     choose = target.experiment.choose
     decides |= {"k": choose.k, "samples": choose.samples, "rank": target.experiment.rank}
     needs = {"score": (score,)} | target.others(target.donors)
@@ -227,7 +238,7 @@ def _init(
         needs = {"mashup": (mashup,)}
     if arm == "format-only":
         needs |= {f"shuffled {task}": k for task, k in target.others(target.shuffled).items()}
-    words = [target.name, arm, *([str(draw)] if draw else [])]
+    words = [target.name, arm, *([str(draw or donor)] if draw or donor else [])]
     about = {"task": target.name, "words": words}
     return target.plan.add(Job("init", decides, needs, about, keeps_weights=True))
 

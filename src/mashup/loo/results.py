@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from mashup.compare.arms import Arm
+from mashup.compare.arms import Arm, pool_of
 from mashup.compare.records import Record
 from mashup.compare.results import ArmResult, make_records
 from mashup.loo.experiment import Experiment
@@ -12,15 +13,27 @@ from mashup.loo.plan import Cell, Plan
 from mashup.loo.store import Store
 from mashup.train import Run
 
+#: Ends of every run of a grid of learning rates, as :class:`~mashup.train.curve.Point` has them.
+ENDS = ("dev_loss", "dev_accuracy", "test_loss", "test_accuracy")
+#: What a record of a donor's score is called, and what it is in a ranking.
+RELEVANCE = {"relevance_loss": "loss", "relevance_accuracy": "accuracy"}
+
 
 def all_records(experiment: Experiment, plan: Plan, store: Store) -> tuple[Record, ...]:
-    """Records of every target whose jobs are all done, target by target."""
+    """Records of every target whose jobs are all done, target by target.
+
+    Those of arms are as ``mashup compare`` writes them. Beside them: ``end_...`` of every run
+    with its ``learning_rate`` (no value: it diverged), and of every ``donor`` (and the base)
+    ``relevance_...`` on the sample, on how many examples, and whether it was ``chosen``.
+    """
     records: list[Record] = []
     for target in experiment.wanted:
         cells = [cell for cell in plan.cells if cell.target == target]
         if all(store.is_done(plan.jobs[key]) for cell in cells for key in cell_keys(cell)):
             results = [one for cell in cells if (one := result_of(cell, store))]
-            records += make_records(experiment.name, target, results)
+            records += make_records(experiment.name, target, results, pool_of)
+            records += [one for cell in cells for one in _ends(experiment.name, cell, plan, store)]
+            records += _relevance(experiment.name, target, cells, store)
     return tuple(records)
 
 
@@ -56,3 +69,43 @@ def _note(cell: Cell, init: dict[str, Sequence[str]]) -> str:
     if cell.init and not init.get("path"):
         return "nothing beat the base: same as scratch"
     return ", ".join(init.get("parents", ()))
+
+
+def _ends(experiment: str, cell: Cell, plan: Plan, store: Store) -> Iterator[Record]:
+    """Where every run of a cell ended."""
+    for key in cell.runs if cell.trained else ():
+        facts, settings = store.result(key), plan.jobs[key].decides["settings"]
+        place, values = (0, facts["train_seconds"], 0), dict.fromkeys(ENDS)
+        if not facts["diverged"]:
+            run = Run.open(store.root / facts["path"])
+            settings, last = run.record["config"]["settings"], run.last
+            place = (last.step, last.seconds, last.tokens)
+            values = {name: getattr(last, name) for name in ENDS}
+        for name, value in values.items():
+            yield Record(
+                experiment, cell.target, cell.arm, cell.seed, cell.budget, *place, f"end_{name}",
+                value, learning_rate=settings["learning_rate"],
+            )  # fmt: skip
+
+
+def _relevance(
+    experiment: str, target: str, cells: Sequence[Cell], store: Store
+) -> Iterator[Record]:
+    """How every donor did on the sample of a target, and whether it was chosen."""
+    key = next((cell.score for cell in cells if cell.score), None)
+    if key is None:
+        return
+    facts = store.result(key)
+    chosen, seconds = facts["chosen"], facts["seconds"]
+
+    def record(donor: str, metric: str, value: Any) -> Record:
+        place = ("score", -1, 1.0, 0, seconds, 0)
+        return Record(experiment, target, *place, metric, value, donor=donor)
+
+    for metric, name in RELEVANCE.items():
+        yield record("base", metric, facts[f"base_{name}"])
+    for one in facts["ranking"]:
+        values = {metric: one[name] for metric, name in RELEVANCE.items()}
+        values |= {"relevance_examples": one["examples"]}
+        values |= {"chosen": float(one["digest"] in chosen)}
+        yield from (record(one["name"], metric, value) for metric, value in values.items())

@@ -20,8 +20,9 @@ from mashup.loo.status import Status, status_of
 from mashup.loo.store import Store, only_one
 from mashup.loo.work.worker import Worker
 from mashup.progress import SILENT, Progress
+from mashup.report.experiment import write_experiment_report
 
-EXPERIMENT, RECORDS, JOBS = "experiment.json", "records.jsonl", "jobs"
+EXPERIMENT, RECORDS, JOBS, REPORT = "experiment.json", "records.jsonl", "jobs", "report"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def run_experiment(
     progress: Progress = SILENT,
     watch: Callable[[Status], None] = lambda status: None,
 ) -> tuple[Record, ...]:
-    """Do what is not done, and write ``records.jsonl``.
+    """Do what is not done, and write ``records.jsonl`` and the report of it.
 
     Args:
         prepared: of :func:`prepare`.
@@ -101,6 +102,8 @@ def run_experiment(
         failures = run(worker, open_jobs, lambda job: watch(prepared.status))
         records = all_records(prepared.experiment, prepared.plan, prepared.store)
         write_records(output / RECORDS, records)
+        if records:
+            write_experiment_report([output], output / REPORT)
     failures.raise_all()
     return records
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mashup.report.panels import PANELS, Panel, arm_handles, draw_panel
 from mashup.report.ranking import Ranking
 from mashup.report.ranking_panel import draw_ranking, ranking_height
-from mashup.report.style import LIGHT, Theme
+from mashup.report.style import Theme
 from mashup.report.summary import Summary
 
 _ROOM = {"w_pad": 0.08, "h_pad": 0.08, "wspace": 0.04, "hspace": 0.06}
@@ -19,28 +19,35 @@ _ROOM = {"w_pad": 0.08, "h_pad": 0.08, "wspace": 0.04, "hspace": 0.06}
 
 def curves_figure(summary: Summary, theme: Theme) -> Figure:
     """All panels and their legend in one picture, for files."""
-    figure = _figure(8.0, 7.2, theme)
+    figure = new_figure(8.0, 7.2, theme)
     for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
         draw_panel(axes, panel, summary, theme)
-    handles = arm_handles(summary, theme)
+    handles = arm_handles(summary.arms, theme)
     legend = figure.legend(
         handles=handles, loc="outside upper left", ncols=3, frameon=False, fontsize=11
     )
-    _colour_legend(legend, theme)
+    colour_legend(legend, theme)
     return figure
 
 
 def panel_figure(panel: Panel, summary: Summary, theme: Theme) -> Figure:
     """One panel, for the page, which has a legend of its own."""
-    figure = _figure(4.8, 3.2, theme)
+    figure = new_figure(4.8, 3.2, theme)
     draw_panel(figure.subplots(), panel, summary, theme)
     return figure
 
 
 def ranking_figure(ranking: Ranking, theme: Theme) -> Figure:
     """The checkpoints on the sample, against the base."""
-    figure = _figure(5.4, ranking_height(ranking), theme)
+    figure = new_figure(5.4, ranking_height(ranking), theme)
     draw_ranking(figure.subplots(), ranking, theme)
+    return figure
+
+
+def laid_out(figure: Figure) -> Figure:
+    """The figure with its parts in their places for good, so that they are sought only once."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     return figure
 
 
@@ -53,13 +60,15 @@ def render(figure: Figure, kind: str) -> bytes:
     return stream.getvalue()
 
 
-def _figure(width: float, height: float, theme: Theme) -> Figure:
+def new_figure(width: float, height: float, theme: Theme) -> Figure:
+    """An empty picture, inches."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor=theme.paper)
     engine: Any = figure.get_layout_engine()
     engine.set(**_ROOM)
     return figure
 
 
-def _colour_legend(legend: Any, theme: Theme = LIGHT) -> None:
+def colour_legend(legend: Any, theme: Theme) -> None:
+    """Words in the theme's ink."""
     for text in legend.get_texts():
         text.set_color(theme.ink)

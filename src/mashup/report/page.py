@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from mashup.report import numbers
 from mashup.report.facts import make_facts
 from mashup.report.figures import panel_figure, ranking_figure, render
+from mashup.report.html import Picture, environment, picture_of
 from mashup.report.ladder import ladder_sentences
 from mashup.report.markdown import capital
 from mashup.report.panels import PANELS, Panel
@@ -27,15 +25,6 @@ from mashup.report.tables import (
     ranking_table,
 )
 from mashup.report.verdict import Verdict, make_verdict
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image as data URIs, for light and dark pages, and the same in words."""
-
-    light: str
-    dark: str
-    alt: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +51,7 @@ class Tile:
 def page(summary: Summary) -> str:
     """The whole of ``index.html``."""
     verdict = make_verdict(summary)
-    text: str = _environment().get_template("template.html.j2").render(
+    text: str = environment().get_template("comparison.html.j2").render(
         summary=summary,
         verdict=verdict,
         tiles=_tiles(summary, verdict),
@@ -73,26 +62,6 @@ def page(summary: Summary) -> str:
         ladder_sentences=ladder_sentences(summary),
         facts=make_facts(summary),
     )  # fmt: skip
-    return text
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("mashup.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["capital"] = capital
-    environment.filters["tight"] = _tight
-    return environment
-
-
-def _tight(text: str) -> str:
-    """``text`` with spaces before units that no line breaks at."""
-    for unit in ("%", "points", "seconds", "steps", "s)"):
-        text = text.replace(f" {unit}", f"\u00a0{unit}")
     return text
 
 
@@ -135,8 +104,8 @@ def _than_scratch(saving: str) -> str:
 
 def _panel(panel: Panel, summary: Summary) -> Picture:
     ends = [f"{arm.name} ends at {_end(panel, arm.runs)}" for arm in summary.arms if arm.trained]
-    figures = [panel_figure(panel, summary, theme) for theme in (LIGHT, DARK)]
-    return _picture(figures, f"{panel.alt} {capital(', '.join(ends))}.")
+    light, dark = (render(panel_figure(panel, summary, theme), "svg") for theme in (LIGHT, DARK))
+    return picture_of(light, dark, f"{panel.alt} {capital(', '.join(ends))}.")
 
 
 def _end(panel: Panel, runs: Any) -> str:
@@ -145,18 +114,13 @@ def _end(panel: Panel, runs: Any) -> str:
 
 
 def _ranking(ranking: Ranking) -> Picture:
-    figures = [ranking_figure(ranking, theme) for theme in (LIGHT, DARK)]
+    light, dark = (render(ranking_figure(ranking, theme), "svg") for theme in (LIGHT, DARK))
     chosen = [row.name for row in ranking.rows if row.chosen]
     alt = (
         f"{ranking.criterion_word} of each checkpoint against the base with two standard errors. "
         f"Chosen: {numbers.listed(chosen) or 'none'}. The table below has the numbers."
     )
-    return _picture(figures, alt)
-
-
-def _picture(figures: list[Figure], alt: str) -> Picture:
-    light, dark = (base64.b64encode(render(figure, "svg")).decode() for figure in figures)
-    return Picture(f"data:image/svg+xml;base64,{light}", f"data:image/svg+xml;base64,{dark}", alt)
+    return picture_of(light, dark, alt)
 
 
 _MARKS = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from mashup.report.material import Measured
 from mashup.report.style import Theme, marker
-from mashup.report.summary import MASHUP, SCRATCH, ArmRow, Summary
+from mashup.report.summary import MASHUP, SCRATCH, ArmRow
 from mashup.train.curve import Point
 
 _WIDE = 4.0  # largest loss by smallest from which a logarithmic scale is better
@@ -58,9 +58,21 @@ PANELS = (
 )
 
 
-def draw_panel(axes: Any, panel: Panel, summary: Summary, theme: Theme) -> None:
+class HasArms(Protocol):
+    """Arms that are drawn into one diagram."""
+
+    @property
+    def arms(self) -> tuple[ArmRow, ...]: ...
+
+    @property
+    def scratch(self) -> ArmRow: ...
+
+
+def draw_panel(
+    axes: Any, panel: Panel, summary: HasArms, theme: Theme, title: str | None = None
+) -> None:
     """Draw every arm: thin lines for seeds and a thick one for their mean when several."""
-    _frame(axes, panel, theme)
+    _frame(axes, panel, theme, title or panel.title)
     if panel.is_dev:
         level = fmean(run.last.dev_loss for run in summary.scratch.runs)
         axes.axhline(level, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
@@ -102,21 +114,21 @@ def _mean(lines: Sequence[tuple[list[float], list[float]]]) -> tuple[list[float]
     return [fmean(values) for values in xs], [fmean(values) for values in ys]
 
 
-def arm_handles(summary: Summary, theme: Theme) -> list[Line2D]:
+def arm_handles(arms: Sequence[ArmRow], theme: Theme) -> list[Line2D]:
     """Entries of a legend."""
     return [
         Line2D(
             [], [], color=theme.colour(arm.name, place), label=arm.name,
             linestyle="-" if arm.trained else "", **_mark(arm, place),
         )
-        for place, arm in enumerate(summary.arms)
+        for place, arm in enumerate(arms)
     ]  # fmt: skip
 
 
-def _frame(axes: Any, panel: Panel, theme: Theme) -> None:
+def _frame(axes: Any, panel: Panel, theme: Theme, title: str) -> None:
     quiet(axes, theme)
     axes.grid(axis="y", color=theme.grid, linewidth=0.8)
-    axes.set_title(panel.title, loc="left", fontsize=11, color=theme.ink, fontweight="bold")
+    axes.set_title(title, loc="left", fontsize=11, color=theme.ink, fontweight="bold")
     axes.set_xlabel(panel.x_label, fontsize=10.5, color=theme.muted)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))

@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_ARMS = ("scratch", "mashup", "best-single", "random-two", "merged-untrained")
-_MARKERS = dict(zip(_ARMS, "soD^*", strict=True))
+#: Arm to its mark and its colours on light and on dark pages.
+_ARMS = {
+    "scratch": ("s", "#6b7278", "#a7adb4"),
+    "mashup": ("o", "#0072b2", "#56b4e9"),
+    "best-single": ("D", "#d55e00", "#f0854a"),
+    "random-two": ("^", "#009e73", "#2fc79b"),
+    "random": ("^", "#009e73", "#2fc79b"),
+    "merged-untrained": ("*", "#b0538b", "#e09ac4"),
+    "scratch-longer": ("P", "#33383e", "#dfe3e8"),
+    "average-all": ("v", "#b07d00", "#e6b422"),
+    "random-init": ("X", "#7a5195", "#b79ad1"),
+    "format-only": ("<", "#4c6a00", "#a3c24a"),
+    "each-single": (">", "#3f8fbf", "#8ecdf2"),
+}
 _SPARE_MARKERS = "vP<>X"
 
 
@@ -31,7 +43,7 @@ LIGHT = Theme(
     ink="#1c2024",
     muted="#60666d",
     grid="#e4e7ea",
-    arms=dict(zip(_ARMS, ("#6b7278", "#0072b2", "#d55e00", "#009e73", "#b0538b"), strict=True)),
+    arms={name: light for name, (_, light, _) in _ARMS.items()},
     spare=("#b07d00", "#3f8fbf", "#7a5195", "#4c6a00"),
 )
 DARK = Theme(
@@ -39,11 +51,11 @@ DARK = Theme(
     ink="#e8eaed",
     muted="#9aa1a9",
     grid="#2b3036",
-    arms=dict(zip(_ARMS, ("#a7adb4", "#56b4e9", "#f0854a", "#2fc79b", "#e09ac4"), strict=True)),
+    arms={name: dark for name, (_, _, dark) in _ARMS.items()},
     spare=("#e6b422", "#8ecdf2", "#b79ad1", "#a3c24a"),
 )
 
 
 def marker(arm: str, place: int = 0) -> str:
     """matplotlib's letter for the mark of an arm."""
-    return _MARKERS.get(arm) or _SPARE_MARKERS[place % len(_SPARE_MARKERS)]
+    return _ARMS[arm][0] if arm in _ARMS else _SPARE_MARKERS[place % len(_SPARE_MARKERS)]

@@ -19,32 +19,45 @@ def summarise(material: Material) -> Summary:
     ranking = make_ranking(material.scores, about)
     full = [run for run in runs if run.budget == 1.0]
     names = dict.fromkeys(run.arm for run in full)
-    arms = tuple(_arm(name, full, records, about, ranking) for name in names)
+    arms = tuple(_described(name, full, records, about, ranking) for name in names)
     seeds = tuple(dict.fromkeys(run.seed for run in full))
-    return Summary(records[0].task, seeds, arms, _ladder(runs), ranking, about)
+    return Summary(records[0].task, seeds, arms, ladder(runs), ranking, about)
 
 
-def _arm(
+def _described(
     name: str,
     runs: Iterable[Measured],
     records: Iterable[Record],
     about: dict[str, Any],
     ranking: Ranking,
 ) -> ArmRow:
+    known = [arm for arm in about.get("arms", ()) if arm.get("arm") == name]
+    note = next((arm["note"] for arm in known if arm.get("note")), "")
+    return arm_row(name, runs, records, start=_start(name, known, ranking), note=note)
+
+
+def arm_row(
+    name: str,
+    runs: Iterable[Measured],
+    records: Iterable[Record],
+    *,
+    start: str = "",
+    note: str = "",
+) -> ArmRow:
+    """One arm at full budget, from its runs and the records of its task."""
     mine = tuple(run for run in runs if run.arm == name)
     trained = mine[0].trained
-    known = [arm for arm in about.get("arms", ()) if arm.get("arm") == name]
     costs = {cost: fmean(run.seconds(cost) for run in mine) for cost in COSTS}
     return ArmRow(
         name=name,
-        start=_start(name, known, ranking),
-        note=next((arm["note"] for arm in known if arm.get("note")), ""),
+        start=start,
+        note=note,
         trained=trained,
         steps=fmean(run.last.step for run in mine),
         accuracy=fmean(run.last.test_accuracy for run in mine),
         loss=fmean(run.last.test_loss for run in mine),
-        accuracy_gain=_gain(name, "test_accuracy_gain", records),
-        loss_gain=_gain(name, "test_loss_gain", records),
+        accuracy_gain=gain_of(name, "test_accuracy_gain", records),
+        loss_gain=gain_of(name, "test_loss_gain", records),
         costs=costs if trained else costs | {"search": 0.0},
         seconds=fmean(run.seconds("total") for run in mine),
         fair=_reach("fair", mine),
@@ -64,7 +77,8 @@ def _start(name: str, known: Sequence[dict[str, Any]], ranking: Ranking) -> str:
     return guesses.get(name, chosen)
 
 
-def _gain(arm: str, metric: str, records: Iterable[Record]) -> Difference | None:
+def gain_of(arm: str, metric: str, records: Iterable[Record]) -> Difference | None:
+    """A difference that was recorded; None when it was not."""
     for record in records:
         found = record.arm == arm and record.metric == metric
         if found and None not in (record.value, record.low, record.high):
@@ -86,7 +100,8 @@ def _reach(rule: str, runs: Sequence[Measured]) -> Reach | None:
     )  # fmt: skip
 
 
-def _ladder(runs: Sequence[Measured]) -> tuple[Rung, ...]:
+def ladder(runs: Sequence[Measured]) -> tuple[Rung, ...]:
+    """Arms that were run with several budgets, budget by budget."""
     keys = sorted({(run.arm, run.budget) for run in runs}, key=lambda key: key[1])
     climbing = {arm for arm, budget in keys if budget != 1.0}
     order = [arm for arm in dict.fromkeys(run.arm for run in runs) if arm in climbing]

@@ -12,11 +12,16 @@ from mashup.report.summary import COSTS, ArmRow, Rung, Summary
 
 @dataclass(frozen=True)
 class Cell:
-    """Text, what is said below it in small, and a tone (``better``, ``worse``, ``chosen``)."""
+    """Text, what is said below it in small, and a tone (``better``, ``worse``, ``chosen``).
+
+    Attributes:
+        value: the number behind the text, for sorting and for CSV; None where it is words.
+    """
 
     text: str
     detail: str = ""
     tone: str = ""
+    value: float | None = None
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,14 @@ def rebuild(folder: Path) -> None:
     """
     summary = summarise(read_material(folder))
     curves = curves_figure(summary, LIGHT)
-    _write_bytes(folder / "curves.svg", render(curves, "svg"))
-    _write_bytes(folder / "curves.png", render(curves, "png"))
-    _write_bytes(folder / "scores.png", render(ranking_figure(summary.ranking, LIGHT), "png"))
+    write_bytes(folder / "curves.svg", render(curves, "svg"))
+    write_bytes(folder / "curves.png", render(curves, "png"))
+    write_bytes(folder / "scores.png", render(ranking_figure(summary.ranking, LIGHT), "png"))
     write_text(folder / "table.md", markdown(summary))
     write_text(folder / "index.html", page(summary))
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """By way of a temporary name, so that the file is never half there."""
     part = path.with_name(f"{path.name}.part")
     try:

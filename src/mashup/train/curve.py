@@ -13,12 +13,13 @@ import torch
 from transformers import TrainerCallback
 
 from mashup.checkpoint.history import step_of
-from mashup.files import write_text
+from mashup.files import to_json, write_text
 from mashup.progress import SILENT, Progress
 from mashup.score.batches import Batch
 from mashup.score.evaluate import Evaluation, evaluate_showing
 
 CLOCK = "clock.txt"  # training seconds, beside a resume point
+CURVE, TEST, START_TEST = "curve.jsonl", "test.json", "test-start.json"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,12 @@ def read_curve(path: Path) -> tuple[Point, ...]:
     return tuple(points)
 
 
+def write_values(path: Path, test: Evaluation) -> None:
+    """Per-example losses (sums, nats), answer tokens and hits, for paired statistics."""
+    values = {"losses": test.losses.tolist(), "tokens": test.tokens.tolist()}
+    write_text(path, to_json(values | {"correct": test.correct.tolist()}))
+
+
 class CurveCallback(TrainerCallback):
     """Evaluates at given steps and appends to ``curve.jsonl``; counts seconds and tokens.
 
@@ -77,9 +84,9 @@ class CurveCallback(TrainerCallback):
         self._begin = 0.0
 
     def start(self, model: Any) -> None:
-        """Step 0 of a new run."""
+        """Step 0 of a new run, with its per-example test values."""
         self._path.unlink(missing_ok=True)
-        self._add(model, 0, 0)
+        write_values(self._path.with_name(START_TEST), self._add(model, 0, 0))
 
     def finish(self, model: Any, step: int, tokens: int) -> Evaluation:
         """The end of training; gives the test evaluation with its per-example values."""

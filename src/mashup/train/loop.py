@@ -31,7 +31,7 @@ from mashup.settings import TrainSettings
 from mashup.task import Task, Tokens, tokenize
 from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
-from mashup.train.curve import CLOCK, CurveCallback, Held, read_curve
+from mashup.train.curve import CLOCK, CURVE, TEST, CurveCallback, Held, read_curve, write_values
 from mashup.train.trainer import AnswerTrainer, Collator, arguments, steps_of
 from mashup.train.whole import fill, save_whole
 
@@ -94,7 +94,7 @@ def fit(
         )
     dtype = base.dtype  # what it computes in; weights that are trained are float32 meanwhile
     points = curve_steps(steps, settings.evaluations)
-    curve = CurveCallback(output / "curve.jsonl", held, points, progress)
+    curve = CurveCallback(output / CURVE, held, points, progress)
     with _attached(base, settings, init) as model, quiet_transformers():
         args = arguments(settings, output / RESUME, steps, base.device, report_to)
         begin()
@@ -124,8 +124,7 @@ def fit(
         }
         _write_about(output, base, task, init, settings, facts)
         _save(model, base, output, settings, dtype)
-    values = {"losses": test.losses.tolist(), "tokens": test.tokens.tolist()}
-    write_text(output / "test.json", to_json(values | {"correct": test.correct.tolist()}))
+    write_values(output / TEST, test)
     shutil.rmtree(output / RESUME, ignore_errors=True)
     return facts
 
@@ -214,7 +213,7 @@ def _refuse_diverged(output: Path, test: Evaluation, seconds: float) -> None:
 
 
 def _metrics(output: Path) -> dict[str, float]:
-    last = asdict(read_curve(output / "curve.jsonl")[-1])
+    last = asdict(read_curve(output / CURVE)[-1])
     return {k: v for k, v in last.items() if k.startswith(("dev_", "test_"))}
 
 

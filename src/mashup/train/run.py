@@ -17,10 +17,10 @@ from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
 from mashup.settings import TrainSettings
 from mashup.task import Task, load_task
-from mashup.train.curve import Point, read_curve
+from mashup.train.curve import CURVE, Point, read_curve
 from mashup.train.loop import RunTokens, fit, run_tokens
 
-RUN, CURVE, TEST = "run.json", "curve.jsonl", "test.json"
+RUN = "run.json"
 _CODE = 1  # raise it when the same settings would train differently
 
 

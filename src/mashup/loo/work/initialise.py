@@ -60,6 +60,8 @@ def _parents(worker: Worker, job: Job, scores: Scores) -> list[Score]:
         return list(scores.ranking[:1])
     if arm == "average-all":
         return list(scores.ranking)
+    if arm == "each-single":
+        return [score for score in scores.ranking if _task(score) == job.decides["donor"]]
     if arm == "random":
         return list(random_few(scores.ranking, k, job.decides["draw"]))
     (key,) = job.needs["score"]
@@ -70,11 +72,15 @@ def _parents(worker: Worker, job: Job, scores: Scores) -> list[Score]:
     return chosen
 
 
+def _task(score: Score) -> str:
+    """What a donor of ours was trained on: its folder is called so."""
+    assert score.checkpoint is not None
+    return score.checkpoint.path.name
+
+
 def _shuffled(worker: Worker, job: Job, score: Score) -> Score:
     """A chosen donor's twin that was trained on the same prompts with shuffled answers."""
-    assert score.checkpoint is not None
-    task = score.checkpoint.path.name
-    (twin,) = worker.runs(job, [f"shuffled {task}"])
+    (twin,) = worker.runs(job, [f"shuffled {_task(score)}"])
     assert isinstance(twin, Checkpoint)
     return Score(twin, score.evaluation, score.digest, score.seconds)
 

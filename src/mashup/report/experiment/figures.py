@@ -1,0 +1,199 @@
+"""Pictures of an experiment: curves of every target, gains, costs, rates, budgets, donors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+from matplotlib.figure import Figure
+
+from mashup.report import numbers
+from mashup.report.experiment.bars import draw_costs
+from mashup.report.experiment.donors import relevance_grid, singles_grid
+from mashup.report.experiment.forest import draw_forest, forest_height, study_lines, target_lines
+from mashup.report.experiment.heat import draw_heat
+from mashup.report.experiment.lines import draw_ladder, draw_rates, rates_of
+from mashup.report.experiment.summary import Study
+from mashup.report.experiment.verdicts import contrast_sentence
+from mashup.report.figures import colour_legend, laid_out, new_figure, render
+from mashup.report.panels import PANELS, Panel, arm_handles, draw_panel
+from mashup.report.style import DARK, LIGHT, Theme
+from mashup.report.summary import ArmRow
+
+_ACROSS = 3  # diagrams side by side, where every target has one
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture that is drawn in any theme, each only once.
+
+    Attributes:
+        key: name of its files.
+        alt: the same in words.
+    """
+
+    key: str
+    title: str
+    alt: str
+    draw: Callable[[Theme], Figure]
+
+    @cached_property
+    def _light(self) -> Figure:
+        return laid_out(self.draw(LIGHT))
+
+    @cached_property
+    def light(self) -> bytes:
+        """SVG for light pages and for files."""
+        return render(self._light, "svg")
+
+    @cached_property
+    def dark(self) -> bytes:
+        """SVG for dark pages."""
+        return render(self.draw(DARK), "svg")
+
+    @cached_property
+    def png(self) -> bytes:
+        return render(self._light, "png")
+
+
+def drawings(study: Study) -> tuple[Drawing, ...]:
+    """All pictures that there are values for."""
+    found = [_gains(study), _curves(study, PANELS[0], "accuracy"), _curves(study, PANELS[2], "dev")]
+    found += [_costs(study)]
+    found += [_rates(study)] if any(rates_of(study, arm) for arm in study.arms) else []
+    found += [_ladder(study)] if any(target.ladder for target in study.targets) else []
+    found += [_donors(study)] if relevance_grid(study) else []
+    return tuple(found)
+
+
+def models_drawing(studies: Sequence[Study]) -> Drawing:
+    """What mashup gains in each experiment."""
+    lines = study_lines(studies)
+
+    def draw(theme: Theme) -> Figure:
+        figure = new_figure(6.4, forest_height(lines), theme)
+        draw_forest(figure.subplots(), lines, theme)
+        return figure
+
+    told = [contrast_sentence(one.subject) for one in studies if one.subject]
+    return Drawing("models", "Gain of mashup over scratch by experiment", ". ".join(told), draw)
+
+
+def _gains(study: Study) -> Drawing:
+    lines = target_lines(study)
+
+    def draw(theme: Theme) -> Figure:
+        figure = new_figure(7.2, forest_height(lines), theme)
+        draw_forest(figure.subplots(), lines, theme)
+        return figure
+
+    told = contrast_sentence(study.subject) if study.subject else "no arm beside scratch"
+    alt = f"Test accuracy of each arm over scratch, by target, with 95 % intervals. {told}."
+    return Drawing("gains", "Gains over scratch", alt, draw)
+
+
+def _curves(study: Study, panel: Panel, key: str) -> Drawing:
+    """One diagram a target, all arms in each."""
+    across = min(_ACROSS, len(study.targets))
+    down = math.ceil(len(study.targets) / across)
+
+    def draw(theme: Theme) -> Figure:
+        figure = new_figure(3.3 * across + 0.4, 2.7 * down + 0.8, theme)
+        axes = list(figure.subplots(down, across, squeeze=False).flat)
+        for one, target in zip(axes, study.targets, strict=False):
+            draw_panel(one, panel, target, theme, title=target.task)
+        for one in axes[len(study.targets) :]:
+            one.set_visible(False)
+        _legend(figure, study.legend, theme)
+        return figure
+
+    first = study.targets[0]
+    ends = ", ".join(f"{arm.name} {_end(arm, panel)}" for arm in first.arms)
+    alt = (
+        f"{panel.title} of every arm over steps, a diagram for each of {len(study.targets)} "
+        f"targets. Ends on {first.task}: {ends}."
+    )
+    return Drawing(f"curves-{key}", f"{panel.title} over steps", alt, draw)
+
+
+def _end(arm: ArmRow, panel: Panel) -> str:
+    value = fmean(panel.value(run.last) for run in arm.runs)
+    return numbers.loss(value) if panel.is_loss else numbers.percent(value / 100)
+
+
+def _legend(figure: Figure, arms: Sequence[ArmRow], theme: Theme) -> None:
+    legend = figure.legend(
+        handles=arm_handles(arms, theme), loc="outside upper left", ncols=4,
+        frameon=False, fontsize=9.5,
+    )  # fmt: skip
+    colour_legend(legend, theme)
+
+
+def _costs(study: Study) -> Drawing:
+    def draw(theme: Theme) -> Figure:
+        figure = new_figure(7.2, 1.1 + 0.36 * len(study.arms), theme)
+        draw_costs(figure, study, theme)
+        return figure
+
+    totals = [f"{arm} {numbers.seconds(_mean_seconds(study, arm))}" for arm in study.arms]
+    alt = f"Seconds of each arm by scoring, merging, search and training: {', '.join(totals)}."
+    return Drawing("costs", "Seconds, everything charged", alt, draw)
+
+
+def _mean_seconds(study: Study, arm: str) -> float:
+    return fmean(row.seconds for row in study.rows(arm))
+
+
+def _rates(study: Study) -> Drawing:
+    def draw(theme: Theme) -> Figure:
+        figure = new_figure(7.2, 3.4, theme)
+        draw_rates(figure.subplots(1, 2), study, theme)
+        _legend(figure, [row for row in study.legend if rates_of(study, row.name)], theme)
+        return figure
+
+    alt = (
+        "Dev loss and test accuracy at the end of training over the learning rate, mean over "
+        "targets and seeds, a line an arm. The table of learning rates has the numbers."
+    )
+    return Drawing("rates", "Sensitivity to the learning rate", alt, draw)
+
+
+def _ladder(study: Study) -> Drawing:
+    def draw(theme: Theme) -> Figure:
+        figure = new_figure(7.2, 3.4, theme)
+        draw_ladder(figure.subplots(1, 2), study, theme)
+        climbing = {rung.arm for target in study.targets for rung in target.ladder}
+        _legend(figure, [row for row in study.legend if row.name in climbing], theme)
+        return figure
+
+    alt = (
+        "Dev loss and test accuracy of runs with shares of the steps, each with its own schedule, "
+        "mean over targets. The table of the ladder has the numbers."
+    )
+    return Drawing("ladder", "Budget ladder", alt, draw)
+
+
+def _donors(study: Study) -> Drawing:
+    """Relevance, and beside it the gains after training where they were run."""
+    grids = [(relevance_grid(study), "Relevance: nats below the base", 1.0)]
+    grids += [(singles_grid(study), "Gain after training, points", 100.0)]
+    shown = [(grid, title, unit) for grid, title, unit in grids if grid]
+    size = max(len(grid.donors) for grid, _, _ in shown)
+    wide = max(len(grid.targets) for grid, _, _ in shown)
+
+    def draw(theme: Theme) -> Figure:
+        figure = new_figure((1.7 + 0.62 * wide) * len(shown), 1.9 + 0.36 * size, theme)
+        axes = figure.subplots(1, len(shown), squeeze=False).flat
+        for one, (grid, title, unit) in zip(axes, shown, strict=True):
+            draw_heat(one, grid, title, unit, theme)
+        return figure
+
+    alt = (
+        "Heat map: every donor on the sample of every target, "
+        + ("and beside it what training from it gained; " if len(shown) > 1 else "")
+        + "framed are the chosen. The tables of donors have the numbers."
+    )
+    return Drawing("donors", "Donors by target", alt, draw)

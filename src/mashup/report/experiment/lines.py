@@ -1,0 +1,82 @@
+"""Where runs end over the learning rate, and over the budget of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import fmean
+from typing import Any
+
+from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
+
+from mashup.report.experiment.savings import ends_of, rung_of
+from mashup.report.experiment.summary import Study
+from mashup.report.panels import quiet
+from mashup.report.style import Theme, marker
+
+Point = tuple[float, float]
+
+
+def rates_of(study: Study, arm: str) -> list[float]:
+    """The grid of an arm; empty where it had none."""
+    ends = (end for target in study.targets for end in target.ends)
+    rates = sorted({end.rate for end in ends if end.arm == arm})
+    return rates if len(rates) > 1 else []
+
+
+def draw_rates(axes: Sequence[Any], study: Study, theme: Theme) -> None:
+    """Dev loss and test accuracy over the rate; a rate that always diverged has no point."""
+    rates = sorted({rate for arm in study.arms for rate in rates_of(study, arm)})
+    for one, name, title in zip(axes, ("dev_loss", "test_accuracy"), _TITLES, strict=True):
+        _frame(one, title, "learning rate", theme)
+        _draw(one, study, theme, partial(_ends, study, name))
+        one.set_xscale("log")
+        one.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        one.xaxis.set_minor_locator(NullLocator())
+
+
+_TITLES = ("Dev loss", "Test accuracy, %")
+
+
+def _ends(study: Study, name: str, arm: str) -> list[Point]:
+    rates = rates_of(study, arm)
+    found = {rate: [getattr(end, name) for end in ends_of(study, arm, rate)] for rate in rates}
+    unit = 100.0 if name == "test_accuracy" else 1.0
+    known = {rate: [v for v in values if v is not None] for rate, values in found.items()}
+    return [(rate, unit * fmean(values)) for rate, values in known.items() if values]
+
+
+def draw_ladder(axes: Sequence[Any], study: Study, theme: Theme) -> None:
+    """Dev loss and test accuracy over the share of the steps."""
+    for one, name, title in zip(axes, ("dev_loss", "accuracy"), _TITLES, strict=True):
+        _frame(one, title, "share of the steps, %", theme)
+        _draw(one, study, theme, partial(_rungs, study, name))
+        one.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def _rungs(study: Study, name: str, arm: str) -> list[Point]:
+    budgets = sorted({r.budget for target in study.targets for r in target.ladder if r.arm == arm})
+    unit = 100.0 if name == "accuracy" else 1.0
+    points = []
+    for budget in budgets:
+        rungs = [rung for t in study.targets if (rung := rung_of(t, arm, budget))]
+        points.append((100 * budget, unit * fmean(getattr(rung, name) for rung in rungs)))
+    return points
+
+
+def _draw(axes: Any, study: Study, theme: Theme, line: Callable[[str], list[Point]]) -> None:
+    for place, arm in enumerate(study.arms):
+        if points := line(arm):
+            x, y = zip(*points, strict=True)
+            axes.plot(
+                x, y, color=theme.colour(arm, place), marker=marker(arm, place), markersize=5,
+                linewidth=1.8, markeredgewidth=0,
+            )  # fmt: skip
+
+
+def _frame(axes: Any, title: str, x_label: str, theme: Theme) -> None:
+    quiet(axes, theme)
+    axes.grid(axis="y", color=theme.grid, linewidth=0.8)
+    axes.set_title(title, loc="left", fontsize=11, color=theme.ink, fontweight="bold")
+    axes.set_xlabel(x_label, fontsize=10, color=theme.muted)
+    axes.yaxis.set_major_locator(MaxNLocator(5))

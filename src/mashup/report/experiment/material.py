@@ -1,0 +1,60 @@
+"""What the report of an experiment is made of: its records, and what its file said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mashup.compare.records import Record, read_records
+from mashup.errors import InputError, Problem, raise_all
+from mashup.files import read_json
+
+RECORDS, ABOUT = "records.jsonl", "experiment.json"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One experiment on disk.
+
+    Attributes:
+        records: ``records.jsonl``; never empty.
+        about: ``experiment.json``, empty where it is not there.
+    """
+
+    path: Path
+    records: tuple[Record, ...]
+    about: dict[str, Any]
+
+
+def read_folders(paths: Sequence[Path]) -> tuple[Folder, ...]:
+    """Read every folder.
+
+    Raises:
+        InputError: folders without records, or with ones that cannot be read; all at once.
+    """
+    problems: list[Problem] = []
+    folders = []
+    for path in paths:
+        try:
+            folders.append(_read(path))
+        except InputError as error:
+            problems += error.problems
+    raise_all(problems)
+    return tuple(folders)
+
+
+def _read(path: Path) -> Folder:
+    try:
+        records = read_records(path / RECORDS)
+    except (OSError, json.JSONDecodeError, TypeError) as error:
+        fix = "give the folder of 'mashup loo'; the same command again writes its records"
+        where = str(path / RECORDS)
+        raise InputError(Problem("cannot read records", where, str(error), fix=fix)) from error
+    if not records:
+        fix = "run 'mashup loo' on until a first target is done"
+        raise InputError(Problem("no records yet", str(path / RECORDS), "an empty file", fix=fix))
+    about = path / ABOUT
+    return Folder(path, records, read_json(about) if about.exists() else {})

@@ -1,0 +1,73 @@
+"""The report of one or several experiments as one HTML page that needs nothing beside itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from markupsafe import Markup
+
+from mashup.report import numbers
+from mashup.report.experiment.facts import make_facts
+from mashup.report.experiment.figures import Drawing
+from mashup.report.experiment.models import Models
+from mashup.report.experiment.sections import Part, Section
+from mashup.report.experiment.tables import Titled
+from mashup.report.experiment.verdicts import in_words, lead
+from mashup.report.html import Picture, environment, picture_of
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A section with its picture."""
+
+    title: str
+    tables: tuple[Titled, ...]
+    picture: Picture | None
+    folded: bool
+    narrow: bool
+
+
+def page(parts: Sequence[Part], models: Models | None) -> str:
+    """The whole of ``index.html``."""
+    names = numbers.listed([part.study.name for part in parts])
+    several = len(parts) > 1
+    text: str = environment().get_template("experiment.html.j2").render(
+        title=f"{names}: Mashup Learning",
+        eyebrow=f"experiment{'s' if several else ''} {names}",
+        headline=f"{len(parts)} experiments side by side" if several else None,
+        models=models and {"titled": models.titled, "picture": _drawn(models.drawing)},
+        parts=[_shown_part(part) for part in parts],
+        script=Markup(_script()),  # our own file
+        script_hash=base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode(),
+    )  # fmt: skip
+    return text
+
+
+@cache
+def _script() -> str:
+    return files("mashup.report").joinpath("sort.js").read_text(encoding="utf-8")
+
+
+def _shown_part(part: Part) -> dict[str, Any]:
+    return {
+        "name": part.study.name,
+        "verdict": lead(part.study),
+        "words": in_words(part.study),
+        "sections": [_shown(section) for section in part.sections],
+        "facts": make_facts(part.study),
+    }
+
+
+def _shown(section: Section) -> Shown:
+    picture = _drawn(section.drawing) if section.drawing else None
+    return Shown(section.title, section.tables, picture, section.folded, section.narrow)
+
+
+def _drawn(drawing: Drawing) -> Picture:
+    return picture_of(drawing.light, drawing.dark, drawing.alt)

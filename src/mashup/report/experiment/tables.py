@@ -1,0 +1,183 @@
+"""The tables of an experiment as values: what was reached, at what cost, how surely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from mashup.compare.statistics import Difference
+from mashup.report import numbers
+from mashup.report.experiment.summary import Contrast, Study, Target
+from mashup.report.experiment.verdicts import verdict
+from mashup.report.summary import COSTS, ArmRow
+from mashup.report.tables import Cell, Table
+
+
+@dataclass(frozen=True)
+class Titled:
+    """A table with its heading, and a note below it.
+
+    Attributes:
+        key: name of its files.
+    """
+
+    key: str
+    title: str
+    table: Table
+    note: str = ""
+
+
+def percent(share: float, tone: str = "") -> Cell:
+    return Cell(numbers.percent(share), tone=tone, value=share)
+
+
+def loss(value: float) -> Cell:
+    return Cell(numbers.loss(value), value=value)
+
+
+def whole(value: float) -> Cell:
+    return Cell(numbers.count(value), value=value)
+
+
+def seconds(value: float) -> Cell:
+    return Cell(numbers.seconds(value), value=value)
+
+
+def gain(difference: Difference | None) -> Cell:
+    """Points of accuracy, the interval below."""
+    if difference is None:
+        return Cell(numbers.NONE)
+    tone = difference.verdict(higher_is_better=True)
+    text, detail = numbers.points(difference.value), numbers.interval(difference)
+    return Cell(text, detail, "" if tone == "within noise" else tone, difference.value)
+
+
+def loss_gain(difference: Difference | None) -> Cell:
+    """Nats, the interval below; less is better."""
+    if difference is None:
+        return Cell(numbers.NONE)
+    tone = difference.verdict(higher_is_better=False)
+    detail = f"[{numbers.signed(difference.low)}, {numbers.signed(difference.high)}]"
+    text = numbers.signed(difference.value)
+    return Cell(text, detail, "" if tone == "within noise" else tone, difference.value)
+
+
+def p_value(p: float | None) -> Cell:
+    return Cell(numbers.NONE) if p is None else Cell(f"{p:.3f}", value=p)
+
+
+def arms_table(study: Study) -> Titled:
+    """Means over targets and seeds: what every arm reaches and what it costs."""
+    columns = ("Arm", "Targets", "Seeds", "Test accuracy", "Test loss", "Steps", "Total seconds")
+    rows = tuple(_arm(arm, study.rows(arm)) for arm in study.arms)
+    note = "Means over targets. Arms that have fewer targets or seeds are not comparable by these."
+    return Titled("arms", "Arms", Table(columns, rows), note)
+
+
+def _arm(name: str, rows: Sequence[ArmRow]) -> tuple[Cell, ...]:
+    return (
+        Cell(name),
+        whole(len(rows)),
+        whole(max(len({run.seed for run in row.runs}) for row in rows)),
+        percent(fmean(row.accuracy for row in rows)),
+        loss(fmean(row.loss for row in rows)),
+        whole(fmean(row.steps for row in rows)),
+        seconds(fmean(row.seconds for row in rows)),
+    )
+
+
+def contrasts_table(study: Study) -> Titled:
+    """Every arm against scratch, mashup against every control, over all targets."""
+    columns = (
+        *("Comparison", "Verdict on accuracy", "Targets", "Gain, points", "Better", "Worse", "p"),
+        *("p, Holm", "Loss, nats", "p of loss", "p of loss, Holm"),
+    )
+    rows = tuple(_contrast(one) for one in study.contrasts)
+    note = (
+        "Gains are means over targets with 95 % intervals (test examples and seeds). Better and "
+        "worse count targets. p: Wilcoxon's signed-rank test over targets, and Holm's correction "
+        "for all comparisons of this table. Less loss is better."
+    )
+    return Titled("comparisons", "Comparisons", Table(columns, rows, words=2), note)
+
+
+def _contrast(one: Contrast) -> tuple[Cell, ...]:
+    return (
+        Cell(f"{one.arm} − {one.other}"),
+        Cell(verdict(one.gain, one.examples)),
+        whole(len(one.gains)),
+        gain(one.gain),
+        whole(one.count("better")),
+        whole(one.count("worse")),
+        p_value(one.p),
+        p_value(one.holm),
+        loss_gain(one.loss),
+        p_value(one.p_loss),
+        p_value(one.holm_loss),
+    )
+
+
+def results_table(study: Study) -> Titled:
+    """Every arm on every target."""
+    columns = (
+        *("Target", "Arm", "Verdict on accuracy", "Test accuracy", "Over scratch, points"),
+        *("mashup over it, points", "Test loss", "Over scratch, nats", "Learning rates"),
+    )
+    rows = [_result(target, arm) for target in study.targets for arm in target.arms]
+    return Titled("results", "Results by target and arm", Table(columns, tuple(rows), words=3))
+
+
+def _result(target: Target, arm: ArmRow) -> tuple[Cell, ...]:
+    word = verdict(arm.accuracy_gain, target.examples) if arm.accuracy_gain else ""
+    return (
+        Cell(target.task),
+        Cell(arm.name),
+        Cell(word),
+        percent(arm.accuracy),
+        gain(arm.accuracy_gain),
+        gain(target.over.get(arm.name)),
+        loss(arm.loss),
+        loss_gain(arm.loss_gain),
+        Cell(_rates(arm)),
+    )
+
+
+def _rates(arm: ArmRow) -> str:
+    rates = [run.values.get("learning_rate") for run in arm.runs] if arm.trained else []
+    return ", ".join(f"{rate:g}" for rate in dict.fromkeys(rates) if rate)
+
+
+def costs_table(study: Study) -> Titled:
+    """Seconds by what they went to, means over targets and seeds."""
+    columns = ("Arm", "Scoring", "Merging", "Learning-rate search", "Training", "Total")
+    rows = tuple(
+        (
+            Cell(arm),
+            *(seconds(fmean(row.costs[cost] for row in study.rows(arm))) for cost in COSTS),
+            seconds(fmean(row.seconds for row in study.rows(arm))),
+        )
+        for arm in study.arms
+    )
+    note = "Wall-clock, one thing after the other; scoring as if nothing had been cached."
+    return Titled("costs", "Costs in seconds", Table(columns, rows), note)
+
+
+def seeds_table(study: Study) -> Titled | None:
+    """How far seeds are apart, on average over targets."""
+    rows = tuple(row for arm in study.arms if (row := _seeds(arm, study.rows(arm))))
+    if not rows:
+        return None
+    columns = ("Arm", "Seeds", "Spread of accuracy, points", "Spread of loss, nats")
+    note = "Standard deviation over seeds, the mean over targets. Draws of one arm count as seeds."
+    return Titled("seeds", "Several seeds", Table(columns, rows), note)
+
+
+def _seeds(name: str, rows: Iterable[ArmRow]) -> tuple[Cell, ...] | None:
+    several = [row.runs for row in rows if len(row.runs) > 1]
+    if not several:
+        return None
+    accuracy = fmean(stdev(run.last.test_accuracy for run in runs) for runs in several)
+    spread = fmean(stdev(run.last.test_loss for run in runs) for runs in several)
+    text = f"{100 * accuracy:.1f}"
+    return Cell(name), whole(len(several[0])), Cell(text, value=accuracy), loss(spread)

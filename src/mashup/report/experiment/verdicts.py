@@ -1,0 +1,135 @@
+"""One sentence a comparison: better, worse, or within noise and what would tell more."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mashup.compare.significance import examples_needed, least_p
+from mashup.compare.statistics import Difference
+from mashup.report import numbers
+from mashup.report.experiment.summary import Contrast, Study, Target
+from mashup.report.summary import MASHUP, SCRATCH
+
+_HOPELESS = 100  # times the examples that there are: then no number helps
+LEVEL = 0.05
+
+
+def verdict(gain: Difference, examples: int) -> str:
+    """``better``, ``worse``, or ``within noise at this size: needs about N more examples``.
+
+    Args:
+        gain: of test accuracy.
+        examples: test examples that its interval is from.
+    """
+    word = gain.verdict(higher_is_better=True)
+    return (
+        word if word != "within noise" else f"within noise at this size: {_missing(gain, examples)}"
+    )
+
+
+def _missing(gain: Difference, examples: int) -> str:
+    more = examples_needed(gain, examples)
+    if not math.isfinite(more):
+        return "no difference was seen"
+    if more > _HOPELESS * examples:
+        return f"a difference this small needs more than {_HOPELESS} times the examples"
+    return f"needs about {rounded(more):,} more examples"
+
+
+def rounded(value: float) -> int:
+    """Two digits that count: nobody should believe more of an estimate."""
+    if value < 1:
+        return 1
+    unit = 10 ** max(0, math.floor(math.log10(value)) - 1)
+    return int(math.ceil(value / unit) * unit)
+
+
+def target_sentence(target: Target, arm: str) -> str:
+    """``mashup on sst2: better than scratch, +4.0 points [+1.0, +7.0]``."""
+    row = target.arm(arm)
+    if row is None or row.accuracy_gain is None:
+        return ""
+    gain = row.accuracy_gain
+    return f"{arm} on {target.task}: {_than(gain, target.examples, SCRATCH)}, {_points(gain)}"
+
+
+def contrast_sentence(contrast: Contrast) -> str:
+    """The same over all targets, with how many of them agree and Wilcoxon's test."""
+    than = _than(contrast.gain, contrast.examples, contrast.other)
+    return f"{contrast.arm} against {contrast.other}: {than}, {_behind(contrast)}"
+
+
+def _than(gain: Difference, examples: int, other: str) -> str:
+    word = verdict(gain, examples)
+    return f"{word} than {other}" if word in ("better", "worse") else word
+
+
+def _behind(contrast: Contrast) -> str:
+    """The numbers behind a verdict."""
+    counted = ((word, contrast.count(word)) for word in ("better", "within noise", "worse"))
+    counts = numbers.listed([f"{word} on {n}" for word, n in counted if n])
+    targets = numbers.plural(len(contrast.gains), "target")
+    told = f"{_points(contrast.gain)} on average of {targets} ({counts})"
+    return f"{told}{_significance(contrast)}"
+
+
+def _significance(contrast: Contrast) -> str:
+    tasks = len(contrast.gains)
+    if contrast.holm is None or tasks < 2:
+        return ""
+    text = f"; Wilcoxon over targets p = {contrast.p:.3f}, {contrast.holm:.3f} after Holm"
+    if least_p(tasks) > LEVEL:
+        text += f" (with {tasks} targets it cannot be below {least_p(tasks):.2g})"
+    return text
+
+
+def _points(gain: Difference) -> str:
+    return f"{numbers.points(gain.value)} points {numbers.interval(gain)}"
+
+
+@dataclass(frozen=True)
+class Lead:
+    """What an experiment says first: tone, the answer, the numbers behind it."""
+
+    tone: str
+    answer: str
+    numbers: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.answer}: {self.numbers}" if self.numbers else self.answer
+
+
+def lead(study: Study) -> Lead:
+    """The answer to what the experiment is about."""
+    subject = study.subject
+    if subject is None:
+        return Lead("none", f"only {SCRATCH} was trained in {study.name}", "")
+    tone = subject.gain.verdict(higher_is_better=True)
+    if tone != "within noise":
+        return Lead(tone, f"{subject.arm} is {tone} than {subject.other}", _behind(subject))
+    answer = f"{subject.arm} and {subject.other} are within noise of each other"
+    more = verdict(subject.gain, subject.examples).partition(": ")[2]
+    return Lead(tone, answer, f"{_behind(subject)}; {more}")
+
+
+@dataclass(frozen=True)
+class Words:
+    """Sentences beside the first: against the controls, target by target, all other arms."""
+
+    controls: tuple[str, ...]
+    targets: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+def in_words(study: Study) -> Words:
+    """One sentence a comparison."""
+    subject = study.subject
+    rest = [one for one in study.contrasts if one is not subject]
+    arm = subject.arm if subject else MASHUP
+    return Words(
+        tuple(contrast_sentence(one) for one in rest if one.other != SCRATCH),
+        tuple(text for target in study.targets if (text := target_sentence(target, arm))),
+        tuple(contrast_sentence(one) for one in rest if one.other == SCRATCH),
+    )

@@ -1,0 +1,77 @@
+"""Write the report of one or several experiments, from their folders alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mashup.errors import Problem, UsageError
+from mashup.files import write_text
+from mashup.report.experiment.figures import Drawing
+from mashup.report.experiment.formats import to_csv, to_latex
+from mashup.report.experiment.markdown import markdown
+from mashup.report.experiment.material import read_folders
+from mashup.report.experiment.models import side_by_side
+from mashup.report.experiment.page import page
+from mashup.report.experiment.sections import make_parts
+from mashup.report.experiment.summarise import make_study
+from mashup.report.experiment.summary import Study
+from mashup.report.experiment.tables import Titled
+from mashup.report.write import write_bytes
+
+PAGE, MARKDOWN = "index.html", "report.md"
+
+
+def write_experiment_report(folders: Sequence[Path], output: Path) -> tuple[Study, ...]:
+    """Read records, and write page, Markdown, tables and pictures.
+
+    Makes ``index.html``, ``report.md``, ``tables/*.csv`` and ``*.tex``, ``figures/*.png`` and
+    ``*.svg``; the same records give the same bytes.
+
+    Args:
+        folders: of ``mashup loo``; several stand side by side.
+        output: folder to write into.
+
+    Raises:
+        InputError: a folder without records.
+        UsageError: two experiments of one name.
+        OutputError: the disk is full or not writable.
+    """
+    studies = tuple(make_study(folder) for folder in read_folders(folders))
+    _refuse_twins(studies)
+    parts, models = make_parts(studies), side_by_side(studies)
+    for part in parts:
+        for section in part.sections:
+            _write_tables(section.tables, output, part.prefix)
+            _write_drawings([section.drawing] if section.drawing else [], output, part.prefix)
+    if models:
+        _write_tables([models.titled], output, "")
+        _write_drawings([models.drawing], output, "")
+    write_text(output / MARKDOWN, markdown(parts, models))
+    write_text(output / PAGE, page(parts, models))
+    return studies
+
+
+def _refuse_twins(studies: Sequence[Study]) -> None:
+    names = [study.name for study in studies]
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        fix = "give each folder once; experiments that are compared need names of their own"
+        raise UsageError(Problem("two experiments of one name", ", ".join(twins), fix=fix))
+
+
+def _write_tables(tables: Sequence[Titled], output: Path, prefix: str) -> None:
+    folder = output / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in tables:
+        name = f"{prefix}{one.key}"
+        write_text(folder / f"{name}.csv", to_csv(one.table))
+        write_text(folder / f"{name}.tex", to_latex(one.table, one.title, name))
+
+
+def _write_drawings(drawings: Sequence[Drawing], output: Path, prefix: str) -> None:
+    folder = output / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in drawings:
+        write_bytes(folder / f"{prefix}{one.key}.png", one.png)
+        write_bytes(folder / f"{prefix}{one.key}.svg", one.light)

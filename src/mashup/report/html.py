@@ -1,0 +1,49 @@
+"""What all pages share: templates, pictures as data URIs, units that do not break off."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mashup.report.markdown import capital
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as data URIs, for light and dark pages, and the same in words."""
+
+    light: str
+    dark: str
+    alt: str
+
+
+def picture_of(light: bytes, dark: bytes, alt: str) -> Picture:
+    """From the SVG of the same drawing in the light and in the dark theme."""
+    return Picture(_uri(light), _uri(dark), alt)
+
+
+def _uri(svg: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+
+
+def environment() -> Environment:
+    """Templates of this package; everything is escaped, nothing may be missing."""
+    made = Environment(
+        loader=PackageLoader("mashup.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["capital"] = capital
+    made.filters["tight"] = tight
+    return made
+
+
+def tight(text: str) -> str:
+    """``text`` with spaces before units that no line breaks at."""
+    for unit in ("%", "points", "seconds", "steps", "s)"):
+        text = text.replace(f" {unit}", f"\u00a0{unit}")
+    return text

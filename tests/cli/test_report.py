@@ -1,0 +1,37 @@
+"""``mashup report``: pages from records, for experiments and for comparisons."""
+
+import json
+
+from studies import write_study
+
+
+def test_one_folder_writes_its_report_within(mashup, tmp_path):
+    folder = write_study(tmp_path / "study", targets=("trec", "sst2"))
+    code, out, _ = mashup("report", folder)
+    assert code == 0
+    assert "small: +8.5 points" in out
+    assert (folder / "report/index.html").exists()
+    assert str(folder / "report/index.html") in out.replace("\n", "")
+
+
+def test_several_folders_and_json(mashup, tmp_path):
+    one = write_study(tmp_path / "one", name="one", targets=("trec",))
+    two = write_study(tmp_path / "two", name="two", targets=("trec",))
+    code, out, _ = mashup("report", one, two, "-o", tmp_path / "both", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert told["verdicts"]["one"]["answer"] == "mashup is better than scratch"
+    assert (tmp_path / "both/tables/models.csv").exists()
+
+
+def test_a_folder_of_something_else_is_told(mashup, tmp_path):
+    code, _, err = mashup("report", tmp_path)
+    assert code == 3
+    assert "cannot read records" in err
+
+
+def test_a_comparison_stands_alone(mashup, tmp_path):
+    (tmp_path / "comparison.json").write_text("{}")
+    code, _, err = mashup("report", tmp_path, "-o", tmp_path / "elsewhere")
+    assert code == 2
+    assert "beside its records" in err

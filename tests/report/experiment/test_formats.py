@@ -1,0 +1,40 @@
+"""CSV that reads back, LaTeX that nothing breaks out of."""
+
+import csv
+import io
+import re
+
+from mashup.report.experiment.formats import escape, to_csv, to_latex
+from mashup.report.tables import Cell, Table
+
+TABLE = Table(
+    ("Arm", "Gain, points"),
+    (
+        (Cell("a_b & 50 %"), Cell("+8.0", "[+3.0, +14.0]", "better", 0.0803)),
+        (Cell('say "hi", then\nleave'), Cell("–")),
+    ),
+)
+
+
+def test_csv_reads_back_with_full_numbers():
+    rows = list(csv.reader(io.StringIO(to_csv(TABLE))))
+    assert rows[0] == ["Arm", "Gain, points", "Gain, points: interval"]
+    assert float(rows[1][1]) == 0.0803
+    assert rows[1][2] == "[+3.0, +14.0]"
+    assert rows[2][0] == 'say "hi", then\nleave'
+
+
+def test_latex_has_a_row_a_row_and_the_columns_that_it_says():
+    tex = to_latex(TABLE, "Gains of 100 % & more", "gains")
+    assert r"\begin{tabular}{lr}" in tex
+    body = tex.split(r"\midrule")[1].split(r"\bottomrule")[0].strip()
+    assert body.count(r"\\") == 2
+    assert r"a\_b \& 50 \%" in body
+    assert r"\textbf{+8.0 {[}+3.0, +14.0]}" in body
+    assert r"\caption{Gains of 100 \% \& more}" in tex
+
+
+def test_nothing_in_a_name_is_a_command():
+    text = escape(r"\input{x} $y$ #1 ~^")
+    bare = re.sub(r"\\text(backslash|asciitilde|asciicircum)\{\}|\\[{}$#]", "", text)
+    assert not set(bare) & set("\\{}$#~^")

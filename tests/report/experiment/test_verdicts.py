@@ -1,0 +1,63 @@
+"""Sentences say what their numbers say."""
+
+import pytest
+
+from armresults import PLANS, Plan
+from mashup.compare.statistics import Difference
+from mashup.report.experiment.material import read_folders
+from mashup.report.experiment.summarise import make_study
+from mashup.report.experiment.verdicts import in_words, lead, rounded, verdict
+from studies import write_study
+
+
+def study_of(tmp_path, **mashup):
+    arms = {"scratch": PLANS["scratch"], "mashup": Plan((1.5, 0.35), **mashup)}
+    (folder,) = read_folders([write_study(tmp_path, arms=arms)])
+    return make_study(folder)
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (Difference(0.05, 0.01, 0.09), "better"),
+        (Difference(-0.05, -0.09, -0.01), "worse"),
+        (Difference(0.02, -0.02, 0.06), "needs about 300 more examples"),
+        (Difference(0.001, -0.04, 0.042), "more than 100 times the examples"),
+        (Difference(0.0, -0.04, 0.04), "no difference was seen"),
+    ],
+)
+def test_verdicts(gain, words):
+    assert words in verdict(gain, 100)
+    assert ("within noise" in verdict(gain, 100)) == (gain.low <= 0 <= gain.high)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.2, 1), (7.2, 8), (123.4, 130), (98765, 99000)])
+def test_estimates_have_two_digits(value, shown):
+    assert rounded(value) == shown
+
+
+def test_better_worse_and_noise_lead_the_report(tmp_path):
+    assert lead(study_of(tmp_path / "b", end=(0.6, 0.8))).answer == "mashup is better than scratch"
+    assert lead(study_of(tmp_path / "w", end=(0.99, 0.5))).tone == "worse"
+    noise = lead(study_of(tmp_path / "n", end=(0.92, 0.65)))
+    assert noise.answer == "mashup and scratch are within noise of each other"
+    assert "examples" in noise.numbers
+
+
+def test_few_targets_are_told_that_they_can_prove_nothing(tmp_path):
+    told = lead(study_of(tmp_path, end=(0.6, 0.8))).numbers
+    assert "with 4 targets it cannot be below 0.12" in told
+
+
+def test_every_target_and_control_has_its_sentence(study_folder):
+    (folder,) = read_folders([study_folder])
+    words = in_words(make_study(folder))
+    assert len(words.targets) == 4
+    assert words.targets[0].startswith("mashup on trec: better than scratch, +8")
+    assert any(text.startswith("mashup against average-all:") for text in words.controls)
+    assert any(text.startswith("random against scratch:") for text in words.others)
+
+
+def test_only_scratch_has_no_verdict(tmp_path):
+    (folder,) = read_folders([write_study(tmp_path, arms={"scratch": PLANS["scratch"]})])
+    assert lead(make_study(folder)).answer == "only scratch was trained in small"

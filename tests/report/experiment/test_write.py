@@ -1,0 +1,104 @@
+"""The files: all there, the same again, several experiments, faults all at once."""
+
+import csv
+import json
+
+import pytest
+
+from mashup.errors import InputError, UsageError
+from mashup.report.experiment import write_experiment_report
+from studies import write_study
+
+TABLES = ("arms", "comparisons", "results", "costs", "parity", "ladder", "rates", "relevance",
+          "gains", "chosen", "seeds")  # fmt: skip
+FIGURES = ("gains", "curves-accuracy", "curves-dev", "costs", "rates", "ladder", "donors")
+
+
+def rows_of(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_table_and_picture_is_there_in_every_format(written):
+    assert {path.name for path in (written / "tables").iterdir()} == {
+        f"{name}.{kind}" for name in TABLES for kind in ("csv", "tex")
+    }
+    assert {path.name for path in (written / "figures").iterdir()} == {
+        f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")
+    }
+    assert (written / "figures/costs.png").read_bytes().startswith(b"\x89PNG")
+    assert (written / "figures/costs.svg").read_text().startswith("<?xml")
+    assert (written / "index.html").stat().st_size < 5e6
+
+
+def test_markdown_says_it_all_and_points_to_its_pictures(written):
+    text = (written / "report.md").read_text()
+    assert text.startswith("# small\n\n**Mashup is better than scratch.** +")
+    for key in FIGURES:
+        assert f"(figures/{key}.png)" in text
+    for heading in ("Budget ladder", "Steps and seconds to parity", "Donors", "Several seeds"):
+        assert f"## {heading}" in text
+
+
+def test_parity_counts_those_that_never_get_there_apart(written):
+    rows = rows_of(written / "tables/parity.csv")
+    fair = {row["Arm"]: row for row in rows if row["Rule"] == "fair rule"}
+    assert float(fair["mashup"]["Runs"]) == 4 * 2
+    for row in fair.values():
+        assert float(row["Reached"]) + float(row["Never"]) == float(row["Runs"])
+    assert float(fair["mashup"]["Share of the steps"]) < 1
+    assert float(fair["scratch"]["Share of the steps"]) == 1
+    assert "merged-untrained" not in fair
+
+
+def test_rates_tell_what_diverged(written):
+    rows = rows_of(written / "tables/rates.csv")
+    lost = [row for row in rows if row["Arm"] == "mashup" and float(row["Learning rate"]) == 1e-3]
+    assert float(lost[0]["Diverged"]) == float(lost[0]["Runs"]) == 4 * 2
+    assert lost[0]["Dev loss"] == "–"
+
+
+def test_the_same_records_give_the_same_bytes(study_folder, written, tmp_path):
+    write_experiment_report([study_folder], tmp_path)
+    for path in sorted(p for p in written.rglob("*") if p.is_file()):
+        assert path.read_bytes() == (tmp_path / path.relative_to(written)).read_bytes()
+
+
+def test_several_experiments_stand_side_by_side(tmp_path):
+    one = write_study(tmp_path / "one", name="one", targets=("trec", "sst2"))
+    two = write_study(tmp_path / "two", name="two", base="google/gemma-3-1b-it", targets=("trec",))
+    write_experiment_report([one, two], tmp_path / "out")
+    rows = rows_of(tmp_path / "out/tables/models.csv")
+    assert [row["Base"] for row in rows] == ["SmolLM2-135M-Instruct", "gemma-3-1b-it"]
+    names = {path.name for path in (tmp_path / "out/figures").iterdir()}
+    assert {"models.png", "one-gains.svg", "two-gains.svg"} <= names
+    assert "2 experiments side by side" in (tmp_path / "out/index.html").read_text()
+
+
+def test_records_alone_are_enough(tmp_path):
+    folder = write_study(tmp_path / "study", targets=("trec", "sst2"))
+    (folder / "experiment.json").unlink()
+    write_experiment_report([folder], tmp_path / "out")
+    assert "Mashup is better than scratch" in (tmp_path / "out/report.md").read_text()
+
+
+def test_two_of_one_name_are_refused(tmp_path):
+    folder = write_study(tmp_path / "study", targets=("trec",))
+    with pytest.raises(UsageError, match="two experiments of one name"):
+        write_experiment_report([folder, folder], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_folders_without_records_are_told_at_once(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/records.jsonl").write_text("")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/records.jsonl").write_text(json.dumps({"name": "x"}) + "\n")
+    with pytest.raises(InputError) as caught:
+        write_experiment_report(
+            [tmp_path / n for n in ("empty", "none", "other")], tmp_path / "out"
+        )
+    assert len(caught.value.problems) == 3
+    assert {problem.what for problem in caught.value.problems} == {
+        "no records yet", "cannot read records",
+    }  # fmt: skip
