@@ -17,11 +17,12 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from mashup.cli import show
 from mashup.errors import MashupError, Problem, UsageError
+from mashup.settings import Settings
 
 #: Our name -> other names for it in transformers, TRL and their recipes.
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -36,10 +37,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
 _SHORT = {"output": "-o", "model": "-m", "dataset": "-d"}
 
 
-class Options(BaseModel):
-    """Base of all commands' options: unknown names are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Options(Settings):
+    """Base of all commands' options."""
 
 
 T = TypeVar("T", bound=Options)
