@@ -1,4 +1,8 @@
-"""Settings that need no torch: of a training run, and which arms a comparison has."""
+"""Settings that need no torch: of choosing, merging and training, and a comparison's arms.
+
+What the command line and the YAML of experiments both know is defined here once: name, default,
+bounds and description.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,66 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 ArmName = Literal["scratch", "mashup", "best-single", "random-two", "merged-untrained"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
+Criterion = Literal["loss", "accuracy"]
+StrategyName = Literal["auto", "exhaustive", "racing", "gradient", "ledger"]
+MethodName = Literal[
+    "linear",
+    "task_arithmetic",
+    "ties",
+    "dare_linear",
+    "dare_ties",
+    "della",
+    "breadcrumbs",
+    "slerp",
+    "model_stock",
+    "greedy_soup",
+    "factor_average",
+]
+WeightsName = Literal["uniform", "loss", "newton"]
+WEIGHTS: tuple[WeightsName, ...] = get_args(WeightsName)
 
 
-class TrainSettings(BaseModel):
+class Settings(BaseModel):
+    """Values that do not change; unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScoreSettings(Settings):
+    """How well a checkpoint fits a task."""
+
+    samples: int = Field(256, ge=2, description="training examples to score on")
+    criterion: Criterion = Field("loss", description="what to rank by")
+    strategy: StrategyName = Field("auto", description="how to spend forward passes (see docs)")
+
+
+class SelectSettings(Settings):
+    """Which of the checkpoints are taken."""
+
+    k: int = Field(2, ge=1, description="how many checkpoints at most")
+    diversity: float = Field(0.0, ge=0, description="price of likeness to those chosen before")
+
+
+class MergeSettings(Settings):
+    """How checkpoints are merged; what weights there may be differs from place to place."""
+
+    method: MethodName = Field("linear", description="merge method (see mashup methods)")
+    scale: float = Field(1.0, description="factor on the merged delta")
+    density: float = Field(0.5, description="share of the numbers that trimming methods keep")
+    gamma: float = Field(0.01, description="share of the largest that breadcrumbs drops")
+    epsilon: float = Field(0.1, description="half the width of della's probabilities")
+    rank: str = Field("sum", description="of a LoRA: sum (exact), max, a number, or energy=X")
+    factors: Literal["rotated", "initialised", "balanced"] = Field(
+        "rotated", description="how the merged delta is factored"
+    )
+
+
+class TrainSettings(Settings):
     """What decides a run beside the base, the task and the init.
 
     An init brings its own rank, alpha and modules; ``lora_*`` then say nothing, and likewise
     where all weights are trained.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     learning_rate: float = Field(5e-4, gt=0, description="peak learning rate")
     epochs: float = Field(1.0, gt=0, description="passes over the training rows")

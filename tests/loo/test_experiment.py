@@ -60,7 +60,7 @@ def test_what_is_missing_is_named(tmp_path):
 
 @pytest.mark.parametrize("text", ["a: [", "- 1", ""])
 def test_what_is_no_mapping_is_refused(tmp_path, text):
-    assert [what for what, _ in wrong(tmp_path / "x.yaml", text)] == ["cannot read experiment"]
+    assert [what for what, _ in wrong(tmp_path / "x.yaml", text)] == ["cannot read config"]
 
 
 def test_an_experiment_is_the_same_after_json(tiny_base, tmp_path):

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from mashup.cli.options import Options
 from mashup.errors import Problem, UsageError
+from mashup.settings import WEIGHTS, MergeSettings, ScoreSettings
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -53,69 +54,31 @@ class DataOptions(Options):
         )
 
 
-StrategyName = Literal["auto", "exhaustive", "racing", "gradient", "ledger"]
-
-
-class ScoreOptions(Options):
-    samples: int = Field(256, ge=2, description="training examples to score on")
+class ScoreOptions(ScoreSettings, Options):
     max_length: int = Field(1024, ge=8, description="longest example in tokens")
-    criterion: Literal["loss", "accuracy"] = Field("loss", description="what to rank by")
-    strategy: StrategyName = Field("auto", description="how to spend forward passes (see docs)")
     all_checkpoints: bool = Field(False, description="every checkpoint-N, not one a run")
     accept_base: bool = Field(False, description="take adapters that name no base or another")
     skip_bad: bool = Field(False, description="leave broken checkpoints out and go on")
 
 
-MethodName = Literal[
-    "linear",
-    "task_arithmetic",
-    "ties",
-    "dare_linear",
-    "dare_ties",
-    "della",
-    "breadcrumbs",
-    "slerp",
-    "model_stock",
-    "greedy_soup",
-    "factor_average",
-]
-
-
-class SelectOptions(Options):
-    k: int = Field(2, ge=1, description="how many checkpoints at most")
-    diversity: float = Field(0.0, ge=0, description="price of likeness to those chosen before")
-
-
-_WEIGHTS = ("uniform", "loss", "newton")
-
-
-class MergeOptions(Options):
-    method: MethodName = Field("linear", description="merge method (see mashup methods)")
+class MergeOptions(MergeSettings, Options):
     weights: tuple[str, ...] = Field(
-        ("uniform",), description="uniform, loss, newton (see the docs), or one a checkpoint"
-    )
-    scale: float = Field(1.0, description="factor on the merged delta")
-    density: float = Field(0.5, description="share of the numbers that trimming methods keep")
-    gamma: float = Field(0.01, description="share of the largest that breadcrumbs drops")
-    epsilon: float = Field(0.1, description="half the width of della's probabilities")
-    rank: str = Field("sum", description="of a LoRA: sum (exact), max, a number, or energy=X")
-    factors: Literal["rotated", "initialised", "balanced"] = Field(
-        "rotated", description="how the merged delta is factored"
+        WEIGHTS[:1], description="uniform, loss, newton (see the docs), or one a checkpoint"
     )
 
     @field_validator("weights")
     @classmethod
     def _known_weights(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         """One of the words, or numbers."""
-        if given not in [(word,) for word in _WEIGHTS] and not all(map(is_number, given)):
-            raise ValueError(f"{', '.join(_WEIGHTS)}, or a number for each checkpoint")
+        if given not in [(word,) for word in WEIGHTS] and not all(map(is_number, given)):
+            raise ValueError(f"{', '.join(WEIGHTS)}, or a number for each checkpoint")
         return given
 
     def merging(self) -> dict[str, Any]:
         """Keyword arguments of :func:`mashup.merge`."""
         values = {name: getattr(self, name) for name in MergeOptions.model_fields}
         word = self.weights[0] if len(self.weights) == 1 else ""
-        weights = word if word in _WEIGHTS else tuple(map(float, self.weights))
+        weights = word if word in WEIGHTS else tuple(map(float, self.weights))
         return values | {"weights": weights}
 
 

@@ -13,20 +13,19 @@ from mashup.cli.common import (
     MergeOptions,
     ModelOptions,
     ScoreOptions,
-    SelectOptions,
     named_arms,
 )
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.cli.score import load_inputs
 from mashup.cli.train import settings_of
-from mashup.settings import ARMS, TrainSettings
+from mashup.settings import ARMS, SelectSettings, TrainSettings
 
 
 class Options(
     ModelOptions,
     DataOptions,
     ScoreOptions,
-    SelectOptions,
+    SelectSettings,
     MergeOptions,
     TrainSettings,
     JsonOption,

@@ -8,14 +8,15 @@ import typer
 from pydantic import Field
 
 from mashup.cli import show
-from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions, SelectOptions
+from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
 from mashup.cli.merge import print_init
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.cli.score import load_inputs, make_scores, print_scores, to_json
 from mashup.errors import GateError, Problem
+from mashup.settings import SelectSettings
 
 
-class Options(ModelOptions, DataOptions, ScoreOptions, SelectOptions, MergeOptions, JsonOption):
+class Options(ModelOptions, DataOptions, ScoreOptions, SelectSettings, MergeOptions, JsonOption):
     library: str = positional("folder with checkpoints")
     output: str = Field(description="folder to make")
     strict: bool = Field(False, description="exit with code 4 when no checkpoint helps")

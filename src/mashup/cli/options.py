@@ -7,21 +7,21 @@ same thing work as well (``--output_dir``, ``--model_name_or_path``, ...), in YA
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from mashup.cli import show
-from mashup.errors import MashupError, Problem, UsageError
+from mashup.errors import MashupError
+from mashup.faults import Place, dotted, names_of, read_yaml, validated
+from mashup.settings import Settings
 
 #: Our name -> other names for it in transformers, TRL and their recipes.
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -36,10 +36,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
 _SHORT = {"output": "-o", "model": "-m", "dataset": "-d"}
 
 
-class Options(BaseModel):
-    """Base of all commands' options: unknown names are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Options(Settings):
+    """Base of all commands' options."""
 
 
 T = TypeVar("T", bound=Options)
@@ -66,10 +64,10 @@ def add_command(
     def _run(given: dict[str, Any]) -> int | None:
         named = {flag_names.get(k, k): v for k, v in given.items() if v not in (None, [])}
         path = named.pop("config", None)
-        values = (_read_yaml(path) if path else {}) | named
+        values = (read_yaml(path) if path else {}) | named
         return run(build(options, values, str(path) if path else "the command line"))
 
-    flag_names = {key: _name(key, field) for key, field in options.model_fields.items()}
+    flag_names = dict(zip(options.model_fields, names_of(options), strict=True))
     parameters = [_parameter(key, field) for key, field in options.model_fields.items()]
     command.__signature__ = inspect.Signature([*parameters, _CONFIG])  # type: ignore[attr-defined]
     command.__doc__ = run.__doc__
@@ -98,26 +96,18 @@ _CONFIG = inspect.Parameter(
 )
 
 
-def build(options: type[T], values: dict[str, Any], where: str) -> T:
+def build(options: type[T], values: dict[Any, Any], where: str) -> T:
     """Validate ``values``; all faults at once.
 
     Raises:
         UsageError: unknown names (with a suggestion), missing or impossible values.
     """
-    known = {_name(key, field): key for key, field in options.model_fields.items()}
-    renamed = {_canonical(key, known): value for key, value in values.items()}
-    try:
-        return options(**renamed)
-    except ValidationError as error:
-        problems = [_problem(fault, where, known) for fault in error.errors()]
-        raise UsageError(*problems) from None
+    known = names_of(options)
+    renamed = {_canonical(str(key), known): value for key, value in values.items()}
+    return validated(options, renamed, where, spelled=_flag)
 
 
-def _name(key: str, field: FieldInfo) -> str:
-    return field.alias or key
-
-
-def _canonical(key: str, known: Iterable[str]) -> str:
+def _canonical(key: str, known: Container[str]) -> str:
     plain = key.replace("-", "_")
     for name, others in ALIASES.items():
         if plain in others and name in known:
@@ -125,29 +115,13 @@ def _canonical(key: str, known: Iterable[str]) -> str:
     return plain
 
 
-def _problem(fault: Any, where: str, known: Iterable[str]) -> Problem:
-    if not fault["loc"]:
-        return Problem("bad settings", where, fix=fault["msg"])
-    name = str(fault["loc"][0])
-    flag = f"--{name.replace('_', '-')}"
-    if fault["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(name, [*known], 1)
-        fix = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
-        return Problem("unknown setting", where, name, fix=fix)
-    if fault["type"] == "missing":
-        return Problem("missing setting", where, expected=name, fix=f"give {flag}, or it in YAML")
-    return Problem("bad setting", f"{flag} ({where})", str(fault["input"]), fault["msg"])
+def _flag(place: Place) -> str:
+    """``--seeds``, also of one of several values, which stands in the problem itself."""
+    return _dashed(dotted(tuple(part for part in place if isinstance(part, str))))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(Problem("cannot read config", str(path), str(error))) from error
-    if not isinstance(values, dict):
-        expected = "names and values, as the flags have"
-        raise UsageError(Problem("cannot read config", str(path), repr(values), expected))
-    return values
+def _dashed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _parameter(key: str, field: FieldInfo) -> inspect.Parameter:
@@ -169,9 +143,8 @@ def _parameter(key: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def _flags(key: str, field: FieldInfo) -> list[str]:
-    names = [_name(key, field), *ALIASES.get(key, ())]
-    spelled = [f"--{n.replace('_', '-')}" for n in names]
-    return [*([_SHORT[key]] if key in _SHORT else []), *spelled]
+    names = [field.alias or key, *ALIASES.get(key, ())]
+    return [*([_SHORT[key]] if key in _SHORT else []), *map(_dashed, names)]
 
 
 def _help(text: str, field: FieldInfo) -> str:

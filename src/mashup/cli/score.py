@@ -8,11 +8,12 @@ from typing import Any
 import typer
 
 from mashup.cli import show
-from mashup.cli.common import DataOptions, ModelOptions, ScoreOptions, SelectOptions
+from mashup.cli.common import DataOptions, ModelOptions, ScoreOptions
 from mashup.cli.options import JsonOption, add_command, positional
+from mashup.settings import SelectSettings
 
 
-class Options(ModelOptions, DataOptions, ScoreOptions, SelectOptions, JsonOption):
+class Options(ModelOptions, DataOptions, ScoreOptions, SelectSettings, JsonOption):
     library: str = positional("folder with checkpoints")
 
 

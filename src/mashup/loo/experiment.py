@@ -6,15 +6,21 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     field_serializer,
     field_validator,
     model_validator,
 )
 
-from mashup.settings import TrainSettings
+from mashup.settings import (
+    WEIGHTS,
+    MergeSettings,
+    ScoreSettings,
+    SelectSettings,
+    Settings,
+    TrainSettings,
+    WeightsName,
+)
 
 LooArm = Literal[
     "scratch",
@@ -33,11 +39,7 @@ ARMS: tuple[LooArm, ...] = get_args(LooArm)
 _OWN = ("learning_rate", "seed")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TaskData(_Part):
+class TaskData(Settings):
     """Where the rows of a task are; sizes that are not given are those of the experiment."""
 
     dataset: str = Field(description="file, folder or Hub id")
@@ -48,30 +50,20 @@ class TaskData(_Part):
     test_rows: int | None = Field(None, ge=1)
 
 
-class Choosing(_Part):
-    """How the parents of a merge are chosen; the words of ``mashup score`` and ``select``."""
-
-    k: int = Field(2, ge=1)
-    diversity: float = Field(0.0, ge=0)
-    samples: int = Field(256, ge=2)
-    criterion: Literal["loss", "accuracy"] = "loss"
-    strategy: Literal["auto", "exhaustive", "racing", "gradient", "ledger"] = "auto"
+class Choosing(ScoreSettings, SelectSettings):
+    """How the parents of a merge are chosen; the words of ``mashup score``."""
 
 
-class Merging(_Part):
-    """How they are merged; the words of ``mashup merge``."""
+class Merging(MergeSettings):
+    """How they are merged; the words of ``mashup merge``.
 
-    method: str = "linear"
-    weights: Literal["uniform", "loss", "newton"] = "uniform"
-    scale: float = 1.0
-    density: float = 0.5
-    gamma: float = 0.01
-    epsilon: float = 0.1
-    rank: str = "sum"
-    factors: Literal["rotated", "initialised", "balanced"] = "rotated"
+    Donors have no order here, so that there is nothing to give numbers to.
+    """
+
+    weights: WeightsName = Field(WEIGHTS[0], description="of the parents in a merge")
 
 
-class Executor(_Part):
+class Executor(Settings):
     """Where jobs run: in this process, or as tasks of a Ray cluster."""
 
     kind: Literal["local", "ray"] = "local"
@@ -80,7 +72,7 @@ class Executor(_Part):
     num_gpus: float = Field(0, ge=0, description="of one job")
 
 
-class Experiment(_Part):
+class Experiment(Settings):
     """Leave-one-out over tasks × learning rates × seeds × arms.
 
     Each target starts from checkpoints that were trained on the other tasks, or from those of

@@ -96,7 +96,7 @@ def _donors(
             plan.add(
                 training(
                     experiment, inputs, task, experiment.donor_seed, rate, words=words,
-                    shuffled=shuffled, keeps_weights=True,
+                    shuffled=shuffled, donor=True, keeps_weights=True,
                 )
             )
             for rate in experiment.learning_rates
@@ -116,11 +116,26 @@ def training(
     init: str | None = None,
     words: Sequence[str] = (),
     shuffled: bool = False,
+    donor: bool = False,
     keeps_weights: bool = False,
 ) -> Job:
-    """One run on a task."""
+    """One run on a task.
+
+    Args:
+        experiment: that it belongs to.
+        inputs: what jobs are keyed by.
+        task: name of the task.
+        seed: of the run.
+        rate: learning rate.
+        budget: share of the steps.
+        init: key of the job that it starts from, None for the base.
+        words: what tables call it, between task and seed.
+        shuffled: whether it learns answers of other rows.
+        donor: whether others start from it: it then has the adapter's own rank.
+        keeps_weights: whether a later job reads its weights.
+    """
     steps = max(1, round(budget * inputs.steps[task])) if budget != 1.0 else None
-    settings = experiment.settings(seed=seed, rate=rate, steps=steps, donor=keeps_weights)
+    settings = experiment.settings(seed=seed, rate=rate, steps=steps, donor=donor)
     decides = {
         "base": inputs.base,
         "task": inputs.tasks[task],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mashup.compare.records import Record, write_records
@@ -16,7 +17,7 @@ from mashup.loo.local import run_local
 from mashup.loo.plan import Plan, make_plan
 from mashup.loo.ray import run_ray
 from mashup.loo.results import all_records
-from mashup.loo.status import Status, status_of
+from mashup.loo.status import Status, Tally
 from mashup.loo.store import Store, only_one
 from mashup.loo.work.worker import Worker
 from mashup.progress import SILENT, Progress
@@ -41,9 +42,14 @@ class Prepared:
     work: dict[str, float]
     rate: float
 
+    @cached_property
+    def _tally(self) -> Tally:
+        return Tally(self.plan, self.store, self.work, self.rate)
+
     @property
     def status(self) -> Status:
-        return status_of(self.plan, self.store, self.work, self.rate)
+        """How far it is now; cheap to ask after every job."""
+        return self._tally.status()
 
     @property
     def bytes(self) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from mashup.loo.job import Job
 from mashup.loo.plan import Plan
 from mashup.loo.store import Store
 
@@ -46,35 +45,53 @@ class Status:
         return sum(row.done + row.running + row.left for row in self.rows)
 
 
-def status_of(plan: Plan, store: Store, work: Mapping[str, float], rate: float) -> Status:
-    """How far an experiment is.
+@dataclass
+class Tally:
+    """How far an experiment is, asked again and again.
 
-    Args:
+    A job that is done stays done, so only those that were open are looked at again, and of these
+    only those that anybody has begun: all others cost one listing of the store's folder. What
+    other processes do meanwhile is seen, since nothing is remembered of open jobs.
+
+    Attributes:
         plan: its jobs.
         store: their results.
         work: key to forward tokens.
         rate: seconds a forward token.
     """
-    now = time.time()
-    kinds: dict[str, list[Job]] = {}
-    for job in plan.jobs.values():
-        kinds.setdefault(job.kind, []).append(job)
-    since = {key: store.running_since(job) for key, job in plan.jobs.items()}
-    running = [(job.name, now - at) for key, job in plan.jobs.items()
-               if (at := since[key]) is not None]  # fmt: skip
-    rows = tuple(_row(kind, jobs, store, since, work, rate) for kind, jobs in kinds.items())
-    return Status(rows, tuple(running), sum(row.seconds for row in rows))
 
+    plan: Plan
+    store: Store
+    work: Mapping[str, float]
+    rate: float
+    _done: set[str] = field(default_factory=set)
 
-def _row(
-    kind: str,
-    jobs: list[Job],
-    store: Store,
-    since: Mapping[str, float | None],
-    work: Mapping[str, float],
-    rate: float,
-) -> Row:
-    open_jobs = [job for job in jobs if not store.is_done(job)]
-    running = sum(since[job.key] is not None for job in open_jobs)
-    seconds = sum(work[job.key] for job in open_jobs) * rate
-    return Row(kind, len(jobs) - len(open_jobs), running, len(open_jobs) - running, seconds)
+    def status(self) -> Status:
+        """As it is now."""
+        since = self._look()
+        running = [(self.plan.jobs[key].name, time.time() - at) for key, at in since.items()]
+        kinds: dict[str, list[str]] = {}
+        for key, job in self.plan.jobs.items():
+            kinds.setdefault(job.kind, []).append(key)
+        rows = tuple(self._row(kind, keys, since) for kind, keys in kinds.items())
+        return Status(rows, tuple(running), sum(row.seconds for row in rows))
+
+    def _look(self) -> dict[str, float]:
+        """Note what is done by now; when the jobs were begun that are not."""
+        begun = self.store.begun()
+        since = {}
+        for key, job in self.plan.jobs.items():
+            if key in self._done or key not in begun:
+                continue
+            at = self.store.running_since(job)  # before the result: a job may end in between
+            if self.store.is_done(job):
+                self._done.add(key)
+            elif at is not None:
+                since[key] = at
+        return since
+
+    def _row(self, kind: str, keys: list[str], since: Mapping[str, float]) -> Row:
+        left = [key for key in keys if key not in self._done]
+        running = sum(key in since for key in left)
+        seconds = sum(self.work[key] for key in left) * self.rate
+        return Row(kind, len(keys) - len(left), running, len(left) - running, seconds)

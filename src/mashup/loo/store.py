@@ -56,10 +56,21 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / _RUNNING, to_json({"process": os.getpid(), "since": now}))
 
+    def begun(self) -> set[str]:
+        """Keys of all jobs that were ever begun, done or not."""
+        try:
+            return set(os.listdir(self.root))
+        except FileNotFoundError:
+            return set()
+
     def running_since(self, job: Job) -> float | None:
         """When a job was begun that is not done, None when it was not; it may have been killed."""
         path = self.folder(job.key) / _RUNNING
-        return read_json(path)["since"] if path.exists() else None
+        if not path.exists():
+            return None
+        with contextlib.suppress(InputError):  # another process has ended it just now
+            return read_json(path)["since"]
+        return None
 
 
 @contextlib.contextmanager

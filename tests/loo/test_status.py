@@ -1,0 +1,89 @@
+"""How far an experiment is: right for every process that asks, and cheap to ask often."""
+
+import pytest
+
+from mashup.loo.job import Job
+from mashup.loo.plan import Plan
+from mashup.loo.status import Tally
+from mashup.loo.store import Store
+
+JOBS = [Job("train", {"n": n}, about={"words": [n]}, keeps_weights=n == 0) for n in range(4)]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "jobs")
+
+
+def tally(store, jobs=JOBS):
+    plan = Plan()
+    for job in jobs:
+        plan.add(job)
+    return Tally(plan, store, dict.fromkeys(plan.jobs, 2.0), 10.0)
+
+
+def counts(status):
+    (row,) = status.rows
+    return row.done, row.running, row.left, row.seconds
+
+
+def test_before_anything_was_begun_there_is_not_even_a_folder(store):
+    assert counts(tally(store).status()) == (0, 0, 4, 80.0)
+
+
+def test_two_that_ask_see_what_the_other_process_has_done(store):
+    one, two = tally(store), tally(store)
+    store.begin(JOBS[1], now=0.0)
+    assert counts(one.status()) == counts(two.status()) == (0, 1, 3, 80.0)
+    ((name, seconds),) = one.status().running
+    assert name == "train 1"
+    assert seconds > 0
+    store.finish(JOBS[1], {})
+    store.begin(JOBS[2], now=0.0)
+    assert counts(two.status()) == counts(one.status()) == (1, 1, 2, 60.0)
+
+
+def test_a_job_whose_weights_are_gone_is_open_until_they_are_there_again(store):
+    asked = tally(store)
+    store.finish(JOBS[0], {"weights": False})
+    assert counts(asked.status())[0] == 0
+    store.begin(JOBS[0], now=0.0)
+    assert counts(asked.status())[:2] == (0, 1)
+    store.finish(JOBS[0], {"weights": True})
+    assert counts(asked.status())[:2] == (1, 0)
+
+
+def test_a_job_that_is_done_and_done_again_for_others_is_not_running_here(store):
+    store.finish(JOBS[1], {})
+    store.begin(JOBS[1], now=0.0)
+    assert tally(store).status().running == ()
+
+
+def test_a_job_that_ends_while_it_is_looked_at_is_no_mistake(store, monkeypatch):
+    store.begin(JOBS[1], now=0.0)
+    path = store.folder(JOBS[1].key) / "running.json"
+    monkeypatch.setattr("mashup.loo.store.read_json", _gone(path))
+    assert store.running_since(JOBS[1]) is None
+
+
+def _gone(path):
+    from mashup.files import read_json
+
+    def read(asked):
+        path.unlink()
+        return read_json(asked)
+
+    return read
+
+
+def test_only_jobs_that_are_begun_and_open_are_looked_at_again(store, monkeypatch):
+    looked = []
+    real = Store.is_done
+    monkeypatch.setattr(Store, "is_done", lambda self, job: looked.append(job) or real(self, job))
+    asked = tally(store)
+    for job in JOBS:
+        store.begin(job, now=0.0)
+        store.finish(job, {"weights": True})
+        asked.status()
+    assert looked == JOBS
+    assert counts(asked.status()) == (4, 0, 0, 0.0)

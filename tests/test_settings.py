@@ -1,0 +1,42 @@
+"""What settings may be called is what the steps know."""
+
+from typing import get_args
+
+import pytest
+
+from mashup import settings
+from mashup.cli.common import MergeOptions, ScoreOptions
+from mashup.loo.experiment import Choosing, Merging
+from mashup.merge import FACTOR_STYLES, METHODS
+from mashup.score.choose import STRATEGIES
+
+
+def test_words_are_those_of_the_library():
+    assert set(get_args(settings.MethodName)) == set(METHODS)
+    assert get_args(settings.StrategyName) == STRATEGIES
+    factors = settings.MergeSettings.model_fields["factors"].annotation
+    assert get_args(factors) == FACTOR_STYLES
+
+
+@pytest.mark.parametrize(
+    ("flags", "yaml", "own"),
+    [
+        (MergeOptions, Merging, {"weights"}),
+        (ScoreOptions, Choosing, {"max_length", "all_checkpoints", "accept_base", "skip_bad"}),
+    ],
+)
+def test_flags_and_experiments_have_the_same_settings(flags, yaml, own):
+    ours, theirs = flags.model_fields, yaml.model_fields
+    assert ours.keys() - theirs.keys() <= own
+    for name in (ours.keys() & theirs.keys()) - own:
+        assert repr(ours[name]) == repr(theirs[name])
+
+
+def test_weights_are_words_in_experiments_and_numbers_too_as_flags():
+    assert MergeOptions(weights=("0.5", "2")).merging()["weights"] == (0.5, 2.0)
+    for word in settings.WEIGHTS:
+        assert MergeOptions(weights=(word,)).merging()["weights"] == word
+        assert Merging(weights=word).weights == word
+    assert MergeOptions().merging() == Merging().model_dump()
+    with pytest.raises(ValueError, match="uniform"):
+        Merging(weights=(0.5, 2.0))
