@@ -1,10 +1,10 @@
-# make install | lint | test | test-slow | oracles | demo | demo-quick | bench
+# make install | lint | test | test-slow | oracles | demo | demo-quick | loo-quick | bench
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ORACLES := .oracles
 
-.PHONY: install lint test test-slow oracles demo demo-quick bench clean
+.PHONY: install lint test test-slow oracles demo demo-quick loo-quick bench clean
 
 install: $(VENV)/.installed
 
@@ -20,8 +20,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# One thread a worker: tiny models gain nothing from more, and workers would fight for cores.
 test: install
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 test-slow: install
 	$(BIN)/pytest -m slow
@@ -40,6 +41,9 @@ demo: install
 
 demo-quick: install
 	$(BIN)/mashup demo --quick --output demo/quick
+
+loo-quick: demo-quick
+	$(BIN)/mashup loo recipes/quick.yaml -o demo/loo --model "$$($(BIN)/mashup demo --base-only)"
 
 bench: install
 	$(BIN)/python benchmarks/run.py

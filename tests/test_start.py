@@ -4,7 +4,7 @@ import pytest
 
 from helpers import prompt_rows, write_jsonl
 from lora import save_lora
-from mashup import load_base, load_task, score, start
+from mashup import UsageError, load_base, load_task, merge, score, start
 from mashup.delta import read_delta
 from mashup.model import applied
 from mashup.score import evaluate
@@ -47,3 +47,26 @@ def test_a_stop_while_the_merge_is_measured_leaves_no_init(tiny_base, tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         make_init(Selection(scores.ranking, scores), base, task, Sample(20), tmp_path / "init")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d.jsonl", "lib"]
+
+
+def test_a_searched_scale_is_the_best_of_those_that_were_tried(tiny_base, tmp_path):
+    base = load_base(tiny_base, dtype="float32")
+    task = load_task(write_jsonl(tmp_path / "d.jsonl", prompt_rows(60)))
+    for n in (1, 2):
+        save_lora(tiny_base, tmp_path / f"lib/{n}", seed=n, size=0.3)
+    scores = score(tmp_path / "lib", base, task, samples=20)
+    selection, sample = Selection(scores.ranking, scores), Sample(20)
+    init = make_init(selection, base, task, sample, tmp_path / "init", scale="search")
+
+    losses = {float(scale): loss for scale, loss in init.manifest["scales"].items()}
+    assert tuple(losses) == start.SCALES
+    assert init.manifest["sample"]["loss"] == pytest.approx(min(losses.values()))
+    fixed = make_init(selection, base, task, sample, tmp_path / "fixed", scale=1.25)
+    assert fixed.manifest["sample"]["loss"] == pytest.approx(losses[1.25])
+    assert len(set(losses.values())) == len(losses)
+
+
+def test_a_merge_alone_has_nothing_to_search_a_scale_on(tiny_base, tmp_path):
+    save_lora(tiny_base, tmp_path / "lib/1", size=0.1)
+    with pytest.raises(UsageError, match="nothing to search a scale on"):
+        merge([tmp_path / "lib/1"], output=tmp_path / "m", scale="search")

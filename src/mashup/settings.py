@@ -56,7 +56,9 @@ class MergeSettings(Settings):
     """How checkpoints are merged; what weights there may be differs from place to place."""
 
     method: MethodName = Field("linear", description="merge method (see mashup methods)")
-    scale: float = Field(1.0, description="factor on the merged delta")
+    scale: float | Literal["search"] = Field(
+        1.0, description="factor on the merged delta; search: the best of six on the sample"
+    )
     density: float = Field(0.5, description="share of the numbers that trimming methods keep")
     gamma: float = Field(0.01, description="share of the largest that breadcrumbs drops")
     epsilon: float = Field(0.1, description="half the width of della's probabilities")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,9 @@ from mashup.score.gradient import newton_weights, uncovered
 from mashup.score.sample import batches_for, sample_tokens
 from mashup.select import Selection
 from mashup.task import Task, load_task
+
+#: Factors on a merged delta that ``scale="search"`` tries.
+SCALES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def make_init(
         sample: the same sample as the selection's.
         output: the folder to make.
         progress: where to show a bar.
-        options: of :func:`mashup.merge`.
+        options: of :func:`mashup.merge`; ``scale="search"`` takes the one of :data:`SCALES` whose
+            merge has the least loss on the sample.
 
     Raises:
         InputError: as :func:`mashup.merge`.
@@ -67,16 +71,46 @@ def make_init(
             batches = _batches(base, task, sample)
             options |= {"weights": newton(used, base, batches, options.get("method", "linear"))}
         measuring = _loss_of(base, task, sample)
+        start, searched = time.perf_counter(), {}
+        if options.get("scale") == "search":
+            searched = search_scale(selection, base, measuring, staged, options)
+            options |= {"scale": min(searched, key=lambda one: (searched[one], abs(one - 1)))}
+        before = time.perf_counter() - start
         init = merge(selection, output=staged, base=base, measure=measuring, **options)
         start = time.perf_counter()
         merged = measure(staged, base, task, sample, progress)
-        seconds = time.perf_counter() - start
+        seconds = before + time.perf_counter() - start
         about = {"name": task.name, "digest": task.digest}
+        if searched:
+            init = init.noting(scales={str(scale): loss for scale, loss in searched.items()})
         note = _note(selection.scores, merged)
         init = init.noting(task=about, sample=note, measure_seconds=seconds)
         return replace(init, path=staged.replace(_free(output)))
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def search_scale(
+    selection: Selection,
+    base: Base,
+    loss_of: Callable[[Delta], float],
+    staged: Path,
+    options: Mapping[str, Any],
+) -> dict[float, float]:
+    """Scale to the loss on the sample of the merge as it would be written.
+
+    Args:
+        selection, base: what is merged, for what.
+        loss_of: measures a delta, nats an answer token.
+        staged: folder to merge into, again and again; gone afterwards.
+        options: of the merge.
+    """
+    losses = {}
+    for scale in SCALES:
+        merge(selection, output=staged, base=base, measure=loss_of, **{**options, "scale": scale})
+        losses[scale] = loss_of(read_change(base.model, staged))
+        shutil.rmtree(staged)
+    return losses
 
 
 def _free(output: Path) -> Path:

@@ -42,6 +42,8 @@ def test_all_faults_are_told_at_once_with_suggestions(tmp_path):
         ({"train": {"seed": 3}}, "learning_rates and seeds"),
         ({"library": "l", "arms": ["format-only"]}, "trained here"),
         ({"budgets": [0]}, "greater than 0"),
+        ({"merge": {"fold": True}, "arms": ["random-init"]}, "leave merge.fold out"),
+        ({"merge": {"scale": "serch"}}, "search"),
         ({"name": "a/b"}, "pattern"),
     ],
 )
@@ -49,6 +51,18 @@ def test_what_cannot_be_is_told(tmp_path, change, told):
     found = wrong(tmp_path / "x.yaml", GOOD | change)
     text = " ".join(f"{p.expected} {p.fix}" for p in found.values())
     assert told in text
+
+
+def test_the_data_may_lie_elsewhere(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.jsonl").touch()
+    (tmp_path / "b.jsonl").touch()
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(GOOD))
+    found = read_experiment(tmp_path / "x.yaml", tmp_path / "data").tasks
+    assert found["a"].dataset == str(tmp_path / "data/a.jsonl")
+    assert found["b"].dataset == "b.jsonl"  # it is not there: a Hub id, or told on loading
+    with pytest.raises(UsageError, match="no such folder"):
+        read_experiment(tmp_path / "x.yaml", tmp_path / "none")
 
 
 def test_what_is_missing_is_named(tmp_path):

@@ -27,6 +27,17 @@ def test_the_keys_of_jobs_stay():
     }
 
 
+def test_donors_may_have_seeds_of_their_own():
+    tasks = TASKS | {"two": {"dataset": "two.jsonl", "donor_seed": 7}}
+    assert "train two seed 7 rate 0.001" in named(plan_of(tasks=tasks))
+
+
+def test_a_fold_is_another_start_of_the_same_choice():
+    plain, folded = named(plan_of()), named(plan_of(merge={"fold": True}))
+    assert plain["score one"].key == folded["score one"].key
+    assert plain["init one mashup"].key != folded["init one mashup"].key
+
+
 def test_donors_have_a_rank_of_their_own_whether_or_not_weights_are_kept():
     experiment = Experiment(name="x", base="b", tasks=TASKS, learning_rates=[1e-3])
     ranks = {

@@ -21,6 +21,7 @@ class LooOptions(JsonOption):
     output: str | None = Field(None, description="folder of the results; the file's name")
     jobs: str | None = Field(None, description="folder of jobs to share; OUTPUT/jobs")
     model: str | None = Field(None, description="base model, instead of the file's")
+    data: str | None = Field(None, description="folder of the tasks' data, instead of the file's")
     arms: str | None = Field(None, description="which arms, with commas, instead of the file's")
     dry_run: bool = Field(False, description="print the jobs, seconds and disk, and do nothing")
     status: bool = Field(False, description="how far it is")
@@ -59,7 +60,7 @@ def _inputs(options: LooOptions) -> tuple[Any, Path]:
     path = Path(options.experiment)
     if path.is_dir():
         return _known(path), path
-    experiment = read_experiment(path)
+    experiment = read_experiment(path, options.data)
     output = Path(options.output) if options.output else Path(path.stem)
     if options.model:
         experiment = experiment.model_copy(update={"base": options.model})

@@ -203,7 +203,8 @@ def _check_merging(options: dict[str, Any]) -> None:
     if method not in METHODS:
         raise UsageError(Problem("unknown method", "--method", method, ", ".join(METHODS)))
     names = ("scale", "density", "gamma", "epsilon")
-    numbers = Settings(**{name: options[name] for name in names if name in options})
+    known = {name: options[name] for name in names if name in options}
+    numbers = Settings(**{name: one for name, one in known.items() if one != "search"})
     METHODS[method].check(numbers, max(METHODS[method].parents[0], 1))
     if not isinstance(options.get("weights", "uniform"), str):
         found, expected = str(options["weights"]), "uniform or loss: arms have 1, 2 or k parents"

@@ -48,6 +48,7 @@ class TaskData(Settings):
     train_rows: int | None = Field(None, ge=1)
     dev_rows: int | None = Field(None, ge=1)
     test_rows: int | None = Field(None, ge=1)
+    donor_seed: int | None = Field(None, ge=0, description="of its donor; the experiment's")
 
 
 class Choosing(ScoreSettings, SelectSettings):
@@ -61,6 +62,13 @@ class Merging(MergeSettings):
     """
 
     weights: WeightsName = Field(WEIGHTS[0], description="of the parents in a merge")
+    fold: bool = Field(
+        False, description="fold the merge into the base, and train a fresh adapter on that"
+    )
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of :func:`mashup.merge`."""
+        return self.model_dump(exclude={"fold"})
 
 
 class Executor(Settings):
@@ -138,6 +146,8 @@ class Experiment(Settings):
             raise ValueError(f"control_seeds {others}: not among seeds, so nothing to pair with")
         if len(self.tasks) < 2 and not self.library:
             raise ValueError("one task has no other to start from: give more, or a library")
+        if self.merge.fold and "random-init" in self.arms:
+            raise ValueError("random-init is noise in an adapter's size: leave merge.fold out")
         own = [arm for arm in ("format-only", "each-single") if arm in self.arms]
         if self.library and own:
             raise ValueError(f"{own[0]} needs donors that are trained here: leave library out")
@@ -152,6 +162,11 @@ class Experiment(Settings):
     def control(self) -> tuple[int, ...]:
         """Seeds of the controls."""
         return self.control_seeds or self.seeds[:1]
+
+    def seed_of(self, task: str) -> int:
+        """Seed of the donor that is trained on a task."""
+        own = self.tasks[task].donor_seed
+        return self.donor_seed if own is None else own
 
     @property
     def rank(self) -> int:

@@ -95,7 +95,7 @@ def _donors(
         task: tuple(
             plan.add(
                 training(
-                    experiment, inputs, task, experiment.donor_seed, rate, words=words,
+                    experiment, inputs, task, experiment.seed_of(task), rate, words=words,
                     shuffled=shuffled, donor=True, keeps_weights=True,
                 )
             )
@@ -242,7 +242,8 @@ def _init(
     donor: str | None = None,
     mashup: str | None = None,
 ) -> str:
-    merge = target.experiment.merge.model_dump()
+    merge = target.experiment.merge.options()
+    merge |= {"fold": True} if target.experiment.merge.fold else {}
     full = target.experiment.train.is_full
     decides = target.decides | {"arm": arm, "draw": draw, "merge": merge, "full": full}
     decides |= {"donor": donor} if donor else {}

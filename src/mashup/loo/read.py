@@ -13,29 +13,37 @@ from mashup.loo.experiment import Experiment
 _PARTS = ("train", "choose", "merge", "executor", "tasks")
 
 
-def read_experiment(path: str | Path) -> Experiment:
+def read_experiment(path: str | Path, data: str | Path | None = None) -> Experiment:
     """The experiment that a YAML file describes; paths in it are relative to the file.
 
     ``extends: other.yaml`` takes what the other file says where this one says nothing.
 
+    Args:
+        path: the YAML file.
+        data: folder that the paths of tasks are relative to, instead of the file's.
+
     Raises:
-        UsageError: unreadable, unknown names, values that are missing or cannot be.
+        UsageError: unreadable, unknown names, values that are missing or cannot be; no such
+            folder of data.
     """
-    return validated(Experiment, _read(Path(path)), str(path))
+    if data and not Path(data).is_dir():
+        fix = "give the folder that holds the tasks of the experiment"
+        raise UsageError(Problem("no such folder", str(data), expected="a folder", fix=fix))
+    return validated(Experiment, _read(Path(path), Path(data) if data else None), str(path))
 
 
-def _read(where: Path, below: tuple[Path, ...] = ()) -> dict[Any, Any]:
+def _read(where: Path, data: Path | None, below: tuple[Path, ...] = ()) -> dict[Any, Any]:
     """Values of a file and of those that it extends."""
     values = read_yaml(where)
     other = values.pop("extends", None)
-    values = _located(values, where.absolute().parent)
+    values = _located(values, where.absolute().parent, data)
     if other is None:
         return values
     above = where.parent / str(other)
     if above.resolve() in (*below, where.resolve()):
         found, expected = f"extends {other}", "a file that does not lead back to this one"
         raise UsageError(Problem("cannot read config", str(where), found, expected))
-    return _over(_read(above, (*below, where.resolve())), values)
+    return _over(_read(above, data, (*below, where.resolve())), values)
 
 
 def _over(lower: dict[Any, Any], upper: dict[Any, Any]) -> dict[Any, Any]:
@@ -47,14 +55,15 @@ def _over(lower: dict[Any, Any], upper: dict[Any, Any]) -> dict[Any, Any]:
     return made
 
 
-def _located(values: dict[Any, Any], beside: Path) -> dict[Any, Any]:
+def _located(values: dict[Any, Any], beside: Path, data: Path | None) -> dict[Any, Any]:
     """Paths that exist beside the file, absolute; everything else as it is (Hub ids)."""
     values = dict(values)
     for name in ("base", "library"):
         if name in values:
             values[name] = _path(values[name], beside)
     if isinstance(values.get("tasks"), dict):
-        values["tasks"] = {name: _task(data, beside) for name, data in values["tasks"].items()}
+        where = data or beside
+        values["tasks"] = {name: _task(one, where) for name, one in values["tasks"].items()}
     return values
 
 

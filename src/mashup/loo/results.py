@@ -28,13 +28,19 @@ def all_records(experiment: Experiment, plan: Plan, store: Store) -> tuple[Recor
     """
     records: list[Record] = []
     for target in experiment.wanted:
-        cells = [cell for cell in plan.cells if cell.target == target]
-        if all(store.is_done(plan.jobs[key]) for cell in cells for key in cell_keys(cell)):
+        if target_is_done(target, plan, store):
+            cells = [cell for cell in plan.cells if cell.target == target]
             results = [one for cell in cells if (one := result_of(cell, store))]
             records += make_records(experiment.name, target, results, pool_of)
             records += [one for cell in cells for one in _ends(experiment.name, cell, plan, store)]
             records += _relevance(experiment.name, target, cells, store)
     return tuple(records)
+
+
+def target_is_done(target: str, plan: Plan, store: Store) -> bool:
+    """Whether every job that the results of a target are read from is done."""
+    keys = {key for cell in plan.cells if cell.target == target for key in cell_keys(cell)}
+    return all(store.is_done(plan.jobs[key]) for key in keys)
 
 
 def cell_keys(cell: Cell) -> tuple[str, ...]:

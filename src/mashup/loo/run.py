@@ -13,10 +13,11 @@ from mashup.files import read_json, to_json, write_text
 from mashup.loo.estimate import bytes_of, seconds_a_token, tokens_of
 from mashup.loo.experiment import Experiment
 from mashup.loo.inputs import read_inputs
+from mashup.loo.job import Job
 from mashup.loo.local import run_local
 from mashup.loo.plan import Plan, make_plan
 from mashup.loo.ray import run_ray
-from mashup.loo.results import all_records
+from mashup.loo.results import all_records, cell_keys, target_is_done
 from mashup.loo.status import Status, Tally
 from mashup.loo.store import Store, only_one
 from mashup.loo.work.worker import Worker
@@ -86,7 +87,7 @@ def run_experiment(
     progress: Progress = SILENT,
     watch: Callable[[Status], None] = lambda status: None,
 ) -> tuple[Record, ...]:
-    """Do what is not done, and write ``records.jsonl`` and the report of it.
+    """Do what is not done; write ``records.jsonl`` and the report after every target.
 
     Args:
         prepared: of :func:`prepare`.
@@ -105,12 +106,28 @@ def run_experiment(
         worker = Worker(prepared.experiment, prepared.store, progress)
         run = run_ray if prepared.experiment.executor.kind == "ray" else run_local
         open_jobs = [j for j in prepared.plan.jobs.values() if not prepared.store.is_done(j)]
-        failures = run(worker, open_jobs, lambda job: watch(prepared.status))
-        records = all_records(prepared.experiment, prepared.plan, prepared.store)
-        write_records(output / RECORDS, records)
-        if records:
-            write_experiment_report([output], output / REPORT)
+        failures = run(worker, open_jobs, lambda job: _after(job, prepared, watch))
+        records = _publish(prepared)
     failures.raise_all()
+    return records
+
+
+def _after(job: Job, prepared: Prepared, watch: Callable[[Status], None]) -> None:
+    """Whoever watches is told; a target that this job was the last of is published."""
+    status = prepared.status
+    watch(status)
+    plan, store = prepared.plan, prepared.store
+    targets = {cell.target for cell in plan.cells if job.key in cell_keys(cell)}
+    if status.done < status.total and any(target_is_done(t, plan, store) for t in targets):
+        _publish(prepared)
+
+
+def _publish(prepared: Prepared) -> tuple[Record, ...]:
+    """Write records and report of the targets that are done so far."""
+    records = all_records(prepared.experiment, prepared.plan, prepared.store)
+    write_records(prepared.output / RECORDS, records)
+    if records:
+        write_experiment_report([prepared.output], prepared.output / REPORT)
     return records
 
 

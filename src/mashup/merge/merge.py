@@ -66,7 +66,7 @@ def merge(
     output: str | Path,
     method: str = "linear",
     weights: Weights = None,
-    scale: float = 1.0,
+    scale: float | str = 1.0,
     density: float = 0.5,
     gamma: float = 0.01,
     epsilon: float = 0.1,
@@ -120,7 +120,7 @@ def merge(
     start = time.perf_counter()
     output = Path(output)
     refuse_existing(output)
-    settings = Settings(scale, density, gamma, epsilon, seed)
+    settings = Settings(_number(scale), density, gamma, epsilon, seed)
     options = options_of(
         output_kind=output_kind,
         rank=rank,
@@ -216,3 +216,11 @@ def _greedy(
     weights, _ = chosen_weights(len(parents), loss)
     kept = tuple(replace(p, weight=w) for p, w in zip(parents, weights, strict=True))
     return kept, _recipe("greedy_soup", recipe.settings, kept)
+
+
+def _number(scale: float | str) -> float:
+    """The factor on the merged delta; a word asks for a sample, which a merge has none of."""
+    if isinstance(scale, str):
+        fix = "give a number, or use mashup init or compare, which have a sample"
+        raise UsageError(Problem("nothing to search a scale on", "--scale", scale, "a number", fix))
+    return scale

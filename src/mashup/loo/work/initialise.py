@@ -32,10 +32,10 @@ def initialise(worker: Worker, job: Job) -> dict[str, Any]:
         worker.experiment.choose.samples, worker.experiment.split_seed,
         worker.experiment.train.max_length,
     )  # fmt: skip
+    merge, full = worker.experiment.merge, worker.experiment.train.is_full
     options = options_for(
-        worker.experiment.merge.model_dump(), parents, rank=worker.experiment.rank,
-        full=worker.experiment.train.is_full,
-    )  # fmt: skip
+        merge.options(), parents, rank=worker.experiment.rank, full=full or merge.fold
+    )
     init = make_init(
         Selection(tuple(parents), scores), worker.base, worker.task(job.about["task"]), sample,
         output, accept_base=True, progress=worker.progress, **options,
@@ -48,6 +48,7 @@ def _facts(worker: Worker, init: Init, parents: Sequence[str]) -> dict[str, Any]
     return {
         "path": str(init.path.relative_to(worker.store.root.absolute())),
         "parents": list(parents),
+        "folded": worker.experiment.merge.fold and not worker.experiment.train.is_full,
         "loss": about["sample"]["loss"],
         "seconds": about.get("merge_seconds", 0.0) + about.get("measure_seconds", 0.0),
     }

@@ -9,6 +9,7 @@ from typing import Any
 from mashup.errors import DivergedError
 from mashup.loo.job import Job
 from mashup.loo.work.worker import Worker, with_shuffled_answers
+from mashup.model import Base, load_base
 from mashup.settings import TrainSettings
 from mashup.train import Run, train
 from mashup.train.trainer import steps_of
@@ -27,10 +28,11 @@ def run(worker: Worker, job: Job) -> dict[str, Any]:
     folder = worker.store.folder(job.key).absolute() / shown
     if (worker.store.folder(job.key) / "result.json").exists():
         shutil.rmtree(folder)  # it was done and its weights are gone
+    base, init = _start(worker, job)
     try:
         done = train(
-            worker.base, task, output=folder, init=_init(worker, job), settings=settings,
-            accept_base=True, progress=worker.progress,
+            base, task, output=folder, init=init, settings=settings, accept_base=True,
+            progress=worker.progress,
         )  # fmt: skip
     except DivergedError as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -55,12 +57,16 @@ def _facts(worker: Worker, job: Job, done: Run) -> dict[str, Any]:
     }
 
 
-def _init(worker: Worker, job: Job) -> Path | None:
-    """Where it starts; the base when nothing was chosen."""
+def _start(worker: Worker, job: Job) -> tuple[Base, Path | None]:
+    """Base and init that it starts from; a merge that was folded in is a base of its own."""
     for key in job.needs.get("init", ()):
-        path = worker.store.result(key)["path"]
-        return worker.place(path) if path else None
-    return None
+        facts = worker.store.result(key)
+        path = worker.place(facts["path"]) if facts["path"] else None
+        if path and facts.get("folded"):
+            of = worker.experiment
+            return load_base(path, dtype=of.dtype, device=of.device), None
+        return worker.base, path
+    return worker.base, None
 
 
 def _longer(worker: Worker, job: Job, settings: TrainSettings) -> TrainSettings:
