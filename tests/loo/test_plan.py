@@ -32,6 +32,13 @@ def test_donors_may_have_seeds_of_their_own():
     assert "train two seed 7 rate 0.001" in named(plan_of(tasks=tasks))
 
 
+def test_donors_may_have_rates_of_their_own():
+    same, own = plan_of(), plan_of(donor_learning_rates=[1e-3, 5e-4])
+    assert "train two seed 42 rate 0.0005" in named(own)
+    assert "train one mashup seed 42 rate 0.0005" not in named(own)
+    assert named(same)["train one scratch seed 42 rate 0.001"].key in own.jobs
+
+
 def test_a_fold_is_another_start_of_the_same_choice():
     plain, folded = named(plan_of()), named(plan_of(merge={"fold": True}))
     assert plain["score one"].key == folded["score one"].key

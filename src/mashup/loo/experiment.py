@@ -100,6 +100,9 @@ class Experiment(Settings):
     split_seed: int = 42
     train: TrainSettings = Field(default_factory=TrainSettings)
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    donor_learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (), description="of the donors, the best by dev loss; learning_rates"
+    )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((42,), min_length=1)
     control_seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="of the controls; the first of seeds"
@@ -129,7 +132,10 @@ class Experiment(Settings):
     def _as_given(self, train: TrainSettings) -> dict[str, Any]:
         return train.model_dump(exclude=set(_OWN))
 
-    @field_validator("learning_rates", "seeds", "control_seeds", "arms", "budgets", "targets")
+    @field_validator(
+        *("learning_rates", "donor_learning_rates", "seeds", "control_seeds", "arms", "budgets"),
+        "targets",
+    )
     @classmethod
     def _different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) != len(value):
@@ -162,6 +168,11 @@ class Experiment(Settings):
     def control(self) -> tuple[int, ...]:
         """Seeds of the controls."""
         return self.control_seeds or self.seeds[:1]
+
+    @property
+    def donor_rates(self) -> tuple[float, ...]:
+        """Learning rates that donors are trained with."""
+        return self.donor_learning_rates or self.learning_rates
 
     def seed_of(self, task: str) -> int:
         """Seed of the donor that is trained on a task."""

@@ -99,7 +99,7 @@ def _donors(
                     shuffled=shuffled, donor=True, keeps_weights=True,
                 )
             )
-            for rate in experiment.learning_rates
+            for rate in experiment.donor_rates
         )
         for task in needed
     }  # fmt: skip
