@@ -9,8 +9,8 @@ from statistics import fmean
 from scipy.stats import spearmanr
 
 from mashup.report import numbers
+from mashup.report.experiment.cells import Titled, whole
 from mashup.report.experiment.summary import Relevance, Study, Target
-from mashup.report.experiment.tables import Titled, whole
 from mashup.report.tables import Cell, Table
 
 _FEWEST = 3  # donors from which a rank correlation says something

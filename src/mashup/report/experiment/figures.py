@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from statistics import fmean
 
 from matplotlib.figure import Figure
@@ -13,50 +11,18 @@ from matplotlib.figure import Figure
 from mashup.report import numbers
 from mashup.report.experiment.bars import draw_costs
 from mashup.report.experiment.donors import relevance_grid, singles_grid
+from mashup.report.experiment.drawing import Drawing
 from mashup.report.experiment.forest import draw_forest, forest_height, study_lines, target_lines
 from mashup.report.experiment.heat import draw_heat
 from mashup.report.experiment.lines import draw_ladder, draw_rates, rates_of
 from mashup.report.experiment.summary import Study
 from mashup.report.experiment.verdicts import contrast_sentence
-from mashup.report.figures import colour_legend, laid_out, new_figure, render
+from mashup.report.figures import colour_legend, new_figure
 from mashup.report.panels import PANELS, Panel, arm_handles, draw_panel
-from mashup.report.style import DARK, LIGHT, Theme
+from mashup.report.style import Theme
 from mashup.report.summary import ArmRow
 
 _ACROSS = 3  # diagrams side by side, where every target has one
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A picture that is drawn in any theme, each only once.
-
-    Attributes:
-        key: name of its files.
-        alt: the same in words.
-    """
-
-    key: str
-    title: str
-    alt: str
-    draw: Callable[[Theme], Figure]
-
-    @cached_property
-    def _light(self) -> Figure:
-        return laid_out(self.draw(LIGHT))
-
-    @cached_property
-    def light(self) -> bytes:
-        """SVG for light pages and for files."""
-        return render(self._light, "svg")
-
-    @cached_property
-    def dark(self) -> bytes:
-        """SVG for dark pages."""
-        return render(self.draw(DARK), "svg")
-
-    @cached_property
-    def png(self) -> bytes:
-        return render(self._light, "png")
 
 
 def drawings(study: Study) -> tuple[Drawing, ...]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from mashup.report import numbers
-from mashup.report.experiment.figures import Drawing, models_drawing
+from mashup.report.experiment.cells import Titled, gain, loss_gain, p_value, percent, whole
+from mashup.report.experiment.drawing import Drawing
+from mashup.report.experiment.figures import models_drawing
 from mashup.report.experiment.summary import Study
-from mashup.report.experiment.tables import Titled, gain, loss_gain, p_value, percent, whole
 from mashup.report.summary import MASHUP, SCRATCH
 from mashup.report.tables import Cell, Table
 

@@ -13,11 +13,11 @@ from typing import Any
 from markupsafe import Markup
 
 from mashup.report import numbers
+from mashup.report.experiment.cells import Titled
+from mashup.report.experiment.drawing import Drawing
 from mashup.report.experiment.facts import make_facts
-from mashup.report.experiment.figures import Drawing
 from mashup.report.experiment.models import Models
 from mashup.report.experiment.sections import Part, Section
-from mashup.report.experiment.tables import Titled
 from mashup.report.experiment.verdicts import in_words, lead
 from mashup.report.html import Picture, environment, picture_of
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, median
 
 from mashup.report import numbers
+from mashup.report.experiment.cells import Titled, loss, percent, seconds, whole
 from mashup.report.experiment.summary import End, Study, Target
-from mashup.report.experiment.tables import Titled, loss, percent, seconds, whole
 from mashup.report.material import Measured
 from mashup.report.summary import SCRATCH, Rung
 from mashup.report.tables import Cell, Table

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mashup.report.experiment.cells import Titled
 from mashup.report.experiment.donors import chosen_table, relevance_table, singles_table
-from mashup.report.experiment.figures import Drawing, drawings
+from mashup.report.experiment.drawing import Drawing
+from mashup.report.experiment.figures import drawings
 from mashup.report.experiment.savings import ladder_table, parity_table, rates_table
 from mashup.report.experiment.summary import Study
 from mashup.report.experiment.tables import (
-    Titled,
     arms_table,
     contrasts_table,
     costs_table,

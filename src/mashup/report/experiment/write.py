@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mashup.errors import Problem, UsageError
 from mashup.files import write_text
-from mashup.report.experiment.figures import Drawing
+from mashup.report.experiment.cells import Titled
+from mashup.report.experiment.drawing import Drawing
 from mashup.report.experiment.formats import to_csv, to_latex
 from mashup.report.experiment.markdown import markdown
 from mashup.report.experiment.material import read_folders
@@ -16,7 +17,6 @@ from mashup.report.experiment.page import page
 from mashup.report.experiment.sections import make_parts
 from mashup.report.experiment.summarise import make_study
 from mashup.report.experiment.summary import Study
-from mashup.report.experiment.tables import Titled
 from mashup.report.write import write_bytes
 
 PAGE, MARKDOWN = "index.html", "report.md"
