@@ -15,6 +15,7 @@ from mashup.errors import Problem, UsageError
 from mashup.files import refuse_existing
 from mashup.merge import Init, merge
 from mashup.model import Base, applied, load_base, read_change
+from mashup.model.names import by_own_names
 from mashup.progress import SILENT, Progress
 from mashup.score import Score, Scores
 from mashup.score.batches import Batch
@@ -179,7 +180,7 @@ def _loss_of(base: Base, task: Task, sample: Sample) -> Callable[[Delta], float]
         return _batches(base, task, sample)
 
     def loss(delta: Delta) -> float:
-        with applied(base.model, delta):
+        with applied(base.model, by_own_names(base.model, delta)):
             return evaluate(base.model, batches()).loss
 
     return loss

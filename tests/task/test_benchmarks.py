@@ -1,14 +1,12 @@
 """The eight benchmarks on their real rows, which lie beside the repository."""
 
 import json
-from pathlib import Path
 
 import pytest
 
+from helpers import BENCHMARKS, needs_benchmarks
 from mashup.task import load_task
 from mashup.task.records import known_records
-
-DATA = Path(__file__).parents[3] / "shared" / "data" / "benchmarks"
 
 
 def labelled(row):
@@ -37,10 +35,10 @@ def read(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"no benchmark data in {DATA}")
+@needs_benchmarks
 @pytest.mark.parametrize("record", known_records(), ids=lambda record: record.name)
 def test_every_row_becomes_an_example_that_names_the_right_option(record):
-    folder = DATA / record.name
+    folder = BENCHMARKS / record.name
     task = load_task(folder)
     train, test = read(folder / "train.jsonl"), read(folder / "validation.jsonl")
     assert (task.name, task.record) == (record.name, record.name)

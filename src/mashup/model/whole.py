@@ -6,7 +6,8 @@ measured, and the base's own come back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mashup.checkpoint.identity import read_config
 from mashup.checkpoint.ties import read_untied
 from mashup.delta import Delta
 from mashup.errors import InputError, Problem
+from mashup.model.names import names_in
 from mashup.model.swap import find
 from mashup.weights import read_finite
 
@@ -47,10 +49,19 @@ def read_whole(model: Any, folder: Path) -> Delta:
     Raises:
         InputError: unreadable, weights that are not finite, or a whole model of another base.
     """
+    return Delta({}, saved=StoredValues(whole_tensors(model, folder)))
+
+
+def whole_tensors(model: Any, folder: Path) -> dict[str, Stored]:
+    """Name in ``model`` to place on disk of all tensors of a whole model.
+
+    Raises:
+        InputError: unreadable, or a whole model of another base.
+    """
     stored, problem = _stored(model, folder)
     if problem:
         raise InputError(problem)
-    return Delta({}, saved=StoredValues(stored))
+    return stored
 
 
 def whole_problem(model: Any, folder: Path) -> Problem | None:
@@ -69,19 +80,28 @@ def whole_problem(model: Any, folder: Path) -> Problem | None:
 def _stored(model: nn.Module, folder: Path) -> tuple[dict[str, Stored], Problem | None]:
     """Its tensors by the base's names, and why they are not the base's."""
     tensors, tied = read_untied(folder)
-    names = {name for name, _ in model.named_parameters()}
-    is_tied = _is_tied(model)
-    if tied != is_tied:
+    if tied != _is_tied(model):
         return tensors, _tie_problem(folder, tied)
-    stored = {name: one for name, one in tensors.items() if name in names or not _is_old(name)}
-    faults = [_fault(model, name, stored.get(name)) for name in sorted(names | stored.keys())]
-    found = [fault for fault in faults if fault]
-    if not found:
-        return stored, None
+    own = {name for name, _ in model.named_parameters()}
+    places = names_in(model, tensors)
+    named = {place: tensors[name] for name, place in places.items()}
+    stored = {name: one for name, one in named.items() if name in own or not _is_old(name)}
+    faults = (_fault(model, name, stored.get(name)) for name in sorted(own | stored.keys()))
+    found = [*_shared(tensors, places), *(fault for fault in faults if fault)]
+    return stored, _other_model(model, folder, found) if found else None
+
+
+def _shared(tensors: Iterable[str], places: Mapping[str, str]) -> list[str]:
+    """Tensors that have no place in the base for themselves."""
+    counts = Counter(places.values())
+    joined = [f"{name}: joined with others on loading" for name in tensors if name not in places]
+    return joined + [f"{name}: twice in it" for name, one in places.items() if counts[one] > 1]
+
+
+def _other_model(model: nn.Module, folder: Path, faults: Sequence[str]) -> Problem:
     fix = "give the base that it was trained from, or leave it out"
-    count = f"{len(found)} tensors differ, the first {found[0]}"
-    expected = f"tensors of {type(model).__name__}"
-    return stored, Problem(OTHER_MODEL, str(folder), count, expected, fix)
+    found = f"{len(faults)} tensors differ, the first {faults[0]}"
+    return Problem(OTHER_MODEL, str(folder), found, f"tensors of {type(model).__name__}", fix)
 
 
 def _is_tied(model: Any) -> bool:

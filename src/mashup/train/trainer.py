@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Trainer, TrainingArguments
 
+from mashup.checkpoint.read import is_whole
 from mashup.errors import Problem, UsageError
 from mashup.model import head_only_at
 from mashup.score.batches import pad, predicting
 from mashup.settings import TrainSettings
 from mashup.task import Tokens
+from mashup.train.whole import fill
 
 
 class AnswerTrainer(Trainer):
@@ -29,6 +31,20 @@ class AnswerTrainer(Trainer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(compute_loss_func=answer_loss, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Go on from a resume point's weights.
+
+        transformers' own looks a whole model's tensors up by their names in the file and passes
+        over those that it does not find: where they were renamed on saving, over all of them.
+
+        Raises:
+            InputError: a whole model of other tensors or shapes.
+        """
+        if is_whole(Path(resume_from_checkpoint)):
+            fill(self.model if model is None else model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         with head_only_at(model, predicting(inputs["labels"] != -100)):

@@ -15,7 +15,8 @@ from mashup.checkpoint.read import is_whole
 from mashup.delta import read_delta
 from mashup.merge.algebra import generator_for
 from mashup.model.swap import find
-from mashup.model.whole import read_whole
+from mashup.model.whole import whole_tensors
+from mashup.weights import read_finite
 
 _SEED = 42
 
@@ -47,9 +48,9 @@ def _noisy_adapter(init: Path, output: Path) -> None:
 
 def _noisy_model(model: Any, init: Path, output: Path) -> None:
     made = {}
-    for name, value in read_whole(model, init).saved.items():
-        own = find(model, name).detach().float().cpu()
+    for name, stored in whole_tensors(model, init).items():
+        value, own = read_finite(stored), find(model, name).detach().float().cpu()
         noise = torch.randn(own.shape, generator=generator_for(_SEED, name))
         size = float((value.float() - own).norm()) / max(float(noise.norm()), 1e-30)
-        made[name] = (own + size * noise).to(value.dtype)
+        made[stored.name] = (own + size * noise).to(value.dtype)
     save_file(made, output / "model.safetensors", metadata={"format": "pt"})
