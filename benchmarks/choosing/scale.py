@@ -1,7 +1,7 @@
 """What choosing costs as the library grows: scan, reading and race, beside all on all.
 
     python benchmarks/choosing/scale.py make DATA LIBRARY FOLDER     # once: 1,000 adapters, 5 GB
-    python benchmarks/choosing/scale.py run  DATA FOLDER             # scale.json, scale.md
+    python benchmarks/choosing/scale.py run  DATA FOLDER [SIZE ...]  # scale.json, scale.md
 
 The adapters are the real ones of ``library.py`` and, marked by their names, three kinds that are
 made from them: ``perturbed`` (noise of a tenth of the norm of each factor), ``reranked`` (cut to
@@ -117,13 +117,14 @@ def _named(name: str, factors: Factors) -> dict[str, torch.Tensor]:
     return {f"{key}.lora_A.weight": factors.A, f"{key}.lora_B.weight": factors.B}
 
 
-def run(data: Path, folder: Path) -> None:
+def run(data: Path, folder: Path, *sizes: str) -> None:
     base, task = load_base(demo_base()), target(data, TARGET)
     path = HERE / "scale.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    for size in SIZES:
+    for size in map(int, sizes or SIZES):
         if str(size) not in results:
             results[str(size)] = measured(base, task, folder / str(size))
+            results = dict(sorted(results.items(), key=lambda pair: int(pair[0])))
             path.write_text(json.dumps(results, indent=1) + "\n")
             (HERE / "scale.md").write_text(page(results))
             print(size, results[str(size)], flush=True)
@@ -217,5 +218,8 @@ def _resident() -> int:
 
 
 if __name__ == "__main__":
-    step, *folders = sys.argv[1:]
-    (make if step == "make" else run)(*map(Path, folders))
+    step, data, *rest = sys.argv[1:]
+    if step == "make":
+        make(Path(data), *map(Path, rest))
+    else:
+        run(Path(data), Path(rest[0]), *rest[1:])
