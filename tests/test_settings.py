@@ -37,6 +37,6 @@ def test_weights_are_words_in_experiments_and_numbers_too_as_flags():
     for word in settings.WEIGHTS:
         assert MergeOptions(weights=(word,)).merging()["weights"] == word
         assert Merging(weights=word).weights == word
-    assert MergeOptions().merging() == Merging().model_dump()
+    assert MergeOptions().merging() == Merging().options()
     with pytest.raises(ValueError, match="uniform"):
         Merging(weights=(0.5, 2.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mashup.report import numbers
@@ -41,7 +41,7 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "Base", _named(about.get("base", {}))
     yield "Sample", _sample(about, summary)
     yield "Choice", about.get("sentence", "")
-    yield "Merge", _pairs(about.get("merge", {}))
+    yield "Merge", pairs(about.get("merge", {}))
     yield "Size", _size(summary)
     yield "Seeds", f"{numbers.listed(summary.seeds)}. {seed_note(summary).removesuffix('.')}"
     yield "Learning rates", _rates(summary)
@@ -113,14 +113,17 @@ def _taken(runs: Any) -> str:
 
 def _training(settings: dict[str, Any]) -> str:
     own = {"learning_rate", "seed", "lora_r", "lora_alpha", "lora_target_modules"}
-    return _pairs({k: v for k, v in settings.items() if k not in own and v is not None})
+    return pairs({k: v for k, v in settings.items() if k not in own and v is not None})
 
 
-def _pairs(values: dict[str, Any]) -> str:
+def pairs(values: Mapping[str, Any]) -> str:
+    """``name value`` of every setting, with commas."""
     return ", ".join(f"{name} {_value(value)}" for name, value in values.items())
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

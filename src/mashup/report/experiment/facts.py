@@ -7,7 +7,7 @@ from typing import Any
 
 from mashup.report import numbers
 from mashup.report.experiment.summary import Study
-from mashup.report.facts import FAIR_RULE, PAPER_RULE, SECONDS, UNCERTAINTY
+from mashup.report.facts import FAIR_RULE, PAPER_RULE, SECONDS, UNCERTAINTY, pairs
 
 _TESTS = (
     "95 % intervals of a mean over targets add the targets' standard errors in squares (their test "
@@ -34,9 +34,9 @@ def _facts(study: Study) -> Iterator[tuple[str, str]]:
     yield "Rows", _rows(study)
     yield "Learning rates", _rates(about)
     yield "Seeds", _seeds(study)
-    yield "Choice", _pairs(about.get("choose", {}))
-    yield "Merge", _pairs(about.get("merge", {}))
-    yield "Training", _pairs(about.get("train", {}))
+    yield "Choice", pairs(about.get("choose", {}))
+    yield "Merge", pairs(about.get("merge", {}))
+    yield "Training", pairs({k: v for k, v in about.get("train", {}).items() if v is not None})
     yield "Size", _size(study)
     yield "Fair rule", FAIR_RULE
     yield "Paper's rule", PAPER_RULE
@@ -79,14 +79,3 @@ def _size(study: Study) -> str:
             sizes.setdefault(arm, set()).update(found)
     told = [f"{arm} {numbers.listed([f'{n:,}' for n in sorted(s)])}" for arm, s in sizes.items()]
     return f"trainable parameters: {'; '.join(told)}"
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    shown = {k: v for k, v in values.items() if v is not None}
-    return ", ".join(f"{name} {_value(value)}" for name, value in shown.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

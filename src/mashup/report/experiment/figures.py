@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import fmean
 
 from matplotlib.figure import Figure
@@ -114,32 +115,31 @@ def _mean_seconds(study: Study, arm: str) -> float:
 
 
 def _rates(study: Study) -> Drawing:
-    def draw(theme: Theme) -> Figure:
-        figure = new_figure(7.2, 3.4, theme)
-        draw_rates(figure.subplots(1, 2), study, theme)
-        _legend(figure, [row for row in study.legend if rates_of(study, row.name)], theme)
-        return figure
-
     alt = (
         "Dev loss and test accuracy at the end of training over the learning rate, mean over "
         "targets and seeds, a line an arm. The table of learning rates has the numbers."
     )
+    arms = [row for row in study.legend if rates_of(study, row.name)]
+    draw = partial(_pair, study, draw_rates, arms)
     return Drawing("rates", "Sensitivity to the learning rate", alt, draw)
 
 
 def _ladder(study: Study) -> Drawing:
-    def draw(theme: Theme) -> Figure:
-        figure = new_figure(7.2, 3.4, theme)
-        draw_ladder(figure.subplots(1, 2), study, theme)
-        climbing = {rung.arm for target in study.targets for rung in target.ladder}
-        _legend(figure, [row for row in study.legend if row.name in climbing], theme)
-        return figure
-
     alt = (
         "Dev loss and test accuracy of runs with shares of the steps, each with its own schedule, "
         "mean over targets. The table of the ladder has the numbers."
     )
-    return Drawing("ladder", "Budget ladder", alt, draw)
+    climbing = {rung.arm for target in study.targets for rung in target.ladder}
+    arms = [row for row in study.legend if row.name in climbing]
+    return Drawing("ladder", "Budget ladder", alt, partial(_pair, study, draw_ladder, arms))
+
+
+def _pair(study: Study, draw: Callable[..., None], arms: Sequence[ArmRow], theme: Theme) -> Figure:
+    """Two diagrams side by side under the legend of their arms."""
+    figure = new_figure(7.2, 3.4, theme)
+    draw(figure.subplots(1, 2), study, theme)
+    _legend(figure, arms, theme)
+    return figure
 
 
 def _donors(study: Study) -> Drawing:
