@@ -1,6 +1,7 @@
 """Choosing among really trained adapters: each strategy beside the exhaustive choice.
 
     python benchmarks/choosing/real.py choose DATA LIBRARY [TASK ...]   # goes on where it was
+    python benchmarks/choosing/real.py count DATA LIBRARY               # what a race of 64 costs
     python benchmarks/choosing/real.py report DATA LIBRARY              # real.json, real.md
 
 Each task of ``DATA`` is the target once; the checkpoints that were trained on it are left out.
@@ -12,6 +13,7 @@ the best 12 of these on all. All losses are kept in the library's index: nothing
 from __future__ import annotations
 
 import json
+import random
 import sys
 import tempfile
 import time
@@ -200,6 +202,20 @@ def _random(
     }
 
 
+def count(base: Base, library: Library, task: Task) -> list[float]:
+    """Evaluations that a race among 64 of a target's checkpoints takes, drawn three times."""
+    field = others(library, task.name)
+    costs = []
+    for seed in range(3):
+        some = random.Random(seed).sample(list(field.checkpoints), 64)
+        scores = mashup.score(
+            Library(field.root, tuple(some)), base, task, samples=SAMPLES, seed=SEED,
+            strategy="racing",
+        )  # fmt: skip
+        costs.append(scores.cost.forwards / SAMPLES)
+    return costs
+
+
 def _base_regret(
     base: Base, task: Task, best: Selection, judged: dict[str, Any]
 ) -> dict[str, float]:
@@ -263,6 +279,10 @@ def main(step: str, data: Path, folder: Path, *tasks: str) -> None:
         return
     base = load_base(demo_base())
     library = scan(folder, all_checkpoints=True)
+    if step == "count":
+        costs = {name: count(base, library, target(data, name)) for name in names}
+        print(json.dumps(costs), np.mean(list(costs.values())))
+        return
     for name in names:
         if not _result(folder, name).exists():
             made = choose(base, library, target(data, name))
