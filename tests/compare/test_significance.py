@@ -28,7 +28,8 @@ def test_the_mean_over_tasks_adds_errors_in_squares():
 
 
 def test_one_task_is_its_own_mean():
-    assert mean_difference([Difference(0.1, 0.0, 0.2)]) == Difference(0.1, 0.0, 0.2)
+    lopsided = Difference(0.1, -0.05, 0.2)
+    assert mean_difference([lopsided]) == lopsided
 
 
 @pytest.mark.parametrize("values", [(1, 2, 3, 4, 5, 6, 7, 8), (3, -1, 4, 1.5, -9, 2.6, 5), (1, -2)])

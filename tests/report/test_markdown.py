@@ -95,4 +95,9 @@ def test_empty_library(make_folder, plans):
 
 def test_nothing_in_a_name_ends_a_cell():
     text = render_table(Table(("a", "b"), ((Cell("x|<i>"), Cell("1")),)))
-    assert text.splitlines()[2] == "| x\\|&lt;i> | 1 |"
+    assert text.splitlines()[2] == "| x\\|&lt;i> |   1 |"
+
+
+def test_narrow_columns_have_a_rule_that_is_one():
+    table = Table(("Arm", "p"), ((Cell("a"), Cell("–")),))
+    assert render_table(table).splitlines()[1] == "| --- | --: |"

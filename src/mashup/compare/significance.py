@@ -19,6 +19,8 @@ def mean_difference(differences: Sequence[Difference]) -> Difference:
 
     It says how sure the mean of *these* tasks is, not of tasks to come; that is Wilcoxon's.
     """
+    if len(differences) == 1:
+        return differences[0]  # its own interval need not be symmetric
     errors = [(one.high - one.low) / (2 * _NORMAL) for one in differences]
     half = _NORMAL * math.sqrt(sum(error**2 for error in errors)) / len(errors)
     value = sum(one.value for one in differences) / len(differences)

@@ -19,6 +19,8 @@ from mashup.report.tables import (
 )
 from mashup.report.verdict import make_verdict
 
+_NARROWEST = 3  # characters of a column, for a rule that Markdown takes as one
+
 
 def markdown(summary: Summary) -> str:
     """The whole of ``table.md``."""
@@ -68,7 +70,8 @@ def render_table(table: Table) -> str:
         words += 1
         for cells, row in zip(rows, table.rows, strict=True):
             cells[:1] = [escape(row[0].text), escape(row[0].detail)]
-    widths = [max(len(text) for text in column) for column in zip(columns, *rows, strict=True)]
+    filled = zip(columns, *rows, strict=True)
+    widths = [max(_NARROWEST, *(len(text) for text in column)) for column in filled]
     rule = ["-" * w if i < words else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     return "\n".join(_line(cells, widths, words) for cells in (columns, rule, *rows))
 
