@@ -12,7 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 import pytest
 from hypothesis import settings
 
-from helpers import make_tokenizer, write_seeing_model, write_tiny_model
+from helpers import make_tokenizer, write_tiny_model
 
 settings.register_profile("mashup", deadline=None, database=None, max_examples=50)
 settings.load_profile("mashup")
@@ -54,4 +54,6 @@ def tied_base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
 @pytest.fixture(scope="session")
 def seeing_base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
     """A Gemma-3 that sees, whose stored names are not those of its parameters. Do not change it."""
+    from seeing import write_seeing_model  # loads transformers
+
     return write_seeing_model(tmp_path_factory.mktemp("models") / "seeing", tokenizer)

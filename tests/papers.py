@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from helpers import write_seeing_model
+from seeing import write_seeing_model
 
 _ALTERNATE = (
     "{%- for m in turns -%}"
