@@ -13,7 +13,13 @@ from mashup.report import numbers
 from mashup.report.experiment.bars import draw_costs
 from mashup.report.experiment.donors import relevance_grid, singles_grid
 from mashup.report.experiment.drawing import Drawing
-from mashup.report.experiment.forest import draw_forest, forest_height, study_lines, target_lines
+from mashup.report.experiment.forest import (
+    Line,
+    draw_forest,
+    forest_height,
+    study_lines,
+    target_lines,
+)
 from mashup.report.experiment.heat import draw_heat
 from mashup.report.experiment.lines import draw_ladder, draw_rates, rates_of
 from mashup.report.experiment.summary import Study
@@ -38,28 +44,22 @@ def drawings(study: Study) -> tuple[Drawing, ...]:
 
 def models_drawing(studies: Sequence[Study]) -> Drawing:
     """What mashup gains in each experiment."""
-    lines = study_lines(studies)
-
-    def draw(theme: Theme) -> Figure:
-        figure = new_figure(6.4, forest_height(lines), theme)
-        draw_forest(figure.subplots(), lines, theme)
-        return figure
-
+    draw = partial(_forest, study_lines(studies), 6.4)
     told = [contrast_sentence(one.subject) for one in studies if one.subject]
     return Drawing("models", "Gain of mashup over scratch by experiment", ". ".join(told), draw)
 
 
 def _gains(study: Study) -> Drawing:
-    lines = target_lines(study)
-
-    def draw(theme: Theme) -> Figure:
-        figure = new_figure(7.2, forest_height(lines), theme)
-        draw_forest(figure.subplots(), lines, theme)
-        return figure
-
+    draw = partial(_forest, target_lines(study), 7.2)
     told = contrast_sentence(study.subject) if study.subject else "no arm beside scratch"
     alt = f"Test accuracy of each arm over scratch, by target, with 95 % intervals. {told}."
     return Drawing("gains", "Gains over scratch", alt, draw)
+
+
+def _forest(lines: Sequence[Line], width: float, theme: Theme) -> Figure:
+    figure = new_figure(width, forest_height(lines), theme)
+    draw_forest(figure.subplots(), lines, theme)
+    return figure
 
 
 def _curves(study: Study, panel: Panel, key: str) -> Drawing:

@@ -125,21 +125,19 @@ def _rate(arm: str, rate: float, study: Study) -> tuple[Cell, ...]:
     runs = [run for row in study.rows(arm) for run in row.runs]
     taken = sum(run.values.get("learning_rate") == rate for run in runs)
     counts = (whole(len(ends)), whole(len(ends) - len(healthy)), whole(taken))
-    means = [
-        fmean(getattr(end, name) for end in healthy) if healthy else None
-        for name in ("dev_loss", "test_loss", "test_accuracy")
-    ]
-    if not healthy:
-        return Cell(arm), Cell(f"{rate:g}", value=rate), *counts, *[Cell(numbers.NONE)] * 3
-    dev, test, accuracy = (value or 0.0 for value in means)
-    return (
-        Cell(arm),
-        Cell(f"{rate:g}", value=rate),
-        *counts,
-        loss(dev),
-        loss(test),
-        percent(accuracy),
-    )
+    return (Cell(arm), Cell(f"{rate:g}", value=rate), *counts, *_means(healthy))
+
+
+def _means(ends: Sequence[End]) -> tuple[Cell, ...]:
+    """Of dev loss, test loss and test accuracy, over runs that did not diverge."""
+    shown: dict[str, Callable[[float], Cell]] = {
+        "dev_loss": loss,
+        "test_loss": loss,
+        "test_accuracy": percent,
+    }
+    if not ends:
+        return (Cell(numbers.NONE),) * len(shown)
+    return tuple(cell(fmean(getattr(end, name) for end in ends)) for name, cell in shown.items())
 
 
 def ends_of(study: Study, arm: str, rate: float) -> list[End]:
