@@ -116,11 +116,6 @@ class TrainSettings(Settings):
         return self.finetuning_type == "full"
 
     @property
-    def accumulation(self) -> int:
-        """Forward passes a step."""
-        return self.batch_size // self.micro_size
-
-    @property
     def micro_size(self) -> int:
         """Examples a forward pass."""
         return min(self.micro_batch_size or self.batch_size, self.batch_size)

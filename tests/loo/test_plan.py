@@ -1,7 +1,9 @@
 """The graph of an experiment: its jobs keep their keys, so that what was done stays done."""
 
 from mashup.loo import Experiment
-from mashup.loo.plan import Inputs, make_plan, training
+from mashup.loo.graph import Inputs
+from mashup.loo.plan import make_plan
+from mashup.loo.training import training
 
 TASKS = {name: {"dataset": f"{name}.jsonl"} for name in ("one", "two")}
 INPUTS = Inputs("base", {"one": "1", "two": "2"}, {"one": 10, "two": 20})

@@ -30,14 +30,26 @@ def values(folder):
 
 
 def busy():
-    """Processes of Ray that do a job."""
+    """Processes of this test's Ray that do a job, not those of another one's on this machine."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             title = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if title.startswith(b"ray::_task"):
-            yield int(folder.name)
+        process = int(folder.name)
+        if title.startswith(b"ray::_task") and os.getpid() in ancestors(process):
+            yield process
+
+
+def ancestors(process):
+    """The process that started it, the one that started that, and so on."""
+    while process > 1:
+        try:
+            text = Path(f"/proc/{process}/stat").read_text()
+        except OSError:
+            return
+        process = int(text.rpartition(")")[2].split()[1])
+        yield process
 
 
 class Killer(threading.Thread):

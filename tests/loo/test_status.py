@@ -2,8 +2,8 @@
 
 import pytest
 
+from mashup.loo.graph import Plan
 from mashup.loo.job import Job
-from mashup.loo.plan import Plan
 from mashup.loo.status import Tally
 from mashup.loo.store import Store
 

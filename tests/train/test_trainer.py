@@ -10,7 +10,7 @@ from mashup.model import head_only_at
 from mashup.score.batches import predicting
 from mashup.task import Example, tokenize
 from mashup.train.loop import curve_steps
-from mashup.train.trainer import Collator, answer_loss, steps_of
+from mashup.train.trainer import Collator, answer_loss, split_batch, steps_of
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,15 @@ def test_the_loss_and_its_gradient_are_those_of_all_logits(tiny_base):
     torch.testing.assert_close(gradient, expected_gradient)
 
 
+def test_processes_share_the_batch(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert split_batch(TrainSettings(batch_size=16)) == (4, 1)
+    assert split_batch(TrainSettings(batch_size=16, micro_batch_size=2)) == (2, 2)
+
+
 def test_micro_batches_make_exactly_the_batch():
     settings = TrainSettings(batch_size=16, micro_batch_size=4)
-    assert (settings.micro_size, settings.accumulation) == (4, 4)
-    assert TrainSettings(batch_size=4, micro_batch_size=9).accumulation == 1
+    assert split_batch(settings) == (4, 4)
+    assert split_batch(TrainSettings(batch_size=4, micro_batch_size=9)) == (4, 1)
     with pytest.raises(ValueError, match="no multiple"):
         TrainSettings(batch_size=16, micro_batch_size=5)

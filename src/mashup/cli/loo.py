@@ -14,6 +14,7 @@ from mashup.cli.board import COLUMNS, Board, duration, rows_of
 from mashup.cli.common import named_arms
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.errors import Problem, UsageError
+from mashup.processes import is_first
 
 
 class LooOptions(JsonOption):
@@ -41,6 +42,9 @@ def run(options: LooOptions) -> None:
         return
     if options.status:
         _print_status(prepared, as_json=options.json_)
+        return
+    if not is_first():
+        run_experiment(prepared)
         return
     board = Board()
     with board.shown(prepared.status):

@@ -10,6 +10,7 @@ from pydantic import Field
 from mashup.cli import show
 from mashup.cli.common import DataOptions, ModelOptions
 from mashup.cli.options import JsonOption, Options, add_command
+from mashup.processes import is_first
 from mashup.settings import TrainSettings
 
 
@@ -31,10 +32,10 @@ def settings_of(options: Options) -> TrainSettings:
 
 def run(options: TrainOptions) -> None:
     """Train a LoRA on a task; the same command again continues a run that was stopped."""
-    from mashup.progress import Bars
+    from mashup.progress import SILENT, Bars
     from mashup.train import train
 
-    progress = Bars()
+    progress = Bars() if is_first() else SILENT
     task = options.load_task()
     base = options.load_base()
     start = f"weights of {options.init}; optimizer, schedule and data order are fresh"
@@ -49,6 +50,8 @@ def run(options: TrainOptions) -> None:
         report_to=options.report_to,
         progress=progress,
     )
+    if not is_first():
+        return
     if options.json_:
         show.print_json(done.record)
     else:

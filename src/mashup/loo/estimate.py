@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 
 from mashup.checkpoint import locate, read_tensors
 from mashup.loo.experiment import Experiment
+from mashup.loo.graph import Plan
 from mashup.loo.job import Job
-from mashup.loo.plan import Plan
 from mashup.loo.store import Store
 from mashup.settings import TrainSettings
 from mashup.task import Task

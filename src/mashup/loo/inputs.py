@@ -8,7 +8,7 @@ from mashup.checkpoint import locate, read_checkpoint
 from mashup.errors import InputError, Problem, raise_all
 from mashup.library import Index, checkpoint_digest, scan, whole_digest
 from mashup.loo.experiment import Experiment
-from mashup.loo.plan import Inputs
+from mashup.loo.graph import Inputs
 from mashup.loo.work.worker import load
 from mashup.model.base import named_device
 from mashup.model.device import parse_dtype

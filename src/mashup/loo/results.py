@@ -9,7 +9,7 @@ from mashup.compare.arms import Arm, pool_of
 from mashup.compare.records import Record
 from mashup.compare.results import ArmResult, make_records
 from mashup.loo.experiment import Experiment
-from mashup.loo.plan import Cell, Plan
+from mashup.loo.graph import Cell, Plan
 from mashup.loo.store import Store
 from mashup.train import Run
 

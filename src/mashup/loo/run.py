@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mashup.compare.records import Record, write_records
+from mashup.compare.records import Record, read_records, write_records
 from mashup.errors import InputError, Problem
 from mashup.files import read_json, to_json, write_text
 from mashup.loo.estimate import bytes_of, seconds_a_token, tokens_of
 from mashup.loo.experiment import Experiment
+from mashup.loo.graph import Plan
 from mashup.loo.inputs import read_inputs
 from mashup.loo.job import Job
 from mashup.loo.local import run_local
-from mashup.loo.plan import Plan, make_plan
+from mashup.loo.plan import make_plan
 from mashup.loo.ray import run_ray
 from mashup.loo.results import all_records, cell_keys, target_is_done
 from mashup.loo.status import Status, Tally
 from mashup.loo.store import Store, only_one
 from mashup.loo.work.worker import Worker
+from mashup.processes import is_first, wait
 from mashup.progress import SILENT, Progress
 from mashup.report.experiment import write_experiment_report
 
@@ -100,20 +103,26 @@ def run_experiment(
     """
     output = prepared.output
     _refuse_other(prepared)
-    with only_one(output):
-        write_text(output / EXPERIMENT, prepared.experiment.model_dump_json(indent=1))
-        write_text(output / "store.json", to_json({"jobs": str(prepared.store.root)}))
+    with only_one(output) if is_first() else contextlib.nullcontext():
+        if is_first():
+            write_text(output / EXPERIMENT, prepared.experiment.model_dump_json(indent=1))
+            write_text(output / "store.json", to_json({"jobs": str(prepared.store.root)}))
         worker = Worker(prepared.experiment, prepared.store, progress)
         run = run_ray if prepared.experiment.executor.kind == "ray" else run_local
         open_jobs = [j for j in prepared.plan.jobs.values() if not prepared.store.is_done(j)]
+        wait()  # every process knows the same jobs as open
         failures = run(worker, open_jobs, lambda job: _after(job, prepared, watch))
-        records = _publish(prepared)
+        if is_first():
+            _publish(prepared)
+        wait()
     failures.raise_all()
-    return records
+    return read_records(output / RECORDS)
 
 
 def _after(job: Job, prepared: Prepared, watch: Callable[[Status], None]) -> None:
     """Whoever watches is told; a target that this job was the last of is published."""
+    if not is_first():
+        return
     status = prepared.status
     watch(status)
     plan, store = prepared.plan, prepared.store
@@ -122,13 +131,12 @@ def _after(job: Job, prepared: Prepared, watch: Callable[[Status], None]) -> Non
         _publish(prepared)
 
 
-def _publish(prepared: Prepared) -> tuple[Record, ...]:
+def _publish(prepared: Prepared) -> None:
     """Write records and report of the targets that are done so far."""
     records = all_records(prepared.experiment, prepared.plan, prepared.store)
     write_records(prepared.output / RECORDS, records)
     if records:
         write_experiment_report([prepared.output], prepared.output / REPORT)
-    return records
 
 
 def _refuse_other(prepared: Prepared) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mashup.loo.plan import Plan
+from mashup.loo.graph import Plan
 from mashup.loo.store import Store
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 
 def pick_device() -> torch.device:
-    """CUDA, else MPS, else the CPU."""
+    """CUDA, else MPS, else the CPU; of several processes each its own CUDA device."""
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        own = os.environ.get("LOCAL_RANK")
+        return torch.device("cuda" if own is None else f"cuda:{own}")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

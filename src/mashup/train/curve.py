@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 
 from mashup.checkpoint.history import step_of
 from mashup.files import to_json, write_text
+from mashup.processes import is_first
 from mashup.progress import SILENT, Progress
 from mashup.score.batches import Batch
 from mashup.score.evaluate import Evaluation, evaluate_showing
@@ -85,8 +86,11 @@ class CurveCallback(TrainerCallback):
 
     def start(self, model: Any) -> None:
         """Step 0 of a new run, with its per-example test values."""
-        self._path.unlink(missing_ok=True)
-        write_values(self._path.with_name(START_TEST), self._add(model, 0, 0))
+        if is_first():
+            self._path.unlink(missing_ok=True)
+        test = self._add(model, 0, 0)
+        if is_first():
+            write_values(self._path.with_name(START_TEST), test)
 
     def finish(self, model: Any, step: int, tokens: int) -> Evaluation:
         """The end of training; gives the test evaluation with its per-example values."""
@@ -100,7 +104,10 @@ class CurveCallback(TrainerCallback):
     def resume(self, point: Path) -> None:
         """Go on from a resume point: its clock, and no points of the curve after it."""
         self.seconds = float((point / CLOCK).read_text())
-        last = step_of(point) or 0
+        if is_first():
+            self._forget_after(step_of(point) or 0)
+
+    def _forget_after(self, last: int) -> None:
         kept = [one for one in read_curve(self._path) if one.step <= last]
         kept = [one for one in kept if one.step < last or one.step in self._steps]
         write_text(self._path, "".join(json.dumps(asdict(one)) + "\n" for one in kept))
@@ -116,14 +123,16 @@ class CurveCallback(TrainerCallback):
             self._add(kwargs["model"], state.global_step, int(state.num_input_tokens_seen))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        write_text(folder / CLOCK, str(self.seconds))
+        if is_first():
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_text(folder / CLOCK, str(self.seconds))
 
     def _add(self, model: Any, step: int, tokens: int) -> Evaluation:
         dev = evaluate_showing(model, self._held.dev, self._progress, "evaluating dev")
         test = evaluate_showing(model, self._held.test, self._progress, "evaluating test")
         point = Point(step, self.seconds, tokens, dev.loss, dev.accuracy, test.loss, test.accuracy)
-        with self._path.open("a") as stream:
-            stream.write(json.dumps(asdict(point)) + "\n")
+        if is_first():
+            with self._path.open("a") as stream:
+                stream.write(json.dumps(asdict(point)) + "\n")
         self.trainer.log({k: v for k, v in asdict(point).items() if "_" in k})
         return test

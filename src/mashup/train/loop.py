@@ -23,6 +23,7 @@ from mashup.files import digest_of, read_json, to_json, write_text
 from mashup.merge.manifest import versions
 from mashup.model import Base
 from mashup.model.quiet import quiet_transformers
+from mashup.processes import is_first, wait
 from mashup.progress import Advance, Progress
 from mashup.score.evaluate import Evaluation
 from mashup.score.sample import batches_for
@@ -97,7 +98,9 @@ def fit(
     curve = CurveCallback(output / CURVE, held, points, progress)
     with _attached(base, settings, init) as model, quiet_transformers():
         args = arguments(settings, output / RESUME, steps, base.device, report_to)
-        begin()
+        wait()  # every process has found its input good
+        if is_first():
+            begin()
         trainer = AnswerTrainer(
             model=model,
             args=args,
@@ -111,6 +114,7 @@ def fit(
             trainer.add_callback(_Advance(advance))
             seen = _train(trainer, curve, last_resume_point(output / RESUME), steps)
         test = curve.finish(model, steps, seen)
+        wait()  # the curve is whole
         _refuse_diverged(output, test, curve.seconds)
         size = sum(p.numel() for p in model.parameters() if p.requires_grad)
         facts = {
@@ -122,10 +126,12 @@ def fit(
             "base_dtype": str(dtype),
             "versions": versions(),
         }
-        _write_about(output, base, task, init, settings, facts)
-        _save(model, base, output, settings, dtype)
-    write_values(output / TEST, test)
-    shutil.rmtree(output / RESUME, ignore_errors=True)
+        if is_first():
+            _write_about(output, base, task, init, settings, facts)
+            _save(model, base, output, settings, dtype)
+    if is_first():
+        write_values(output / TEST, test)
+        shutil.rmtree(output / RESUME, ignore_errors=True)
     return facts
 
 
@@ -161,7 +167,7 @@ def last_resume_point(folder: Path) -> Path | None:
     for path in folder.glob("checkpoint-*"):
         if (path / CLOCK).exists():  # written last
             complete.append(path)
-        else:
+        elif is_first():
             shutil.rmtree(path)
     return max(complete, key=lambda path: step_of(path) or 0, default=None)
 

@@ -14,6 +14,7 @@ from mashup.files import digest_of, disk_errors, read_json, refuse_existing, to_
 from mashup.library import checkpoint_digest
 from mashup.merge import Init
 from mashup.model import Base, load_base
+from mashup.processes import is_first, wait
 from mashup.progress import SILENT, Progress
 from mashup.settings import TrainSettings
 from mashup.task import Task, load_task
@@ -118,7 +119,9 @@ def train(
         )  # fmt: skip
     record = {"status": "finished", "digest": digest, "config": config, **facts}
     record["total_seconds"] = time.perf_counter() - start
-    write_text(output / RUN, to_json(record))
+    if is_first():
+        write_text(output / RUN, to_json(record))
+    wait()
     return Run.open(output)
 
 

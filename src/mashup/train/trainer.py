@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import Trainer, TrainingArguments
 from mashup.checkpoint.read import is_whole
 from mashup.errors import Problem, UsageError
 from mashup.model import head_only_at
+from mashup.processes import process_count
 from mashup.score.batches import pad, predicting
 from mashup.settings import TrainSettings
 from mashup.task import Tokens
@@ -97,16 +99,46 @@ def steps_of(examples: int, settings: TrainSettings) -> int:
     return max(1, math.ceil(per_epoch * settings.epochs))
 
 
+def split_batch(settings: TrainSettings) -> tuple[int, int]:
+    """Examples a forward pass of one process, and forward passes a step.
+
+    A step has ``settings.batch_size`` examples over all processes: a run is the same run however
+    many devices it has.
+
+    Raises:
+        UsageError: a batch that does not go evenly into the processes and passes; weights that
+            would be sharded.
+    """
+    _refuse_shards()
+    count = process_count()
+    size = min(settings.micro_size, max(1, settings.batch_size // count))
+    if settings.batch_size % (size * count):
+        found = f"{settings.batch_size} examples over {count} processes, {size} a pass"
+        fix = "give a --batch-size, or a --micro-batch-size, that divides evenly"
+        raise UsageError(Problem("uneven batch", "--batch-size", found, fix=fix))
+    return size, settings.batch_size // (size * count)
+
+
+def _refuse_shards() -> None:
+    """Every process needs the whole model: to be measured during training, and to be saved."""
+    for name in ("FSDP", "DEEPSPEED"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
+            fix = "launch without it: each process then has the whole model"
+            problem = Problem("sharded training", "accelerate launch", name, fix=fix)
+            raise UsageError(problem)
+
+
 def arguments(
     settings: TrainSettings, output: Path, steps: int, device: torch.device, report_to: str
 ) -> TrainingArguments:
     """The Trainer's arguments for ``settings``; resume points go to ``output``."""
     check_tracker(report_to)
+    size, passes = split_batch(settings)
     made = TrainingArguments(
         output_dir=str(output),
         max_steps=steps,
-        per_device_train_batch_size=settings.micro_size,
-        gradient_accumulation_steps=settings.accumulation,
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=passes,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.scheduler
         if settings.scheduler != "constant"

@@ -39,7 +39,7 @@ def run(worker: Worker, job: Job) -> dict[str, Any]:
         return {"diverged": True, "train_seconds": error.seconds, "weights": True}
     if not job.keeps_weights:
         for path in folder.glob("*.safetensors*"):
-            path.unlink()
+            path.unlink(missing_ok=True)  # by another process of this run
     return _facts(worker, job, done)
 
 

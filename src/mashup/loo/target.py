@@ -1,0 +1,168 @@
+"""The jobs and cells of one target: scratch, choice, starts, and a run for each arm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mashup.loo.experiment import Experiment, LooArm
+from mashup.loo.graph import Cell, Inputs, Plan
+from mashup.loo.job import Job
+from mashup.loo.training import training
+
+#: Arms that start from an init, and whether choosing it needs the ranking.
+INITS: Mapping[LooArm, bool] = {
+    "mashup": True,
+    "best-single": True,
+    "random": False,
+    "average-all": False,
+    "random-init": True,
+    "format-only": True,
+    "each-single": False,
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the jobs of one target are made of."""
+
+    plan: Plan
+    experiment: Experiment
+    inputs: Inputs
+    name: str
+    donors: Mapping[str, tuple[str, ...]]
+    shuffled: Mapping[str, tuple[str, ...]]
+
+    def others(self, runs: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        return {task: keys for task, keys in runs.items() if task != self.name}
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        return {"base": self.inputs.base, "task": self.inputs.tasks[self.name]}
+
+
+def add_target(target: Target) -> None:
+    wanted = target.experiment.arms
+    scratch = _scratch(target)
+    if set(wanted) == {"scratch"}:
+        return
+    score = _score(target)
+    mashup = _init(target, "mashup", score)
+    for arm in (arm for arm in wanted if arm in INITS):
+        for name, init in _inits(target, arm, score, mashup):
+            _arm(target, arm, name, init, score if INITS[arm] else None)
+    if "merged-untrained" in wanted:
+        _untrained(target, mashup, score)
+    if "scratch-longer" in wanted:
+        _longer(target, scratch, mashup, score)
+
+
+def _scratch(target: Target) -> dict[int, tuple[str, ...]]:
+    """Seed to keys of the whole runs from the base; the ladder's beside them."""
+    found = {}
+    experiment = target.experiment
+    for seed in experiment.seeds:
+        for budget in sorted({1.0, *experiment.budgets}, reverse=True):
+            runs = _runs(target, seed, budget, "scratch", None)
+            target.plan.cells.append(Cell(target.name, "scratch", seed, budget, runs))
+            if budget == 1.0:
+                found[seed] = runs
+    return found
+
+
+def _runs(target: Target, seed: int, budget: float, arm: str, init: str | None) -> tuple[str, ...]:
+    jobs = (
+        training(
+            target.experiment, target.inputs, target.name, seed, rate, budget=budget, init=init,
+            words=(arm,),
+        )
+        for rate in target.experiment.learning_rates
+    )  # fmt: skip
+    return tuple(target.plan.add(job) for job in jobs)
+
+
+def _score(target: Target) -> str:
+    experiment = target.experiment
+    decides = target.decides | {
+        "choose": experiment.choose.model_dump(),
+        "split_seed": experiment.split_seed,
+        "max_length": experiment.train.max_length,
+        "library": list(target.inputs.library),
+    }
+    about = {"task": target.name, "words": [target.name]}
+    return target.plan.add(Job("score", decides, target.others(target.donors), about))
+
+
+def _inits(target: Target, arm: LooArm, score: str, mashup: str) -> list[tuple[str, str]]:
+    """Names of an arm's variants and the inits that they start from."""
+    if arm == "mashup":
+        return [(arm, mashup)]
+    if arm == "random":
+        draws = range(1, target.experiment.draws + 1)
+        return [(f"random-{draw}", _init(target, arm, score, draw=draw)) for draw in draws]
+    if arm == "each-single":
+        donors = target.others(target.donors)
+        return [(f"single-{donor}", _init(target, arm, score, donor=donor)) for donor in donors]
+    return [(arm, _init(target, arm, score, mashup=mashup))]
+
+
+def _init(
+    target: Target,
+    arm: LooArm,
+    score: str,
+    *,
+    draw: int = 0,
+    donor: str | None = None,
+    mashup: str | None = None,
+) -> str:
+    merge = target.experiment.merge.options()
+    merge |= {"fold": True} if target.experiment.merge.fold else {}
+    full = target.experiment.train.is_full
+    decides = target.decides | {"arm": arm, "draw": draw, "merge": merge, "full": full}
+    decides |= {"donor": donor} if donor else {}
+    choose = target.experiment.choose
+    decides |= {"k": choose.k, "samples": choose.samples, "rank": target.experiment.rank}
+    needs = {"score": (score,)} | target.others(target.donors)
+    if arm == "random-init" and mashup:
+        needs = {"mashup": (mashup,)}
+    if arm == "format-only":
+        needs |= {f"shuffled {task}": k for task, k in target.others(target.shuffled).items()}
+    words = [target.name, arm, *([str(draw or donor)] if draw or donor else [])]
+    about = {"task": target.name, "words": words}
+    return target.plan.add(Job("init", decides, needs, about, keeps_weights=True))
+
+
+def _arm(target: Target, arm: LooArm, name: str, init: str, score: str | None) -> None:
+    experiment = target.experiment
+    seeds = experiment.seeds if arm == "mashup" else experiment.control
+    budgets = {1.0, *experiment.budgets} if arm == "mashup" else {1.0}
+    for seed in seeds:
+        for budget in sorted(budgets, reverse=True):
+            runs = _runs(target, seed, budget, name, init)
+            target.plan.cells.append(Cell(target.name, name, seed, budget, runs, init, score))
+
+
+def _untrained(target: Target, mashup: str, score: str) -> None:
+    """The start of mashup's first run; nothing of its own is run."""
+    seed = target.experiment.seeds[0]
+    runs = _runs(target, seed, 1.0, "mashup", mashup)
+    cell = Cell(target.name, "merged-untrained", seed, 1.0, runs[:1], mashup, score, trained=False)
+    target.plan.cells.append(cell)
+
+
+def _longer(
+    target: Target, scratch: Mapping[int, tuple[str, ...]], mashup: str, score: str
+) -> None:
+    """Scratch with the seconds that mashup spends before its first step, as more steps."""
+    for seed in target.experiment.control:
+        job = training(
+            target.experiment, target.inputs, target.name, seed,
+            target.experiment.learning_rates[0], words=("scratch-longer",),
+        )  # fmt: skip
+        needs = {"scratch": scratch[seed], "score": (score,), "mashup": (mashup,)}
+        decides = dict(job.decides) | {"longer": True}
+        words = [target.name, "scratch-longer", f"seed {seed}"]
+        longer = Job("train", decides, needs, dict(job.about) | {"words": words})
+        key = target.plan.add(longer)
+        target.plan.cells.append(Cell(target.name, "scratch-longer", seed, 1.0, (key,)))
