@@ -29,7 +29,8 @@ def tokens_of(job: Job, tasks: Mapping[str, Task], donors: int) -> float:
     task = tasks[job.about["task"]]
     row = _row_tokens(task)
     if job.kind == "score":
-        return row * job.decides["choose"]["samples"] * (1 + donors)
+        choose = job.decides.get("choose", {"samples": 0})  # a choice by probes reads their runs
+        return row * choose["samples"] * (1 + donors)
     if job.kind == "init":
         return row * job.decides["samples"]
     settings = TrainSettings(**job.decides["settings"])

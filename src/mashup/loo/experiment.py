@@ -54,6 +54,15 @@ class TaskData(Settings):
 class Choosing(ScoreSettings, SelectSettings):
     """How the parents of a merge are chosen; the words of ``mashup score``."""
 
+    probe_steps: int = Field(
+        0, ge=0, description="choose by dev loss after so many steps from each donor; 0: by score"
+    )
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """What decides the ranking."""
+        return self.model_dump(exclude={"probe_steps"})
+
 
 class Merging(MergeSettings):
     """How they are merged; the words of ``mashup merge``.
@@ -154,7 +163,8 @@ class Experiment(Settings):
             raise ValueError("one task has no other to start from: give more, or a library")
         if self.merge.fold and "random-init" in self.arms:
             raise ValueError("random-init is noise in an adapter's size: leave merge.fold out")
-        own = [arm for arm in ("format-only", "each-single") if arm in self.arms]
+        own: list[str] = [arm for arm in ("format-only", "each-single") if arm in self.arms]
+        own += ["choose.probe_steps"] if self.choose.probe_steps else []
         if self.library and own:
             raise ValueError(f"{own[0]} needs donors that are trained here: leave library out")
         return self

@@ -9,6 +9,7 @@ from typing import Any
 from mashup.loo.experiment import Experiment, LooArm
 from mashup.loo.graph import Cell, Inputs, Plan
 from mashup.loo.job import Job
+from mashup.loo.probe import FROM_BASE, probe_rate, role_of
 from mashup.loo.training import training
 
 #: Arms that start from an init, and whether choosing it needs the ranking.
@@ -48,6 +49,7 @@ def add_target(target: Target) -> None:
     if set(wanted) == {"scratch"}:
         return
     score = _score(target)
+    score = _probed(target, score) if target.experiment.choose.probe_steps else score
     mashup = _init(target, "mashup", score)
     for arm in (arm for arm in wanted if arm in INITS):
         for name, init in _inits(target, arm, score, mashup):
@@ -85,13 +87,34 @@ def _runs(target: Target, seed: int, budget: float, arm: str, init: str | None) 
 def _score(target: Target) -> str:
     experiment = target.experiment
     decides = target.decides | {
-        "choose": experiment.choose.model_dump(),
+        "choose": experiment.choose.scoring,
         "split_seed": experiment.split_seed,
         "max_length": experiment.train.max_length,
         "library": list(target.inputs.library),
     }
     about = {"task": target.name, "words": [target.name]}
     return target.plan.add(Job("score", decides, target.others(target.donors), about))
+
+
+def _probed(target: Target, score: str) -> str:
+    """A choice by a few steps from each donor and from the base, on top of the ranking."""
+    needs = target.others(target.donors)
+    needs |= {"score": (score,), FROM_BASE: (_probe(target, "base", None),)}
+    for donor in target.others(target.donors):
+        init = _init(target, "each-single", score, donor=donor)
+        needs |= {role_of(donor): (_probe(target, donor, init),), f"start {donor}": (init,)}
+    decides = target.decides | {"k": target.experiment.choose.k}
+    about = {"task": target.name, "words": [target.name, "probed"]}
+    return target.plan.add(Job("score", decides, needs, about))
+
+
+def _probe(target: Target, start: str, init: str | None) -> str:
+    experiment = target.experiment
+    job = training(
+        experiment, target.inputs, target.name, experiment.seeds[0], probe_rate(experiment),
+        steps=experiment.choose.probe_steps, init=init, words=("probe", start),
+    )  # fmt: skip
+    return target.plan.add(job)
 
 
 def _inits(target: Target, arm: LooArm, score: str, mashup: str) -> list[tuple[str, str]]:

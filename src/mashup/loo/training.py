@@ -17,6 +17,7 @@ def training(
     rate: float,
     *,
     budget: float = 1.0,
+    steps: int | None = None,
     init: str | None = None,
     words: Sequence[str] = (),
     shuffled: bool = False,
@@ -32,13 +33,15 @@ def training(
         seed: of the run.
         rate: learning rate.
         budget: share of the steps.
+        steps: how many instead.
         init: key of the job that it starts from, None for the base.
         words: what tables call it, between task and seed.
         shuffled: whether it learns answers of other rows.
         donor: whether others start from it: it then has the adapter's own rank.
         keeps_weights: whether a later job reads its weights.
     """
-    steps = max(1, round(budget * inputs.steps[task])) if budget != 1.0 else None
+    if steps is None and budget != 1.0:
+        steps = max(1, round(budget * inputs.steps[task]))
     settings = experiment.settings(seed=seed, rate=rate, steps=steps, donor=donor)
     decides = {
         "base": inputs.base,

@@ -11,7 +11,7 @@ from mashup.compare.arms import random_few
 from mashup.compare.bench import options_for
 from mashup.loo.job import Job
 from mashup.loo.work.noise import noise_like
-from mashup.loo.work.worker import Worker
+from mashup.loo.work.worker import Worker, task_of
 from mashup.merge import Init
 from mashup.score import Score, Scores
 from mashup.select import Selection
@@ -62,7 +62,7 @@ def _parents(worker: Worker, job: Job, scores: Scores) -> list[Score]:
     if arm == "average-all":
         return list(scores.ranking)
     if arm == "each-single":
-        return [score for score in scores.ranking if _task(score) == job.decides["donor"]]
+        return [score for score in scores.ranking if task_of(score) == job.decides["donor"]]
     if arm == "random":
         return list(random_few(scores.ranking, k, job.decides["draw"]))
     (key,) = job.needs["score"]
@@ -73,15 +73,9 @@ def _parents(worker: Worker, job: Job, scores: Scores) -> list[Score]:
     return chosen
 
 
-def _task(score: Score) -> str:
-    """What a donor of ours was trained on: its folder is called so."""
-    assert score.checkpoint is not None
-    return score.checkpoint.path.name
-
-
 def _shuffled(worker: Worker, job: Job, score: Score) -> Score:
     """A chosen donor's twin that was trained on the same prompts with shuffled answers."""
-    (twin,) = worker.runs(job, [f"shuffled {_task(score)}"])
+    (twin,) = worker.runs(job, [f"shuffled {task_of(score)}"])
     assert isinstance(twin, Checkpoint)
     return Score(twin, score.evaluation, score.digest, score.seconds)
 

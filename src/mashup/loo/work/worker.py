@@ -16,7 +16,7 @@ from mashup.loo.job import Job
 from mashup.loo.store import Store
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
-from mashup.score import Scores, score
+from mashup.score import Score, Scores, score
 from mashup.score.racing import finalists_for
 from mashup.task import Example, Task, load_task
 
@@ -74,6 +74,12 @@ class Worker:
     def place(self, relative: str) -> Path:
         """A path that a result tells, which is relative to the store."""
         return self.store.root / relative
+
+
+def task_of(score: Score) -> str:
+    """What a donor of ours was trained on: its folder is called so."""
+    assert score.checkpoint is not None
+    return score.checkpoint.path.name
 
 
 def load(experiment: Experiment, name: str) -> Task:
