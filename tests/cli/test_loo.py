@@ -60,6 +60,15 @@ def test_a_folder_without_an_experiment_is_told(mashup, tmp_path):
     assert "no experiment here" in err
 
 
+@pytest.mark.parametrize(("text", "code"), [("{", 3), ('{"name": "x", "bose": 1}', 2)])
+def test_a_damaged_experiment_is_told_without_a_traceback(mashup, tmp_path, text, code):
+    (tmp_path / "experiment.json").write_text(text)
+    found, _, err = mashup("loo", "--status", tmp_path)
+    assert found == code
+    assert "experiment.json" in err
+    assert "Traceback" not in err
+
+
 def test_data_that_cannot_be_read_is_told_before_anything_runs(mashup, recipe, tmp_path):
     (tmp_path / "one.jsonl").write_text("{")
     (tmp_path / "two.jsonl").write_text("")

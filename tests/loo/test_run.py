@@ -210,5 +210,6 @@ def test_two_processes_do_not_run_one_experiment(experiment, tmp_path):
     from mashup.loo.store import only_one
 
     prepared = prepare(experiment, tmp_path / "out")
-    with only_one(prepared.output), refused("experiment is running", where=str(prepared.output)):
-        run_experiment(prepared)
+    for folder in (prepared.output, prepared.store.root):
+        with only_one(folder), refused("experiment is running", where=str(folder)):
+            run_experiment(prepared)

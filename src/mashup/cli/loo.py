@@ -74,14 +74,15 @@ def _inputs(options: LooOptions) -> tuple[Any, Path]:
 
 
 def _known(folder: Path) -> Any:
-    from mashup.files import read_text
+    from mashup.faults import validated
+    from mashup.files import read_json
     from mashup.loo import Experiment
     from mashup.loo.run import EXPERIMENT
 
     if not (folder / EXPERIMENT).exists():
         found, fix = f"no {EXPERIMENT}", "give the YAML file, or the folder of its results"
         raise UsageError(Problem("no experiment here", str(folder), found, fix=fix))
-    return Experiment.model_validate_json(read_text(folder / EXPERIMENT))
+    return validated(Experiment, read_json(folder / EXPERIMENT), str(folder / EXPERIMENT))
 
 
 def _jobs(options: LooOptions) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,7 +103,7 @@ def run_experiment(
     """
     output = prepared.output
     _refuse_other(prepared)
-    with only_one(output) if is_first() else contextlib.nullcontext():
+    with _alone(prepared) if is_first() else contextlib.nullcontext():
         if is_first():
             write_text(output / EXPERIMENT, prepared.experiment.model_dump_json(indent=1))
             write_text(output / "store.json", to_json({"jobs": str(prepared.store.root)}))
@@ -117,6 +117,13 @@ def run_experiment(
         wait()
     failures.raise_all()
     return read_records(output / RECORDS)
+
+
+@contextlib.contextmanager
+def _alone(prepared: Prepared) -> Iterator[None]:
+    """No other process works on the experiment, nor on the jobs that it may share."""
+    with only_one(prepared.output), only_one(prepared.store.root):
+        yield
 
 
 def _after(job: Job, prepared: Prepared, watch: Callable[[Status], None]) -> None:
