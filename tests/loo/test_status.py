@@ -22,6 +22,14 @@ def tally(store, jobs=JOBS):
     return Tally(plan, store, dict.fromkeys(plan.jobs, 2.0), 10.0)
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test moves on."""
+    now = [100.0]
+    monkeypatch.setattr("mashup.loo.status.time.time", lambda: now[0])
+    return now
+
+
 def counts(status):
     (row,) = status.rows
     return row.done, row.running, row.left, row.seconds
@@ -40,7 +48,21 @@ def test_two_that_ask_see_what_the_other_process_has_done(store):
     assert seconds > 0
     store.finish(JOBS[1], {})
     store.begin(JOBS[2], now=0.0)
-    assert counts(two.status()) == counts(one.status()) == (1, 1, 2, 60.0)
+    assert counts(two.status())[:3] == counts(one.status())[:3] == (1, 1, 2)
+
+
+def test_seconds_left_follow_the_pace_at_which_jobs_end(store, clock):
+    asked = tally(store)
+    store.begin(JOBS[0], now=0.0)
+    store.begin(JOBS[1], now=0.0)
+    assert asked.status().seconds == 4 * 20 / 2  # two at once, each as fast as was estimated
+    clock[0] += 6
+    store.finish(JOBS[0], {})
+    store.finish(JOBS[1], {})
+    assert asked.status().seconds == 6  # two took 6 seconds, two are left
+    clock[0] += 6
+    assert asked.status().seconds == 12
+    assert tally(store).status().seconds == 2 * 20  # who asks anew has seen none of them end
 
 
 def test_a_job_whose_weights_are_gone_is_open_until_they_are_there_again(store):

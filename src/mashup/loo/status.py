@@ -29,7 +29,8 @@ class Status:
         rows: one a kind of job.
         running: names of jobs that were begun and are not done, with the seconds since then;
             a job of a process that was killed stays there until it is begun again.
-        seconds: that are left, one job after the other.
+        seconds: that are left at the pace of the jobs that were done while it was asked, which
+            knows how many run at once; before the first of them an estimate.
     """
 
     rows: tuple[Row, ...]
@@ -57,7 +58,7 @@ class Tally:
         plan: its jobs.
         store: their results.
         work: key to forward tokens.
-        rate: seconds a forward token.
+        rate: seconds a forward token of one job, before any was seen to be done.
     """
 
     plan: Plan
@@ -65,15 +66,17 @@ class Tally:
     work: Mapping[str, float]
     rate: float
     _done: set[str] = field(default_factory=set)
+    _first: tuple[float, set[str]] | None = None
 
     def status(self) -> Status:
         """As it is now."""
         since = self._look()
+        pace = self._pace(len(since))
         running = [(self.plan.jobs[key].name, time.time() - at) for key, at in since.items()]
         kinds: dict[str, list[str]] = {}
         for key, job in self.plan.jobs.items():
             kinds.setdefault(job.kind, []).append(key)
-        rows = tuple(self._row(kind, keys, since) for kind, keys in kinds.items())
+        rows = tuple(self._row(kind, keys, since, pace) for kind, keys in kinds.items())
         return Status(rows, tuple(running), sum(row.seconds for row in rows))
 
     def _look(self) -> dict[str, float]:
@@ -90,8 +93,16 @@ class Tally:
                 since[key] = at
         return since
 
-    def _row(self, kind: str, keys: list[str], since: Mapping[str, float]) -> Row:
+    def _pace(self, running: int) -> float:
+        """Seconds a forward token at which the whole experiment goes on."""
+        if self._first is None:
+            self._first = time.time(), set(self._done)
+        begin, before = self._first
+        tokens = sum(self.work[key] for key in self._done - before)
+        return (time.time() - begin) / tokens if tokens else self.rate / max(1, running)
+
+    def _row(self, kind: str, keys: list[str], since: Mapping[str, float], pace: float) -> Row:
         left = [key for key in keys if key not in self._done]
         running = sum(key in since for key in left)
-        seconds = sum(self.work[key] for key in left) * self.rate
+        seconds = sum(self.work[key] for key in left) * pace
         return Row(kind, len(keys) - len(left), running, len(left) - running, seconds)

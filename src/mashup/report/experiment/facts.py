@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from mashup.report import numbers
@@ -29,7 +30,7 @@ def make_facts(study: Study) -> tuple[tuple[str, str], ...]:
 def _facts(study: Study) -> Iterator[tuple[str, str]]:
     about = study.about
     yield "Experiment", study.name
-    yield "Base", study.base
+    yield "Base", PurePath(study.base).name if study.base.startswith("/") else study.base
     yield "Targets", numbers.listed([target.task for target in study.targets])
     yield "Rows", _rows(study)
     yield "Learning rates", _rates(about)
