@@ -76,9 +76,8 @@ def _relevance(records: Sequence[Record]) -> tuple[Relevance, ...]:
     base = found.pop(_BASE, {}).get("relevance_loss", float("nan"))
     return tuple(
         Relevance(
-            donor, values["relevance_loss"], values["relevance_accuracy"],
-            base - values["relevance_loss"], int(values["relevance_examples"]),
-            bool(values["chosen"]), gain_of(f"single-{donor}", "test_accuracy_gain", records),
+            donor, base - values["relevance_loss"], bool(values["chosen"]),
+            gain_of(f"single-{donor}", "test_accuracy_gain", records),
         )
         for donor, values in found.items()
     )  # fmt: skip

@@ -28,15 +28,12 @@ class Relevance:
 
     Attributes:
         gain: loss of the base minus that of the donor, nats an answer token; more is better.
-        examples: that it was measured on, before a strategy passed over it.
+        chosen: whether it went into the merge.
         single: test accuracy gained over scratch by training from this donor alone, where run.
     """
 
     donor: str
-    loss: float
-    accuracy: float
     gain: float
-    examples: int
     chosen: bool
     single: Difference | None
 
