@@ -12,6 +12,7 @@ from mashup.loo import ARMS, prepare, run_experiment
 
 work = importlib.import_module("mashup.loo.work.do")
 
+TRAINED_PER_RANK = 2 * (32 + 32)  # q_proj of two layers, 32 wide
 EVERYTHING = {"arms": list(ARMS), "draws": 2, "budgets": [0.5, 1.0]}
 
 
@@ -146,13 +147,23 @@ def test_a_target_is_published_before_the_next_begins(tiny_base, data, tmp_path)
     assert {"one"} in seen
 
 
+def test_of_a_run_that_nobody_starts_from_only_what_was_measured_stays(done):
+    for job in done.plan.jobs.values():
+        if job.kind == "train":
+            facts = done.store.result(job.key)
+            names = {path.name for path in (done.store.root / facts["path"]).iterdir()}
+            measured = {"run.json", "curve.jsonl", "test.json", "test-start.json"}
+            assert names == measured or (job.keeps_weights and measured < names)
+
+
 def test_scratch_trains_the_rank_of_the_merge_and_donors_their_own(done):
     ranks = set()
     for key, job in done.plan.jobs.items():
         if job.kind == "train" and not job.needs:
-            path = done.store.root / done.store.result(key)["path"] / "adapter_config.json"
-            ranks.add((job.keeps_weights, json.loads(path.read_text())["r"]))
-    assert ranks == {(True, 8), (False, 16)}
+            path = done.store.root / done.store.result(key)["path"] / "run.json"
+            made = json.loads(path.read_text())
+            ranks.add((made["trainable_parameters"] // TRAINED_PER_RANK, job.keeps_weights))
+    assert ranks == {(8, True), (16, False)}
 
 
 def test_a_second_call_does_nothing_and_says_the_same(done, experiment, monkeypatch):

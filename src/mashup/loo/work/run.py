@@ -12,7 +12,12 @@ from mashup.loo.work.worker import Worker, with_shuffled_answers
 from mashup.model import Base, load_base
 from mashup.settings import TrainSettings
 from mashup.train import Run, train
+from mashup.train.curve import CURVE, START_TEST, TEST
+from mashup.train.run import RUN
 from mashup.train.trainer import steps_of
+
+#: What stays of a run whose weights no later job reads.
+_KEPT = (RUN, CURVE, TEST, START_TEST)
 
 
 def run(worker: Worker, job: Job) -> dict[str, Any]:
@@ -27,7 +32,7 @@ def run(worker: Worker, job: Job) -> dict[str, Any]:
     shown = f"{name}-shuffled" if job.decides["shuffled"] else name
     folder = worker.store.folder(job.key).absolute() / shown
     if (worker.store.folder(job.key) / "result.json").exists():
-        shutil.rmtree(folder)  # it was done and its weights are gone
+        shutil.rmtree(folder, ignore_errors=True)  # it was done and its weights are gone
     base, init = _start(worker, job)
     try:
         done = train(
@@ -38,7 +43,7 @@ def run(worker: Worker, job: Job) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
         return {"diverged": True, "train_seconds": error.seconds, "weights": True}
     if not job.keeps_weights:
-        for path in folder.glob("*.safetensors*"):
+        for path in {*folder.iterdir()} - {folder / name for name in _KEPT}:
             path.unlink(missing_ok=True)  # by another process of this run
     return _facts(worker, job, done)
 
