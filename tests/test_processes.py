@@ -30,7 +30,8 @@ def launch(folder, *arguments):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["lora", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lora", "full"])
 def test_a_run_of_two_processes_is_the_run_of_one(tiny_base, tmp_path, kind):
     rows = write_jsonl(tmp_path / "even.jsonl", prompt_rows(90))
     words = WORDS | {"finetuning_type": kind}

@@ -27,6 +27,16 @@ def library(tiny_base, tmp_path):
     return tmp_path / "lib"
 
 
+def test_verbs_that_work_alone_refuse_to_be_launched_together(mashup, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for verb in ("scan", "compare"):
+        code, _, err = mashup(verb, tmp_path, *(["--model=m", "--dataset=d"] * (verb != "scan")))
+        assert code == 2
+        assert "works in one process" in " ".join(err.split())
+    code, _, err = mashup("loo", tmp_path / "none.yaml")
+    assert "works in one process" not in " ".join(err.split())
+
+
 def test_scan_prints_a_table_with_problems_and_their_fix(mashup, tmp_path):
     write_adapter(tmp_path / "lib/good")
     write_adapter(tmp_path / "lib/dora", use_dora=True)

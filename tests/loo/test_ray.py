@@ -12,6 +12,9 @@ from experiments import write_experiment, write_tasks
 from mashup import UsageError
 from mashup.compare import read_records
 from mashup.loo import prepare, run_experiment
+from mashup.loo.ray import run_ray
+from mashup.loo.store import Store
+from mashup.loo.work.worker import Worker
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'mashup-learning[ray]'")
 
@@ -79,6 +82,14 @@ def test_jobs_on_ray_give_the_records_of_local_ones_though_one_is_killed(tiny_ba
     run_experiment(prepare(remote, tmp_path / "ray"))
     assert killer.killed is not None
     assert values(tmp_path / "ray") == pytest.approx(values(tmp_path / "local"), abs=1e-4)
+
+
+def test_processes_that_accelerate_started_start_no_cluster(tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    experiment = write_experiment(tmp_path / "a.yaml", tiny_base, write_tasks(tmp_path), **ARMS)
+    worker = Worker(experiment, Store(tmp_path / "jobs"))
+    with pytest.raises(UsageError, match="Ray starts processes itself"):
+        run_ray(worker, (), lambda job: None)
 
 
 def test_a_cluster_that_is_not_there_is_a_usage_error(tiny_base, tmp_path):

@@ -29,7 +29,7 @@ class LooOptions(JsonOption):
 
 
 def register(app: typer.Typer) -> None:
-    add_command(app, "loo", LooOptions, run)
+    add_command(app, "loo", LooOptions, run, many=True)
 
 
 def run(options: LooOptions) -> None:

@@ -19,8 +19,9 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from mashup.cli import show
-from mashup.errors import MashupError
+from mashup.errors import MashupError, Problem, UsageError
 from mashup.faults import Place, dotted, names_of, read_yaml, validated
+from mashup.processes import process_count
 from mashup.settings import Settings
 
 #: Our name -> other names for it in transformers, TRL and their recipes.
@@ -53,12 +54,22 @@ def positional(description: str, default: Any = ...) -> Any:
 
 
 def add_command(
-    app: typer.Typer, name: str, options: type[T], run: Callable[[T], int | None]
+    app: typer.Typer,
+    name: str,
+    options: type[T],
+    run: Callable[[T], int | None],
+    *,
+    many: bool = False,
 ) -> None:
-    """Register ``run`` as the subcommand ``name`` with the fields of ``options`` as flags."""
+    """Register ``run`` as the subcommand ``name`` with the fields of ``options`` as flags.
+
+    ``many``: whether several processes may do it together.
+    """
 
     def command(**given: Any) -> None:
         with _exit_codes():
+            if process_count() > 1 and not many:
+                raise UsageError(_one_process(name))
             raise typer.Exit(_run(given) or 0)
 
     def _run(given: dict[str, Any]) -> int | None:
@@ -72,6 +83,12 @@ def add_command(
     command.__signature__ = inspect.Signature([*parameters, _CONFIG])  # type: ignore[attr-defined]
     command.__doc__ = run.__doc__
     app.command(name)(command)
+
+
+def _one_process(name: str) -> Problem:
+    found, expected = f"mashup {name} in {process_count()} processes", "one process"
+    fix = "start it plainly; mashup train and mashup loo run over several devices"
+    return Problem("works in one process", "accelerate launch", found, expected, fix)
 
 
 @contextlib.contextmanager

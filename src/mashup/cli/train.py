@@ -22,7 +22,7 @@ class TrainOptions(ModelOptions, DataOptions, TrainSettings, JsonOption):
 
 
 def register(app: typer.Typer) -> None:
-    add_command(app, "train", TrainOptions, run)
+    add_command(app, "train", TrainOptions, run, many=True)
 
 
 def settings_of(options: Options) -> TrainSettings:

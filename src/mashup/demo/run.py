@@ -44,10 +44,10 @@ FULL = Size(
 )
 QUICK = Size(
     donors=("film_sentiment", "product_sentiment", "text_source"),
-    donor_rows=64,
-    target_rows=96,
+    donor_rows=48,
+    target_rows=64,
     dev_rows=16,
-    test_rows=48,
+    test_rows=32,
     samples=32,
     evaluations=2,
     arms=("mashup", "merged-untrained"),

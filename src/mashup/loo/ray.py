@@ -20,6 +20,7 @@ from mashup.loo.job import Job
 from mashup.loo.store import Store
 from mashup.loo.work import do
 from mashup.loo.work.worker import Worker
+from mashup.processes import process_count
 
 _OBJECTS = 100 << 20  # bytes; results go through files
 _PATIENCE = 10  # seconds
@@ -30,8 +31,13 @@ def run_ray(worker: Worker, jobs: Iterable[Job], done: Callable[[Job], None]) ->
     """Do the jobs on a Ray cluster.
 
     Raises:
-        UsageError: Ray is not installed or its cluster cannot be reached.
+        UsageError: Ray is not installed or its cluster cannot be reached; it is one of several
+            processes that accelerate started.
     """
+    if process_count() > 1:
+        fix = "give executor.kind: local, or start it plainly"
+        found = f"{process_count()} processes of accelerate launch"
+        raise UsageError(Problem("Ray starts processes itself", "executor.kind", found, fix=fix))
     ray = _ray()
     started = _start(ray, worker.experiment)
     try:
