@@ -147,6 +147,15 @@ def test_a_target_is_published_before_the_next_begins(tiny_base, data, tmp_path)
     assert {"one"} in seen
 
 
+def test_scratch_longer_pays_for_the_rate_that_scratch_has_found(done):
+    records = read_records(done.output / "records.jsonl")
+    paid = {
+        r.arm: r.value for r in records
+        if r.metric == "search_seconds" and r.seed == 1 and r.budget == 1.0
+    }  # fmt: skip
+    assert paid["scratch-longer"] == paid["scratch"] > 0
+
+
 def test_of_a_run_that_nobody_starts_from_only_what_was_measured_stays(done):
     for job in done.plan.jobs.values():
         if job.kind == "train":

@@ -33,6 +33,7 @@ class Cell:
         runs: keys of the runs, the best of which by dev loss counts.
         init: key of what they start from, None for the base.
         score: key of the ranking that the arm pays for, None when it does not.
+        search: keys of the runs by which its learning rate was found, where it has one of its own.
     """
 
     target: str
@@ -43,6 +44,7 @@ class Cell:
     init: str | None = None
     score: str | None = None
     trained: bool = True
+    search: tuple[str, ...] = ()
 
 
 @dataclass

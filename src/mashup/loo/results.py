@@ -45,7 +45,7 @@ def target_is_done(target: str, plan: Plan, store: Store) -> bool:
 
 def cell_keys(cell: Cell) -> tuple[str, ...]:
     """Keys of the jobs that a cell reads."""
-    return tuple(key for key in (*cell.runs, cell.init, cell.score) if key)
+    return tuple(key for key in (*cell.runs, *cell.search, cell.init, cell.score) if key)
 
 
 def result_of(cell: Cell, store: Store) -> ArmResult | None:
@@ -56,7 +56,8 @@ def result_of(cell: Cell, store: Store) -> ArmResult | None:
         return None
     best = min(healthy, key=lambda one: one["dev_loss"])
     init = store.result(cell.init) if cell.init else {}
-    search = sum(_seconds(one) for one in facts if one is not best) if cell.trained else 0.0
+    search = _search(facts) if cell.trained else 0.0
+    search += _search([store.result(key) for key in cell.search])
     overhead = {
         "score": store.result(cell.score)["seconds"] if cell.score else 0.0,
         "merge": init.get("seconds", 0.0) + best["check_seconds"],
@@ -65,6 +66,14 @@ def result_of(cell: Cell, store: Store) -> ArmResult | None:
     note = _note(cell, init)
     arm = Arm(cell.arm, pays_for_scoring=bool(cell.score), trained=cell.trained, note=note)
     return ArmResult(arm, cell.seed, cell.budget, Run.open(store.root / best["path"]), overhead)
+
+
+def _search(facts: Sequence[dict[str, Any]]) -> float:
+    """Seconds of all runs but the one that is taken."""
+    spent = {n: _seconds(one) for n, one in enumerate(facts)}
+    healthy = [n for n, one in enumerate(facts) if not one["diverged"]]
+    best = min(healthy, key=lambda n: facts[n]["dev_loss"], default=None)
+    return sum(seconds for n, seconds in spent.items() if n != best)
 
 
 def _seconds(facts: dict[str, float]) -> float:

@@ -188,4 +188,6 @@ def _longer(
         words = [target.name, "scratch-longer", f"seed {seed}"]
         longer = Job("train", decides, needs, dict(job.about) | {"words": words})
         key = target.plan.add(longer)
-        target.plan.cells.append(Cell(target.name, "scratch-longer", seed, 1.0, (key,)))
+        target.plan.cells.append(
+            Cell(target.name, "scratch-longer", seed, 1.0, (key,), search=scratch[seed])
+        )
