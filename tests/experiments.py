@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from helpers import prompt_rows, write_jsonl
+from mashup.compare import read_records
 from mashup.loo import Experiment, read_experiment
 
 TASKS = ("one", "two", "three")
@@ -29,3 +30,12 @@ def write_experiment(path: Path, base: Path, data: Path, **more: Any) -> Experim
     }  # fmt: skip
     path.write_text(yaml.safe_dump(values | more))
     return read_experiment(path)
+
+
+def values(folder: Path) -> dict[tuple[Any, ...], float | None]:
+    """What an experiment measured, without how long it took."""
+    return {
+        (r.task, r.arm, r.seed, r.budget, r.step, r.metric, r.donor, r.learning_rate): r.value
+        for r in read_records(folder / "records.jsonl")
+        if "seconds" not in r.metric
+    }

@@ -8,10 +8,9 @@ import pytest
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from experiments import TASKS, write_experiment, write_tasks
+from experiments import TASKS, values, write_experiment, write_tasks
 from helpers import prompt_rows, write_jsonl
 from mashup import TrainSettings, UsageError, load_base, load_task, train
-from mashup.compare import read_records
 from mashup.loo import prepare, run_experiment
 from mashup.train.curve import read_curve
 
@@ -54,15 +53,6 @@ def test_a_run_of_two_processes_is_the_run_of_one(tiny_base, tmp_path, kind):
         load_file(tmp_path / "two" / name), load_file(one.path / name), rtol=1e-3, atol=1e-4
     )
     assert not (tmp_path / "two" / ".resume").exists()
-
-
-def values(folder):
-    """What was measured, without how long it took."""
-    return {
-        (r.task, r.arm, r.seed, r.step, r.metric, r.donor, r.learning_rate): r.value
-        for r in read_records(folder / "records.jsonl")
-        if "seconds" not in r.metric
-    }
 
 
 def test_an_experiment_of_two_processes_has_the_records_of_one(tiny_base, tmp_path):

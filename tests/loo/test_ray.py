@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import write_experiment, write_tasks
+from experiments import values, write_experiment, write_tasks
 from mashup import UsageError
-from mashup.compare import read_records
 from mashup.loo import prepare, run_experiment
 from mashup.loo.ray import run_ray
 from mashup.loo.store import Store
@@ -20,16 +19,6 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'mashup-lea
 
 ARMS = {"arms": ["scratch", "mashup", "best-single"], "seeds": [1]}
 RAY = {"executor": {"kind": "ray", "num_cpus": 1}}
-
-
-def values(folder):
-    """What was measured, without how long it took."""
-    records = read_records(folder / "records.jsonl")
-    return {
-        (r.task, r.arm, r.seed, r.budget, r.step, r.metric): r.value
-        for r in records
-        if "seconds" not in r.metric
-    }
 
 
 def busy():

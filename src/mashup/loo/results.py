@@ -10,7 +10,7 @@ from mashup.compare.records import Record
 from mashup.compare.results import ArmResult, make_records
 from mashup.loo.experiment import Experiment
 from mashup.loo.graph import Cell, Plan
-from mashup.loo.store import Store
+from mashup.loo.store import Store, best_of
 from mashup.train import Run
 
 #: Ends of every run of a grid of learning rates, as :class:`~mashup.train.curve.Point` has them.
@@ -51,10 +51,9 @@ def cell_keys(cell: Cell) -> tuple[str, ...]:
 def result_of(cell: Cell, store: Store) -> ArmResult | None:
     """The best run of a cell by dev loss, all that it cost charged; None when all diverged."""
     facts = [store.result(key) for key in cell.runs]
-    healthy = [one for one in facts if not one["diverged"]]
-    if not healthy:
+    best = best_of(facts)
+    if best is None:
         return None
-    best = min(healthy, key=lambda one: one["dev_loss"])
     init = store.result(cell.init) if cell.init else {}
     search = _search(facts) if cell.trained else 0.0
     search += _search([store.result(key) for key in cell.search])
@@ -70,10 +69,8 @@ def result_of(cell: Cell, store: Store) -> ArmResult | None:
 
 def _search(facts: Sequence[dict[str, Any]]) -> float:
     """Seconds of all runs but the one that is taken."""
-    spent = {n: _seconds(one) for n, one in enumerate(facts)}
-    healthy = [n for n, one in enumerate(facts) if not one["diverged"]]
-    best = min(healthy, key=lambda n: facts[n]["dev_loss"], default=None)
-    return sum(seconds for n, seconds in spent.items() if n != best)
+    best = best_of(facts)
+    return sum(_seconds(one) for one in facts if one is not best)
 
 
 def _seconds(facts: dict[str, float]) -> float:

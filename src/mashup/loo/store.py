@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,12 @@ class Store:
         with contextlib.suppress(InputError):  # another process has ended it just now
             return read_json(path)["since"]
         return None
+
+
+def best_of(runs: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The facts of the run with the least dev loss; None when all diverged."""
+    healthy = [run for run in runs if not run["diverged"]]
+    return min(healthy, key=lambda run: run["dev_loss"], default=None)
 
 
 @contextlib.contextmanager

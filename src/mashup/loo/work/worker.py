@@ -13,7 +13,7 @@ from mashup.compare.leakage import leaking
 from mashup.library import Library, scan
 from mashup.loo.experiment import Experiment
 from mashup.loo.job import Job
-from mashup.loo.store import Store
+from mashup.loo.store import Store, best_of
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
 from mashup.score import Score, Scores, score
@@ -42,9 +42,7 @@ class Worker:
 
     def best_of(self, keys: tuple[str, ...]) -> dict[str, Any] | None:
         """The facts of the run with the least dev loss; None when all diverged."""
-        runs = [self.store.result(key) for key in keys]
-        healthy = [run for run in runs if not run["diverged"]]
-        return min(healthy, key=lambda run: run["dev_loss"], default=None)
+        return best_of([self.store.result(key) for key in keys])
 
     def donors(self, job: Job) -> Library:
         """The best run on every other task, or what is in the experiment's library."""
