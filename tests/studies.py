@@ -12,7 +12,7 @@ import numpy as np
 from armresults import PLANS, Plan, make_result
 from helpers import write_json
 from mashup.compare.arms import pool_of
-from mashup.compare.records import Record, write_records
+from mashup.compare.records import Record, commonest_record, write_records
 from mashup.compare.results import ArmResult, make_records
 
 TARGETS = ("trec", "sst2", "mrpc", "tweet_emotion")
@@ -40,6 +40,7 @@ def write_study(
     budgets: Sequence[float] = (1.0,),
     arms: Mapping[str, Plan] | None = None,
     singles: bool = False,
+    commonest: float | None = 0.3,
 ) -> Path:
     """``records.jsonl`` and ``experiment.json`` in ``folder``."""
     records: list[Record] = []
@@ -52,6 +53,7 @@ def write_study(
         records += make_records(name, target, results, pool_of)
         records += [one for result in results for one in _ends(name, target, result)]
         records += _relevance(name, target, targets)
+        records += [] if commonest is None else [commonest_record(name, target, commonest)]
     write_records(folder / "records.jsonl", records)
     write_json(folder / "experiment.json", _about(name, base, seeds))
     return folder

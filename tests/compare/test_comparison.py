@@ -9,6 +9,9 @@ from lora import save_lora
 from mashup import TrainSettings, UsageError, compare, load_base, load_task, merge, scan, train
 from mashup.compare import bench, read_records
 from mashup.compare.leakage import leaking
+from mashup.report.material import read_material
+from mashup.report.summarise import summarise
+from mashup.task import commonest_accuracy
 
 SETTINGS = TrainSettings(max_steps=6, batch_size=8, learning_rate=1e-2, evaluations=2)
 
@@ -65,6 +68,12 @@ def test_every_arm_has_curve_costs_and_parity_for_each_seed(done):
         assert len(values(done, "fair_parity_steps", arm)) == 2
     assert len(values(done, "dev_loss", "merged-untrained")) == 2
     assert {r.step for r in done.records if r.arm == "merged-untrained"} == {0}
+
+
+def test_what_the_commonest_answer_gets_right_is_on_record_and_is_no_run(done, task):
+    (value,) = values(done, "test_accuracy", "commonest-answer")
+    assert value == commonest_accuracy(task)
+    assert "commonest-answer" not in {arm.name for arm in summarise(read_material(done.path)).arms}
 
 
 def test_every_arm_trains_the_same_rank(done):

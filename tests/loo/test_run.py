@@ -62,6 +62,13 @@ def test_every_arm_of_every_target_has_its_results(done):
     assert {r.budget for r in records if r.arm == "mashup"} == {0.5, 1.0}
 
 
+def test_the_commonest_answer_of_every_target_is_on_record(done):
+    records = read_records(done.output / "records.jsonl")
+    known = {r.task: r.value for r in records if r.arm == "commonest-answer"}
+    assert known == done.commonest
+    assert set(known) == {"one"}
+
+
 def test_draws_are_compared_as_one_and_the_untrained_merge_as_it_is(done):
     gains = {
         r.arm: r for r in read_records(done.output / "records.jsonl")

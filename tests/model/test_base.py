@@ -9,6 +9,7 @@ from helpers import refused, write_tiny_model
 from mashup.errors import UsageError
 from mashup.model import load_base
 from mashup.model.device import cpu_has_bfloat16, pick_dtype
+from mashup.score.store import model_key
 
 
 def test_a_base_knows_its_dtype_context_and_digest(tiny_base):
@@ -55,6 +56,20 @@ def test_a_missing_base_is_refused(tmp_path):
 def test_a_device_that_is_not_there_is_a_usage_error(tiny_base, device):
     with pytest.raises(UsageError, match="no such device"):
         load_base(tiny_base, device=device)
+
+
+def test_attention_is_as_asked_and_no_other_base(tiny_base):
+    plain, asked = load_base(tiny_base), load_base(tiny_base, attn_implementation="eager")
+    assert asked.model.config._attn_implementation == "eager"
+    assert plain.model.config._attn_implementation == "sdpa"
+    assert asked.digest == plain.digest
+    assert (plain.asked, asked.asked) == ({}, {"attention": "eager"})
+    assert model_key(plain, "") != model_key(asked, "")
+
+
+def test_attention_that_cannot_be_is_told_with_the_way_out(tiny_base):
+    with refused("cannot attend like that", where="--attn-implementation nonsense"):
+        load_base(tiny_base, attn_implementation="nonsense")
 
 
 def test_remote_code_is_never_on_by_itself(tmp_path, tiny_base):

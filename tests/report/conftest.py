@@ -10,7 +10,7 @@ import pytest
 
 from armresults import PLANS, TESTS, Plan, make_result
 from helpers import write_json
-from mashup.compare.records import write_records
+from mashup.compare.records import commonest_record, write_records
 from mashup.compare.results import make_records
 
 
@@ -56,6 +56,7 @@ def make_folder(tmp_path: Path) -> MakeFolder:
         library: Sequence[tuple[str, float, float]] = LIBRARY,
         chosen: int = 2,
         about: dict[str, Any] | None = None,
+        commonest: float | None = 0.3,
         **plans: Plan | None,
     ) -> Path:
         changed = {name.replace("_", "-"): plan for name, plan in plans.items()}
@@ -66,7 +67,8 @@ def make_folder(tmp_path: Path) -> MakeFolder:
             for name, plan in arms.items()
             for budget in (budgets if name in ("scratch", "mashup") else (1.0,))
         ]
-        write_records(tmp_path / "records.jsonl", make_records("x", task, results))
+        known = [] if commonest is None else [commonest_record("x", task, commonest)]
+        write_records(tmp_path / "records.jsonl", (*make_records("x", task, results), *known))
         write_json(tmp_path / "scores.json", _scores(library))
         facts = _about(task, seeds, budgets, chosen)
         write_json(tmp_path / "comparison.json", facts | (about or {}))

@@ -101,6 +101,14 @@ def test_a_loss_that_disagrees_is_told(make_folder):
     assert notes[0] == "By test loss it is worse: 0.730 vs 0.950, +0.100 [+0.050, +0.150]."
 
 
+def test_an_answer_that_never_looks_at_the_prompt_and_is_as_good_is_told(make_folder):
+    told = "No arm beats the commonest answer (90.0 %): accuracy tells nothing here."
+    assert told in make_verdict(summary_of(make_folder(commonest=0.9))).notes
+    assert not any("commonest" in n for n in make_verdict(summary_of(make_folder())).notes)
+    old = make_folder(commonest=None)
+    assert not any("commonest" in n for n in make_verdict(summary_of(old)).notes)
+
+
 def test_without_mashup_the_first_other_arm_is_judged(make_folder):
     folder = make_folder(mashup=None, merged_untrained=None)
     assert make_verdict(summary_of(folder)).lead == "best-single is better than scratch on tickets"

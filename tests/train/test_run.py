@@ -139,6 +139,12 @@ def test_a_folder_of_another_run_is_refused_and_the_difference_named(done, base,
         train(base, task, output=done.path, settings=other)
 
 
+def test_another_attention_is_another_run(done, tiny_base, task):
+    other = load_base(tiny_base, dtype="float32", attn_implementation="eager")
+    with refused("output exists already", found="base.attention: None there, eager now"):
+        train(other, task, output=done.path, settings=SMALL)
+
+
 def test_a_folder_with_other_files_is_refused(base, task, tmp_path):
     (tmp_path / "mine").write_text("x")
     with refused("output exists already"):

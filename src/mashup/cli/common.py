@@ -18,6 +18,9 @@ class ModelOptions(Options):
     model: str = Field(description="base model: a folder or a Hub id")
     dtype: Dtype = Field("auto", description="precision of the base; auto is bfloat16 where native")
     device: str = Field("auto", description="auto, cpu, cuda or mps")
+    attn_implementation: str = Field(
+        "auto", description="eager, sdpa, flash_attention_2, ...; auto is transformers' choice"
+    )
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
 
     def load_base(self) -> Any:
@@ -27,6 +30,7 @@ class ModelOptions(Options):
             self.model,
             dtype=self.dtype,
             device=self.device,
+            attn_implementation=self.attn_implementation,
             trust_remote_code=self.trust_remote_code,
         )
 

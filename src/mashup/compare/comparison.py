@@ -11,7 +11,7 @@ from mashup.compare.about import ABOUT, begin, describe, planned_arm
 from mashup.compare.arms import make_arms
 from mashup.compare.bench import Bench
 from mashup.compare.leakage import leaking
-from mashup.compare.records import Record, write_records
+from mashup.compare.records import Record, commonest_record, write_records
 from mashup.compare.results import ArmResult, make_records
 from mashup.errors import InputError, Problem, UsageError
 from mashup.files import refuse_existing, to_json, write_text
@@ -27,7 +27,7 @@ from mashup.score.result import Criterion
 from mashup.select import Selection, select
 from mashup.settings import ARMS, ArmName, TrainSettings
 from mashup.start import Sample
-from mashup.task import Task, load_task
+from mashup.task import Task, commonest_accuracy, load_task
 from mashup.train.loop import run_tokens
 
 
@@ -144,7 +144,8 @@ def compare(
     results = []
     for seed, arm in pairs:
         results += bench.run(arm, scores, seed, budgets)
-    records = make_records(output.name, task.name, results)
+    commonest = commonest_record(output.name, task.name, commonest_accuracy(task))
+    records = (*make_records(output.name, task.name, results), commonest)
     write_records(output / "records.jsonl", records)
     comparison = Comparison(output, selection, tuple(results), records)
     write_report(comparison)

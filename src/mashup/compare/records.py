@@ -48,6 +48,15 @@ class Record:
         return {k: v for k, v in asdict(self).items() if v is not None or k not in rare}
 
 
+#: The arm of the one record of a task that no run made: what the commonest answer gets right.
+COMMONEST = "commonest-answer"
+
+
+def commonest_record(experiment: str, task: str, accuracy: float) -> Record:
+    """What an answer that never looks at the prompt reaches, as the record that reports read."""
+    return Record(experiment, task, COMMONEST, -1, 1.0, 0, 0.0, 0, "test_accuracy", accuracy)
+
+
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """One JSON object a line, whole or not at all."""
     write_text(path, "".join(json.dumps(record.to_json()) + "\n" for record in records))

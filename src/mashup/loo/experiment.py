@@ -100,6 +100,7 @@ class Experiment(Settings):
     base: str = Field(description="base model: a folder or a Hub id")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
+    attn_implementation: str = Field("auto", description="of the base, as transformers names it")
     tasks: dict[str, TaskData] = Field(min_length=1)
     targets: tuple[str, ...] = Field((), description="tasks that are left out once; all of them")
     library: str | None = Field(None, description="folder of checkpoints, instead of our own runs")

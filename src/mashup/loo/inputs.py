@@ -10,7 +10,7 @@ from mashup.library import Index, checkpoint_digest, scan, whole_digest
 from mashup.loo.experiment import Experiment
 from mashup.loo.graph import Inputs
 from mashup.loo.work.worker import load
-from mashup.model.base import named_device
+from mashup.model.base import AUTO, named_device
 from mashup.model.device import parse_dtype
 from mashup.task import Task
 from mashup.train.trainer import steps_of
@@ -56,7 +56,9 @@ def base_key(experiment: Experiment, index: Index) -> str:
     if checkpoint.problem:
         raise InputError(checkpoint.problem)
     dtype = parse_dtype(experiment.dtype, named_device(experiment.device))
-    return f"{whole_digest(folder, index)} {str(dtype).removeprefix('torch.')}"
+    attention = experiment.attn_implementation
+    asked = [] if attention == AUTO else [attention]
+    return " ".join([whole_digest(folder, index), str(dtype).removeprefix("torch."), *asked])
 
 
 def _library(experiment: Experiment, index: Index) -> tuple[str, ...]:

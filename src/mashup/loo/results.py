@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mashup.compare.arms import Arm, pool_of
-from mashup.compare.records import Record
+from mashup.compare.records import Record, commonest_record
 from mashup.compare.results import ArmResult, make_records
 from mashup.loo.experiment import Experiment
 from mashup.loo.graph import Cell, Plan
@@ -19,12 +19,18 @@ ENDS = ("dev_loss", "dev_accuracy", "test_loss", "test_accuracy")
 RELEVANCE = {"relevance_loss": "loss", "relevance_accuracy": "accuracy"}
 
 
-def all_records(experiment: Experiment, plan: Plan, store: Store) -> tuple[Record, ...]:
+def all_records(
+    experiment: Experiment, plan: Plan, store: Store, commonest: Mapping[str, float]
+) -> tuple[Record, ...]:
     """Records of every target whose jobs are all done, target by target.
 
     Those of arms are as ``mashup compare`` writes them. Beside them: ``end_...`` of every run
     with its ``learning_rate`` (no value: it diverged), and of every ``donor`` (and the base)
     ``relevance_...`` on the sample, on how many examples, and whether it was ``chosen``.
+
+    Args:
+        experiment, plan, store: what was run.
+        commonest: accuracy of the commonest answer by target.
     """
     records: list[Record] = []
     for target in experiment.wanted:
@@ -34,6 +40,7 @@ def all_records(experiment: Experiment, plan: Plan, store: Store) -> tuple[Recor
             records += make_records(experiment.name, target, results, pool_of)
             records += [one for cell in cells for one in _ends(experiment.name, cell, plan, store)]
             records += _relevance(experiment.name, target, cells, store)
+            records.append(commonest_record(experiment.name, target, commonest[target]))
     return tuple(records)
 
 

@@ -26,6 +26,7 @@ from mashup.loo.work.worker import Worker
 from mashup.processes import is_first, wait
 from mashup.progress import SILENT, Progress
 from mashup.report.experiment import write_experiment_report
+from mashup.task import commonest_accuracy
 
 EXPERIMENT, RECORDS, JOBS, REPORT = "experiment.json", "records.jsonl", "jobs", "report"
 
@@ -37,6 +38,7 @@ class Prepared:
     Attributes:
         work: key of a job to its forward tokens, an estimate.
         rate: seconds a forward token, an estimate.
+        commonest: accuracy of the commonest answer, by target.
     """
 
     experiment: Experiment
@@ -45,6 +47,7 @@ class Prepared:
     store: Store
     work: dict[str, float]
     rate: float
+    commonest: dict[str, float]
 
     @cached_property
     def _tally(self) -> Tally:
@@ -81,7 +84,8 @@ def prepare(
     donors = len(inputs.library) or len(experiment.tasks) - 1
     work = {key: tokens_of(job, tasks, donors) for key, job in plan.jobs.items()}
     rate = seconds_a_token(experiment, plan, store, work)
-    return Prepared(experiment, output, plan, store, work, rate)
+    commonest = {name: commonest_accuracy(tasks[name]) for name in experiment.wanted}
+    return Prepared(experiment, output, plan, store, work, rate, commonest)
 
 
 def run_experiment(
@@ -140,7 +144,8 @@ def _after(job: Job, prepared: Prepared, watch: Callable[[Status], None]) -> Non
 
 def _publish(prepared: Prepared) -> None:
     """Write records and report of the targets that are done so far."""
-    records = all_records(prepared.experiment, prepared.plan, prepared.store)
+    parts = (prepared.experiment, prepared.plan, prepared.store, prepared.commonest)
+    records = all_records(*parts)
     write_records(prepared.output / RECORDS, records)
     if records:
         write_experiment_report([prepared.output], prepared.output / REPORT)

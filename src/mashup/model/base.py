@@ -23,6 +23,7 @@ _SIZES = (
 )
 #: Settings that say where a model is from and how it was saved, not what it computes.
 _NOT_COMPUTED = {"_name_or_path", "_commit_hash", "transformers_version", "architectures"}
+AUTO = "auto"
 _NO_CONTEXT = 1_000_000  # tokenizers without a limit say a huge number
 
 
@@ -35,12 +36,14 @@ class Base:
         model: a causal language model in eval mode; nothing here changes it for good.
         tokenizer: its tokenizer.
         revision: commit on the Hub, None for a local folder.
+        attention: how it attends, as it was asked for; ``auto`` is the choice of transformers.
     """
 
     name: str
     model: Any
     tokenizer: Any
     revision: str | None = None
+    attention: str = AUTO
 
     @property
     def device(self) -> torch.device:
@@ -75,6 +78,11 @@ class Base:
         return float(torch.stack(norms).norm())
 
     @property
+    def asked(self) -> dict[str, str]:
+        """What keys hold besides weights and precision; nothing by default."""
+        return {} if self.attention == AUTO else {"attention": self.attention}
+
+    @property
     def pad_id(self) -> int:
         """A token id to pad with; it is masked, so any id does."""
         tokenizer = self.tokenizer
@@ -89,7 +97,12 @@ class Base:
 
 
 def load_base(
-    name: str | Path, *, dtype: str = "auto", trust_remote_code: bool = False, device: str = "auto"
+    name: str | Path,
+    *,
+    dtype: str = AUTO,
+    trust_remote_code: bool = False,
+    device: str = AUTO,
+    attn_implementation: str = AUTO,
 ) -> Base:
     """Load a causal language model and its tokenizer.
 
@@ -98,24 +111,28 @@ def load_base(
         dtype: ``auto`` (bfloat16 where native, else float32) or a torch type's name.
         trust_remote_code: run code from the model's repository; never on by itself.
         device: ``auto`` (CUDA, MPS, CPU) or a torch device.
+        attn_implementation: ``auto``, or a name that transformers knows: ``eager``, ``sdpa``,
+            ``flash_attention_2``, ... Results differ by rounding.
 
     Raises:
-        InputError: not found, needs remote code, or cannot be loaded.
+        InputError: not found, needs remote code, cannot be loaded, or cannot attend like that.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = named_device(device)
-    options = {"trust_remote_code": trust_remote_code}
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    attends = {} if attn_implementation == AUTO else {"attn_implementation": attn_implementation}
     try:
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(
-                str(name), dtype=parse_dtype(dtype, where), **options
+                str(name), dtype=parse_dtype(dtype, where), **options, **attends
             )
             tokenizer = AutoTokenizer.from_pretrained(str(name), **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise InputError(_cannot_load(str(name), error)) from error
+        raise InputError(_cannot_load(str(name), attn_implementation, error)) from error
     model.to(where).eval()
-    return Base(str(name), model, tokenizer, getattr(model.config, "_commit_hash", None))
+    revision = getattr(model.config, "_commit_hash", None)
+    return Base(str(name), model, tokenizer, revision, attn_implementation)
 
 
 def named_device(name: str) -> torch.device:
@@ -135,9 +152,15 @@ def named_device(name: str) -> torch.device:
     return device
 
 
-def _cannot_load(name: str, error: Exception) -> Problem:
+def _cannot_load(name: str, attention: str, error: Exception) -> Problem:
     whole = " ".join(str(error).split())
     found = whole[:300]
+    if attention != AUTO and "attention" in whole.lower():
+        fix = "install what it needs, or give --attn-implementation auto"
+        expected = "what this model and machine can do: eager, sdpa, flash_attention_2"
+        return Problem(
+            "cannot attend like that", f"--attn-implementation {attention}", found, expected, fix
+        )
     if "trust_remote_code" in whole:
         fix = "read the model's code, then pass --trust-remote-code if you trust it"
         return Problem("base model wants to run its own code", name, found, "a known model", fix)

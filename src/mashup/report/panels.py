@@ -67,6 +67,9 @@ class HasArms(Protocol):
     @property
     def scratch(self) -> ArmRow: ...
 
+    @property
+    def commonest(self) -> float | None: ...
+
 
 def draw_panel(
     axes: Any, panel: Panel, summary: HasArms, theme: Theme, title: str | None = None
@@ -76,11 +79,22 @@ def draw_panel(
     if panel.is_dev:
         level = fmean(run.last.dev_loss for run in summary.scratch.runs)
         axes.axhline(level, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    if not panel.is_loss and summary.commonest is not None:
+        _draw_commonest(axes, 100 * summary.commonest, theme)
     for place, arm in enumerate(summary.arms):
         _draw_arm(axes, panel, arm, place, theme)
     axes.set_xlim(left=0 if panel.over_seconds else None)
     if panel.is_loss:
         _scale(axes)
+
+
+def _draw_commonest(axes: Any, level: float, theme: Theme) -> None:
+    """What never looking at the prompt gets right, said where the line is."""
+    axes.axhline(level, color=theme.muted, linewidth=1, linestyle=":", zorder=1)
+    axes.annotate(
+        "commonest answer", (1, level), xycoords=("axes fraction", "data"), xytext=(0, 2),
+        textcoords="offset points", ha="right", fontsize=8.5, color=theme.muted, zorder=1,
+    )  # fmt: skip
 
 
 def _draw_arm(axes: Any, panel: Panel, arm: ArmRow, place: int, theme: Theme) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
-from mashup.compare.records import Record
+from mashup.compare.records import COMMONEST, Record
 from mashup.compare.statistics import Difference
 from mashup.report.material import Material, Measured, measured
 from mashup.report.ranking import Ranking, make_ranking
@@ -21,7 +21,8 @@ def summarise(material: Material) -> Summary:
     names = dict.fromkeys(run.arm for run in full)
     arms = tuple(_described(name, full, records, about, ranking) for name in names)
     seeds = tuple(dict.fromkeys(run.seed for run in full))
-    return Summary(records[0].task, seeds, arms, ladder(runs), ranking, about)
+    commonest = commonest_of(records)
+    return Summary(records[0].task, seeds, arms, ladder(runs), ranking, about, commonest)
 
 
 def _described(
@@ -84,6 +85,11 @@ def gain_of(arm: str, metric: str, records: Iterable[Record]) -> Difference | No
         if found and None not in (record.value, record.low, record.high):
             return Difference(record.value, record.low, record.high)  # type: ignore[arg-type]
     return None
+
+
+def commonest_of(records: Iterable[Record]) -> float | None:
+    """Test accuracy of the commonest answer; None where it was not recorded."""
+    return next((record.value for record in records if record.arm == COMMONEST), None)
 
 
 def _reach(rule: str, runs: Sequence[Measured]) -> Reach | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,11 @@ class Rung:
     seconds: float
 
 
+def none_beats(commonest: float | None, arms: Iterable[ArmRow]) -> bool:
+    """Whether no arm's test accuracy is above that of the commonest answer, where it is known."""
+    return commonest is not None and all(arm.accuracy <= commonest for arm in arms)
+
+
 @dataclass(frozen=True)
 class Summary:
     """A whole comparison.
@@ -78,6 +84,7 @@ class Summary:
     Attributes:
         ladder: empty when only full runs were made.
         about: ``comparison.json``.
+        commonest: test accuracy of the commonest answer, None in records of old versions.
     """
 
     task: str
@@ -86,6 +93,7 @@ class Summary:
     ladder: tuple[Rung, ...]
     ranking: Ranking
     about: dict[str, Any]
+    commonest: float | None = None
 
     def arm(self, name: str) -> ArmRow | None:
         return next((arm for arm in self.arms if arm.name == name), None)
@@ -93,6 +101,11 @@ class Summary:
     @property
     def scratch(self) -> ArmRow:
         return next(arm for arm in self.arms if arm.name == SCRATCH)
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether no arm beats an answer that never looks at the prompt."""
+        return none_beats(self.commonest, self.arms)
 
     @property
     def subject(self) -> ArmRow | None:

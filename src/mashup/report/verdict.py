@@ -101,7 +101,10 @@ def _of(arm: ArmRow, unit: str) -> str:
 
 
 def _notes(summary: Summary) -> tuple[str, ...]:
-    notes = (_loss_note(summary), _control_note(summary), seed_note(summary))
+    notes = (
+        *(_loss_note(summary), _control_note(summary), _blind_note(summary)),
+        seed_note(summary),
+    )
     return tuple(note for note in notes if note)
 
 
@@ -117,6 +120,14 @@ def _loss_note(summary: Summary) -> str:
     ends = f"[{numbers.signed(gain.low)}, {numbers.signed(gain.high)}]"
     values = f"{numbers.loss(arm.loss)} vs {numbers.loss(summary.scratch.loss)}"
     return f"By test loss it is {verdict}: {values}, {numbers.signed(gain.value)} {ends}."
+
+
+def _blind_note(summary: Summary) -> str:
+    """Whether any arm beats an answer that never looks at the prompt."""
+    if not summary.is_blind or summary.commonest is None:
+        return ""
+    level = numbers.percent(summary.commonest)
+    return f"No arm beats the commonest answer ({level}): accuracy tells nothing here."
 
 
 def _control_note(summary: Summary) -> str:

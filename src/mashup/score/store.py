@@ -23,4 +23,5 @@ def example_key(tokens: Tokens) -> str:
 
 def model_key(base: Base, checkpoint: str) -> str:
     """Key of a base with a checkpoint on it; ``checkpoint`` is its digest, "" for the base."""
-    return digest_of(_CODE, base.digest, str(base.dtype), base.device.type, checkpoint)
+    computed = (base.digest, str(base.dtype), base.device.type, *base.asked.values())
+    return digest_of(_CODE, *computed, checkpoint)

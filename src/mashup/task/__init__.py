@@ -1,5 +1,6 @@
 """Task: the examples of one target task, in disjoint splits, and as tokens."""
 
+from mashup.task.commonest import commonest_accuracy
 from mashup.task.example import Example, Message
 from mashup.task.load import Task, load_task
 from mashup.task.records import Record, known_records
@@ -11,6 +12,7 @@ __all__ = [
     "Record",
     "Task",
     "Tokens",
+    "commonest_accuracy",
     "known_records",
     "load_task",
     "tokenize",

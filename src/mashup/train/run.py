@@ -143,9 +143,10 @@ def _config(
     base: Base, task: Task, tokens: RunTokens, init: Path | None, settings: TrainSettings
 ) -> dict[str, Any]:
     """All that decides a run."""
+    about = {"name": base.name, "digest": base.digest, "dtype": str(base.dtype)}
     return {
         "code": _CODE,
-        "base": {"name": base.name, "digest": base.digest, "dtype": str(base.dtype)},
+        "base": about | base.asked,
         "task": {"name": task.name, "digest": task.digest},
         "tokens": tokens.digest,
         "init": {"path": str(init), "digest": checkpoint_digest(init)} if init else None,

@@ -61,3 +61,19 @@ def test_every_target_and_control_has_its_sentence(study_folder):
 def test_only_scratch_has_no_verdict(tmp_path):
     (folder,) = read_folders([write_study(tmp_path, arms={"scratch": PLANS["scratch"]})])
     assert lead(make_study(folder)).answer == "only scratch was trained in small"
+
+
+def _blind(tmp_path, commonest):
+    arms = {"scratch": PLANS["scratch"], "mashup": Plan((1.5, 0.35), end=(0.6, 0.8))}
+    (folder,) = read_folders([write_study(tmp_path, arms=arms, commonest=commonest)])
+    return in_words(make_study(folder)).blind
+
+
+def test_targets_on_which_the_commonest_answer_is_as_good_are_named(tmp_path):
+    (told,) = _blind(tmp_path / "a", 0.77)  # mashup has 80, 78, 76 and 74 %
+    assert told == (
+        "no arm beats the commonest answer on mrpc and tweet_emotion (77.0 % and 77.0 %): accuracy "
+        "tells nothing there"
+    )
+    assert _blind(tmp_path / "b", 0.3) == ()
+    assert _blind(tmp_path / "old", None) == ()

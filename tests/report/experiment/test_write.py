@@ -51,6 +51,13 @@ def test_parity_counts_those_that_never_get_there_apart(written):
     assert "merged-untrained" not in fair
 
 
+def test_results_have_the_commonest_answer_of_every_target(written):
+    rows = rows_of(written / "tables/results.csv")
+    blind = [row for row in rows if row["Arm"] == "(commonest answer)"]
+    assert [row["Target"] for row in blind] == ["trec", "sst2", "mrpc", "tweet_emotion"]
+    assert {float(row["Test accuracy"]) for row in blind} == {0.3}
+
+
 def test_rates_tell_what_diverged(written):
     rows = rows_of(written / "tables/rates.csv")
     lost = [row for row in rows if row["Arm"] == "mashup" and float(row["Learning rate"]) == 1e-3]

@@ -9,7 +9,7 @@ from typing import Any
 from mashup.errors import DivergedError
 from mashup.loo.job import Job
 from mashup.loo.work.worker import Worker, with_shuffled_answers
-from mashup.model import Base, load_base
+from mashup.model import Base
 from mashup.settings import TrainSettings
 from mashup.train import Run, train
 from mashup.train.curve import CURVE, START_TEST, TEST
@@ -68,8 +68,7 @@ def _start(worker: Worker, job: Job) -> tuple[Base, Path | None]:
         facts = worker.store.result(key)
         path = worker.place(facts["path"]) if facts["path"] else None
         if path and facts.get("folded"):
-            of = worker.experiment
-            return load_base(path, dtype=of.dtype, device=of.device), None
+            return worker.load(path), None
         return worker.base, path
     return worker.base, None
 

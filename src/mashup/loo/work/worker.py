@@ -32,8 +32,14 @@ class Worker:
 
     @cached_property
     def base(self) -> Base:
+        return self.load(self.experiment.base)
+
+    def load(self, name: str | Path) -> Base:
+        """A base as the experiment computes with it."""
         of = self.experiment
-        return load_base(of.base, dtype=of.dtype, device=of.device)
+        return load_base(
+            name, dtype=of.dtype, device=of.device, attn_implementation=of.attn_implementation
+        )
 
     def task(self, name: str) -> Task:
         if name not in self._tasks:

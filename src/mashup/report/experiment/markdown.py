@@ -26,7 +26,7 @@ def _texts(parts: Sequence[Part], models: Models | None) -> Iterator[str]:
         first, words = lead(part.study), in_words(part.study)
         yield f"# {escape(part.study.name)}"
         yield f"**{escape(capital(first.answer))}.** {escape(capital(first.numbers))}."
-        told = (*words.controls, *words.targets, *words.others)
+        told = (*words.controls, *words.targets, *words.blind, *words.others)
         yield "\n".join(f"- {escape(capital(text))}." for text in told)
         for section in part.sections:
             yield from _section(section, part.prefix)

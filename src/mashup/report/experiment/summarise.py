@@ -12,7 +12,7 @@ from mashup.compare.statistics import Difference
 from mashup.report.experiment.material import Folder
 from mashup.report.experiment.summary import Contrast, End, Relevance, Study, Target
 from mashup.report.material import measured
-from mashup.report.summarise import arm_row, gain_of, ladder
+from mashup.report.summarise import arm_row, commonest_of, gain_of, ladder
 from mashup.report.summary import MASHUP, SCRATCH
 
 _OVER = "test_{}_gain_over_"
@@ -36,7 +36,7 @@ def _target(task: str, records: Sequence[Record]) -> Target:
     arms = tuple(arm_row(name, full, records) for name in dict.fromkeys(run.arm for run in full))
     return Target(
         task, arms, _overs(records, "accuracy"), _overs(records, "loss"), ladder(runs),
-        _ends(records), _relevance(records), _examples(records),
+        _ends(records), _relevance(records), _examples(records), commonest_of(records),
     )  # fmt: skip
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean, stdev
 
+from mashup.report import numbers
 from mashup.report.experiment.cells import (
     Titled,
     gain,
@@ -78,8 +79,17 @@ def results_table(study: Study) -> Titled:
         *("Target", "Arm", "Verdict on accuracy", "Test accuracy", "Over scratch, points"),
         *("mashup over it, points", "Test loss", "Over scratch, nats", "Learning rates"),
     )
-    rows = [_result(target, arm) for target in study.targets for arm in target.arms]
+    rows = [row for target in study.targets for row in _results(target)]
     return Titled("results", "Results by target and arm", Table(columns, tuple(rows), words=3))
+
+
+def _results(target: Target) -> Iterator[tuple[Cell, ...]]:
+    """Every arm, and below them what never looking at the prompt gets right."""
+    yield from (_result(target, arm) for arm in target.arms)
+    if target.commonest is not None:
+        empty = (Cell(numbers.NONE),)
+        names = Cell(target.task), Cell("(commonest answer)"), Cell("")
+        yield (*names, percent(target.commonest), *(empty * 4), Cell(""))
 
 
 def _result(target: Target, arm: ArmRow) -> tuple[Cell, ...]:

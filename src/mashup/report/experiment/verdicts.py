@@ -116,11 +116,16 @@ def lead(study: Study) -> Lead:
 
 @dataclass(frozen=True)
 class Words:
-    """Sentences beside the first: against the controls, target by target, all other arms."""
+    """Sentences beside the first: against the controls, target by target, all other arms.
+
+    Attributes:
+        blind: targets whose accuracy tells nothing, empty where there are none.
+    """
 
     controls: tuple[str, ...]
     targets: tuple[str, ...]
     others: tuple[str, ...]
+    blind: tuple[str, ...]
 
 
 def in_words(study: Study) -> Words:
@@ -132,4 +137,14 @@ def in_words(study: Study) -> Words:
         tuple(contrast_sentence(one) for one in rest if one.other != SCRATCH),
         tuple(text for target in study.targets if (text := target_sentence(target, arm))),
         tuple(contrast_sentence(one) for one in rest if one.other == SCRATCH),
+        tuple(filter(None, [_blind(study)])),
     )
+
+
+def _blind(study: Study) -> str:
+    """Targets on which no arm beats an answer that never looks at the prompt."""
+    found = [target for target in study.targets if target.is_blind]
+    names = numbers.listed([target.task for target in found])
+    levels = numbers.listed([numbers.percent(target.commonest or 0.0) for target in found])
+    text = f"no arm beats the commonest answer on {names} ({levels})"
+    return f"{text}: accuracy tells nothing there" if found else ""
