@@ -134,6 +134,15 @@ def test_the_same_call_again_trains_nothing(done, base, library, task, monkeypat
     assert again.records == done.records
 
 
+def test_a_base_that_attends_otherwise_is_another_comparison(done, tiny_base, library, task):
+    other = load_base(tiny_base, dtype="float32", attn_implementation="eager")
+    with refused("output exists already", found="other settings"):
+        compare(
+            library, other, task, output=done.path, samples=40, seeds=(1, 2), settings=SETTINGS,
+            budgets=(0.5, 1.0),
+        )  # fmt: skip
+
+
 def test_another_comparison_in_the_same_folder_is_refused(done, base, library, task):
     with refused("output exists already", found="other settings"):
         compare(library, base, task, output=done.path, samples=41, settings=SETTINGS)

@@ -15,7 +15,7 @@ from mashup.score.evaluate import evaluate
 from mashup.score.sample import batches_for, sample_tokens
 from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
-from mashup.train.loop import run_tokens
+from mashup.train.tokens import run_tokens
 
 
 @pytest.fixture(scope="module")

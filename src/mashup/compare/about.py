@@ -25,8 +25,9 @@ def describe(
     settings: TrainSettings,
 ) -> dict[str, Any]:
     """Base, task, sample, choice and settings of a comparison, JSON-able."""
+    about_base = {"name": base.name, "digest": base.digest, "dtype": str(base.dtype)}
     return {
-        "base": {"name": base.name, "digest": base.digest, "dtype": str(base.dtype)},
+        "base": about_base | base.asked,
         "task": {"name": task.name, "digest": task.digest},
         "splits": {"train": len(task.train), "dev": len(task.dev), "test": len(task.test)},
         "sample": {"digest": scores.sample_digest, "examples": scores.examples},
@@ -71,4 +72,5 @@ def _identity(about: dict[str, Any]) -> str:
     told = {"base", "sentence", "left_out", "unchanged", "dropped", "rank"}
     told |= {"strategy", "reason", "forwards", "exhaustive_forwards"}
     kept = {key: value for key, value in about.items() if key not in told}
-    return digest_of(kept, about["base"]["digest"])
+    base = about["base"]
+    return digest_of(kept, base["digest"], base.get("attention"))

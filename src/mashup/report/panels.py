@@ -75,7 +75,8 @@ def draw_panel(
     axes: Any, panel: Panel, summary: HasArms, theme: Theme, title: str | None = None
 ) -> None:
     """Draw every arm: thin lines for seeds and a thick one for their mean when several."""
-    _frame(axes, panel, theme, title or panel.title)
+    frame(axes, title or panel.title, panel.x_label, theme)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if panel.is_dev:
         level = fmean(run.last.dev_loss for run in summary.scratch.runs)
         axes.axhline(level, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
@@ -139,12 +140,12 @@ def arm_handles(arms: Sequence[ArmRow], theme: Theme) -> list[Line2D]:
     ]  # fmt: skip
 
 
-def _frame(axes: Any, panel: Panel, theme: Theme, title: str) -> None:
+def frame(axes: Any, title: str, x_label: str, theme: Theme) -> None:
+    """Title, label and quiet lines of a diagram whose values go upwards."""
     quiet(axes, theme)
     axes.grid(axis="y", color=theme.grid, linewidth=0.8)
     axes.set_title(title, loc="left", fontsize=11, color=theme.ink, fontweight="bold")
-    axes.set_xlabel(panel.x_label, fontsize=10.5, color=theme.muted)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel(x_label, fontsize=10.5, color=theme.muted)
     axes.yaxis.set_major_locator(MaxNLocator(5))
 
 

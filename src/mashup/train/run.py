@@ -19,7 +19,9 @@ from mashup.progress import SILENT, Progress
 from mashup.settings import TrainSettings
 from mashup.task import Task, load_task
 from mashup.train.curve import CURVE, Point, read_curve
-from mashup.train.loop import RunTokens, fit, run_tokens
+from mashup.train.loop import fit
+from mashup.train.tokens import RunTokens, run_tokens
+from mashup.train.work import Work
 
 RUN = "run.json"
 _CODE = 1  # raise it when the same settings would train differently
@@ -114,7 +116,7 @@ def train(
 
     with disk_errors(output):
         facts = fit(
-            base, task, tokens, source, settings, output, begin, accept_base=accept_base,
+            Work(base, task, tokens, source, settings, output), begin, accept_base=accept_base,
             callbacks=callbacks, report_to=report_to, progress=progress,
         )  # fmt: skip
     record = {"status": "finished", "digest": digest, "config": config, **facts}

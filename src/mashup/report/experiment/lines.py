@@ -7,11 +7,11 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from mashup.report.experiment.savings import ends_of, rung_of
 from mashup.report.experiment.summary import Study
-from mashup.report.panels import quiet
+from mashup.report.panels import frame
 from mashup.report.style import Theme, marker
 
 Point = tuple[float, float]
@@ -28,7 +28,7 @@ def draw_rates(axes: Sequence[Any], study: Study, theme: Theme) -> None:
     """Dev loss and test accuracy over the rate; a rate that always diverged has no point."""
     rates = sorted({rate for arm in study.arms for rate in rates_of(study, arm)})
     for one, name, title in zip(axes, ("dev_loss", "test_accuracy"), _TITLES, strict=True):
-        _frame(one, title, "learning rate", theme)
+        frame(one, title, "learning rate", theme)
         _draw(one, study, theme, partial(_ends, study, name))
         one.set_xscale("log")
         one.set_xticks(rates, [f"{rate:g}" for rate in rates])
@@ -49,7 +49,7 @@ def _ends(study: Study, name: str, arm: str) -> list[Point]:
 def draw_ladder(axes: Sequence[Any], study: Study, theme: Theme) -> None:
     """Dev loss and test accuracy over the share of the steps."""
     for one, name, title in zip(axes, ("dev_loss", "accuracy"), _TITLES, strict=True):
-        _frame(one, title, "share of the steps, %", theme)
+        frame(one, title, "share of the steps, %", theme)
         _draw(one, study, theme, partial(_rungs, study, name))
         one.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
@@ -72,11 +72,3 @@ def _draw(axes: Any, study: Study, theme: Theme, line: Callable[[str], list[Poin
                 x, y, color=theme.colour(arm, place), marker=marker(arm, place), markersize=5,
                 linewidth=1.8, markeredgewidth=0,
             )  # fmt: skip
-
-
-def _frame(axes: Any, title: str, x_label: str, theme: Theme) -> None:
-    quiet(axes, theme)
-    axes.grid(axis="y", color=theme.grid, linewidth=0.8)
-    axes.set_title(title, loc="left", fontsize=11, color=theme.ink, fontweight="bold")
-    axes.set_xlabel(x_label, fontsize=10, color=theme.muted)
-    axes.yaxis.set_major_locator(MaxNLocator(5))

@@ -1,0 +1,79 @@
+"""What a run leaves: facts, manifest, prompts, weights and tokenizer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mashup.checkpoint.history import MANIFEST, PROMPTS, read_prompts
+from mashup.files import to_json, write_text
+from mashup.merge.manifest import versions
+from mashup.train.curve import CURVE, read_curve
+from mashup.train.whole import save_whole
+from mashup.train.work import Work
+
+
+def facts_of(
+    model: Any, work: Work, seconds: float, check: dict[str, Any] | None, dtype: torch.dtype
+) -> dict[str, Any]:
+    """What ``run.json`` and ``mashup.json`` say of the finished run.
+
+    Args:
+        model: as it was trained.
+        work: what was done.
+        seconds: of training steps.
+        check: what the start check measured, None from scratch.
+        dtype: that the base computes in.
+    """
+    return {
+        "steps": work.steps,
+        "start_check": check,
+        "train_seconds": seconds,
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "metrics": _metrics(work.output),
+        "base_dtype": str(dtype),
+        "versions": versions(),
+    }
+
+
+def _metrics(output: Path) -> dict[str, float]:
+    last = asdict(read_curve(output / CURVE)[-1])
+    return {k: v for k, v in last.items() if k.startswith(("dev_", "test_"))}
+
+
+def write_about(work: Work, facts: dict[str, Any]) -> None:
+    """What makes the run a checkpoint that later libraries understand."""
+    base, task, init = work.base, work.task, work.init
+    manifest = {
+        "kind": "run",
+        "base": base.name,
+        "base_digest": base.digest,
+        "task": {"name": task.name, "digest": task.digest, "rows": len(task.train)},
+        "init": str(init) if init else None,
+        "settings": work.settings.model_dump(),
+        **facts,
+    }
+    write_text(work.output / MANIFEST, to_json(manifest))
+    keys = {example.prompt_key[:16] for example in task.train}
+    keys |= read_prompts(init) if init else set()  # what the init has seen, this run has seen
+    write_text(work.output / PROMPTS, "\n".join(sorted(keys)) + "\n")
+
+
+def save(model: Any, work: Work, dtype: torch.dtype) -> None:
+    """Weights and tokenizer, complete before they get their names."""
+    part = work.output / ".part"
+    shutil.rmtree(part, ignore_errors=True)
+    if work.settings.is_full:
+        save_whole(model, part, dtype)
+    else:
+        model.save_pretrained(part)
+    work.base.tokenizer.save_pretrained(part)
+    (part / "README.md").unlink(missing_ok=True)
+    for path in sorted(part.iterdir(), key=lambda p: p.suffix != ".safetensors"):
+        os.replace(path, work.output / path.name)
+    part.rmdir()
