@@ -97,6 +97,7 @@ class Experiment(Settings):
     """
 
     name: str = Field(pattern=r"^[\w.-]+$", description="of the experiment, in records and pages")
+    note: str = Field("", description="what a reader of its report must know")
     base: str = Field(description="base model: a folder or a Hub id")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"

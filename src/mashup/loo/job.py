@@ -15,12 +15,14 @@ _CODE = 1  # raise it when the same jobs would give other results
 
 @dataclass(frozen=True)
 class Job:
-    """Attributes:
-    kind: which work it is.
-    decides: JSON-able values that its result depends on.
-    needs: role to keys of the jobs whose results it reads.
-    about: what tables call it and where its data is; other words, same result.
-    keeps_weights: whether a later job reads the weights that it makes.
+    """One piece of work.
+
+    Attributes:
+        kind: which work it is.
+        decides: JSON-able values that its result depends on.
+        needs: role to keys of the jobs whose results it reads.
+        about: what tables call it and where its data is; other words, same result.
+        keeps_weights: whether a later job reads the weights that it makes.
     """
 
     kind: Kind

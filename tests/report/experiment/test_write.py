@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from helpers import write_json
 from mashup.errors import InputError, UsageError
 from mashup.report.experiment import write_experiment_report
 from studies import write_study
@@ -38,6 +39,15 @@ def test_markdown_says_it_all_and_points_to_its_pictures(written):
         assert f"(figures/{key}.png)" in text
     for heading in ("Budget ladder", "Steps and seconds to parity", "Donors", "Several seeds"):
         assert f"## {heading}" in text
+
+
+def test_a_note_stands_under_how_it_was_measured(tmp_path):
+    folder = write_study(tmp_path / "study", targets=("trec", "sst2"))
+    about = json.loads((folder / "experiment.json").read_text())
+    write_json(folder / "experiment.json", about | {"note": "Seconds are of two machines."})
+    write_experiment_report([folder], tmp_path / "report")
+    for page in ("report.md", "index.html"):
+        assert "Seconds are of two machines." in (tmp_path / "report" / page).read_text()
 
 
 def test_parity_counts_those_that_never_get_there_apart(written):

@@ -30,6 +30,7 @@ def make_facts(study: Study) -> tuple[tuple[str, str], ...]:
 def _facts(study: Study) -> Iterator[tuple[str, str]]:
     about = study.about
     yield "Experiment", study.name
+    yield "Note", str(about.get("note", "")).strip().removesuffix(".")
     yield "Base", PurePath(study.base).name if study.base.startswith("/") else study.base
     yield "Targets", numbers.listed([target.task for target in study.targets])
     yield "Rows", _rows(study)
