@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mashup.compare.arms import make_arms, random_two
+from mashup.compare.arms import make_arms, random_draw, random_two
 from mashup.score import Evaluation, Score, Scores
 from mashup.select import Selection
 from mashup.settings import ARMS
@@ -46,6 +46,19 @@ def test_scratch_is_always_there_and_abstaining_is_scratch():
     assert [arm.name for arm in arms] == ["scratch", "mashup"]
     assert arms[1].parents == ()
     assert "same as scratch" in arms[1].note
+
+
+def test_targets_that_share_their_donors_do_not_share_their_draws():
+    donors = ranking(8)
+    left_out = [tuple(d for d in donors if d is not target) for target in donors]
+    drawn = [
+        random_draw(rest, 2, 1, target.digest)
+        for target, rest in zip(donors, left_out, strict=True)
+    ]
+    assert len({frozenset(s.digest for s in pair) for pair in drawn}) >= 6
+    assert len({s.digest for pair in drawn for s in pair}) >= 6
+    assert random_draw(donors, 2, 1, "sst2") == random_draw(donors[::-1], 2, 1, "sst2")
+    assert random_draw(donors, 2, 1, "sst2") != random_draw(donors, 2, 2, "sst2")
 
 
 def test_random_parents_depend_on_the_seed_and_not_on_the_ranking():

@@ -74,7 +74,16 @@ def random_two(ranking: Sequence[Score], seed: int) -> tuple[Score, ...]:
     return random_few(ranking, 2, seed)
 
 
-def random_few(ranking: Sequence[Score], count: int, seed: int) -> tuple[Score, ...]:
+def random_draw(ranking: Sequence[Score], count: int, draw: int, task: str) -> tuple[Score, ...]:
+    """:func:`random_few` for one of several targets.
+
+    Targets of an experiment share nearly all donors: with one seed for all of them, they would
+    also share nearly the same few, and their mean would be that of one draw.
+    """
+    return random_few(ranking, count, f"{draw} {task}")
+
+
+def random_few(ranking: Sequence[Score], count: int, seed: int | str) -> tuple[Score, ...]:
     """Some checkpoints (or all of fewer) drawn without looking at their scores."""
     by_digest = sorted(ranking, key=lambda score: score.digest)
     return tuple(random.Random(seed).sample(by_digest, min(count, len(by_digest))))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mashup.checkpoint import Checkpoint
-from mashup.compare.arms import random_few
+from mashup.compare.arms import random_draw
 from mashup.compare.bench import options_for
 from mashup.loo.job import Job
 from mashup.loo.work.noise import noise_like
@@ -64,7 +64,7 @@ def _parents(worker: Worker, job: Job, scores: Scores) -> list[Score]:
     if arm == "each-single":
         return [score for score in scores.ranking if task_of(score) == job.decides["donor"]]
     if arm == "random":
-        return list(random_few(scores.ranking, k, job.decides["draw"]))
+        return list(random_draw(scores.ranking, k, job.decides["draw"], job.about["task"]))
     (key,) = job.needs["score"]
     known = {score.digest: score for score in scores.ranking}
     chosen = [known[digest] for digest in worker.store.result(key)["chosen"]]
