@@ -25,9 +25,8 @@ def describe(
     settings: TrainSettings,
 ) -> dict[str, Any]:
     """Base, task, sample, choice and settings of a comparison, JSON-able."""
-    about_base = {"name": base.name, "digest": base.digest, "dtype": str(base.dtype)}
     return {
-        "base": about_base | base.asked,
+        "base": base.about,
         "task": {"name": task.name, "digest": task.digest},
         "splits": {"train": len(task.train), "dev": len(task.dev), "test": len(task.test)},
         "sample": {"digest": scores.sample_digest, "examples": scores.examples},

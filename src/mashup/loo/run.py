@@ -144,8 +144,7 @@ def _after(job: Job, prepared: Prepared, watch: Callable[[Status], None]) -> Non
 
 def _publish(prepared: Prepared) -> None:
     """Write records and report of the targets that are done so far."""
-    parts = (prepared.experiment, prepared.plan, prepared.store, prepared.commonest)
-    records = all_records(*parts)
+    records = all_records(prepared.experiment, prepared.plan, prepared.store, prepared.commonest)
     write_records(prepared.output / RECORDS, records)
     if records:
         write_experiment_report([prepared.output], prepared.output / REPORT)

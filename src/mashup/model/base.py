@@ -83,6 +83,12 @@ class Base:
         return {} if self.attention == AUTO else {"attention": self.attention}
 
     @property
+    def about(self) -> dict[str, str]:
+        """What it is and how it computes, for records of what was done on it."""
+        known = {"name": self.name, "digest": self.digest, "dtype": str(self.dtype)}
+        return known | self.asked
+
+    @property
     def pad_id(self) -> int:
         """A token id to pad with; it is masked, so any id does."""
         tokenizer = self.tokenizer

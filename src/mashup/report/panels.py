@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from mashup.report.material import Measured
 from mashup.report.style import Theme, marker
-from mashup.report.summary import MASHUP, SCRATCH, ArmRow
+from mashup.report.summary import MASHUP, SCRATCH, Armed, ArmRow
 from mashup.train.curve import Point
 
 _WIDE = 4.0  # largest loss by smallest from which a logarithmic scale is better
@@ -58,21 +58,8 @@ PANELS = (
 )
 
 
-class HasArms(Protocol):
-    """Arms that are drawn into one diagram."""
-
-    @property
-    def arms(self) -> tuple[ArmRow, ...]: ...
-
-    @property
-    def scratch(self) -> ArmRow: ...
-
-    @property
-    def commonest(self) -> float | None: ...
-
-
 def draw_panel(
-    axes: Any, panel: Panel, summary: HasArms, theme: Theme, title: str | None = None
+    axes: Any, panel: Panel, summary: Armed, theme: Theme, title: str | None = None
 ) -> None:
     """Draw every arm: thin lines for seeds and a thick one for their mean when several."""
     frame(axes, title or panel.title, panel.x_label, theme)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,28 +71,16 @@ class Rung:
     seconds: float
 
 
-def none_beats(commonest: float | None, arms: Iterable[ArmRow]) -> bool:
-    """Whether no arm's test accuracy is above that of the commonest answer, where it is known."""
-    return commonest is not None and all(arm.accuracy <= commonest for arm in arms)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A whole comparison.
+class Armed:
+    """What holds the arms of one task.
 
     Attributes:
-        ladder: empty when only full runs were made.
-        about: ``comparison.json``.
+        arms: at full budget.
         commonest: test accuracy of the commonest answer, None in records of old versions.
     """
 
-    task: str
-    seeds: tuple[int, ...]
     arms: tuple[ArmRow, ...]
-    ladder: tuple[Rung, ...]
-    ranking: Ranking
-    about: dict[str, Any]
-    commonest: float | None = None
+    commonest: float | None
 
     def arm(self, name: str) -> ArmRow | None:
         return next((arm for arm in self.arms if arm.name == name), None)
@@ -105,7 +92,26 @@ class Summary:
     @property
     def is_blind(self) -> bool:
         """Whether no arm beats an answer that never looks at the prompt."""
-        return none_beats(self.commonest, self.arms)
+        level = self.commonest
+        return level is not None and all(arm.accuracy <= level for arm in self.arms)
+
+
+@dataclass(frozen=True)
+class Summary(Armed):
+    """A whole comparison.
+
+    Attributes:
+        ladder: empty when only full runs were made.
+        about: ``comparison.json``.
+    """
+
+    task: str
+    seeds: tuple[int, ...]
+    arms: tuple[ArmRow, ...]
+    ladder: tuple[Rung, ...]
+    ranking: Ranking
+    about: dict[str, Any]
+    commonest: float | None = None
 
     @property
     def subject(self) -> ArmRow | None:

@@ -50,8 +50,9 @@ def fit(
     held = Held(batches_for(base, work.tokens.dev), batches_for(base, work.tokens.test))
     check = None
     if work.init:
-        options: Any = {"accept_base": accept_base, "progress": progress}
-        check = check_start(base, work.init, held.dev, settings, **options)
+        check = check_start(
+            base, work.init, held.dev, settings, accept_base=accept_base, progress=progress
+        )
     dtype = base.dtype  # what it computes in; weights that are trained are float32 meanwhile
     points = curve_steps(work.steps, settings.evaluations)
     curve = CurveCallback(output / CURVE, held, points, progress)

@@ -145,10 +145,9 @@ def _config(
     base: Base, task: Task, tokens: RunTokens, init: Path | None, settings: TrainSettings
 ) -> dict[str, Any]:
     """All that decides a run."""
-    about = {"name": base.name, "digest": base.digest, "dtype": str(base.dtype)}
     return {
         "code": _CODE,
-        "base": about | base.asked,
+        "base": base.about,
         "task": {"name": task.name, "digest": task.digest},
         "tokens": tokens.digest,
         "init": {"path": str(init), "digest": checkpoint_digest(init)} if init else None,

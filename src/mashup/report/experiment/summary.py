@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mashup.compare.statistics import Difference
-from mashup.report.summary import MASHUP, SCRATCH, ArmRow, Rung, none_beats
+from mashup.report.summary import MASHUP, SCRATCH, Armed, ArmRow, Rung
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Relevance:
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(Armed):
     """One task that was left out.
 
     Attributes:
@@ -47,7 +47,6 @@ class Target:
         over: mashup minus each other arm on test accuracy, by its name; ``over_loss`` on loss.
         ladder: empty when only full runs were made.
         examples: test examples.
-        commonest: test accuracy of the commonest answer, None in records of old versions.
     """
 
     task: str
@@ -59,18 +58,6 @@ class Target:
     relevance: tuple[Relevance, ...]
     examples: int
     commonest: float | None = None
-
-    def arm(self, name: str) -> ArmRow | None:
-        return next((arm for arm in self.arms if arm.name == name), None)
-
-    @property
-    def scratch(self) -> ArmRow:
-        return next(arm for arm in self.arms if arm.name == SCRATCH)
-
-    @property
-    def is_blind(self) -> bool:
-        """Whether no arm beats an answer that never looks at the prompt."""
-        return none_beats(self.commonest, self.arms)
 
 
 @dataclass(frozen=True)
