@@ -2,10 +2,11 @@
 
 import importlib
 import json
+import shutil
 
 import pytest
 
-from experiments import write_experiment, write_tasks
+from experiments import values, write_experiment, write_tasks
 from helpers import refused
 from mashup.compare import read_records
 from mashup.loo import ARMS, prepare, run_experiment
@@ -221,6 +222,30 @@ def test_a_killed_experiment_goes_on_where_it_was(experiment, done, tmp_path, mo
     assert again.status.done == 5
     first = next(job for job in again.plan.jobs.values() if job.kind == "train")
     assert again.store.is_done(first)
+
+
+def test_jobs_of_two_machines_lie_together_and_nothing_is_done_again(
+    tiny_base, data, tmp_path, monkeypatch
+):
+    def seeded(*seeds):
+        path = tmp_path / "seeded.yaml"
+        return write_experiment(path, tiny_base, data, seeds=seeds, arms=["scratch", "mashup"])
+
+    for seed in (1, 2):
+        run_experiment(prepare(seeded(seed), tmp_path / f"machine-{seed}"))
+    for seed in (1, 2):
+        shutil.copytree(
+            tmp_path / f"machine-{seed}" / "jobs", tmp_path / "both" / "jobs", dirs_exist_ok=True
+        )
+    names = counted(monkeypatch)
+    run_experiment(prepare(seeded(1, 2), tmp_path / "both"))
+    assert names == []
+    together = values(tmp_path / "both")
+    for seed in (1, 2):
+        apart = values(tmp_path / f"machine-{seed}")
+        of_runs = {key for key in apart if key[2] == seed}
+        assert of_runs
+        assert {key: together[key] for key in of_runs} == {key: apart[key] for key in of_runs}
 
 
 def test_seeds_give_other_numbers_and_the_same_seed_the_same(done):
