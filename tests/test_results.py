@@ -1,5 +1,6 @@
 """The pages under docs/results say what the records beside them say."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,33 @@ def test_nothing_names_the_machine_that_it_ran_on(folder):
 
 def test_there_are_results():
     assert STUDIES
+
+
+def first_page_table(study):
+    """Cells of the table of accuracies below the heading of a study: ``{(target, arm): share}``."""
+    text = (RESULTS / "README.md").read_text().partition(f"\n## {study}\n")[2]
+    lines = text[text.index("| Target |") :].partition("\n\n")[0].splitlines()
+    arms, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {
+        (row[0], arm): float(cell.partition(" %")[0]) / 100
+        for row in rows
+        for arm, cell in zip(arms[1:], row[1:], strict=True)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_the_first_page_has_the_accuracies_of_the_records(folder):
+    with (folder / "report" / "tables" / "results.csv").open(newline="") as stream:
+        known = {
+            (row["Target"], row["Arm"].strip("()")): float(row["Test accuracy"])
+            for row in csv.DictReader(stream)
+        }  # fmt: skip
+    page = first_page_table(folder.name)
+    targets = {target for target, _ in known}
+    arms = {arm for _, arm in page}
+    assert {(target, arm) for target in targets for arm in arms} | {
+        ("mean", arm) for arm in arms
+    } == set(page)
+    for (target, arm), share in page.items():
+        told = [known[one, arm] for one in targets] if target == "mean" else [known[target, arm]]
+        assert share == pytest.approx(sum(told) / len(told), abs=0.00051), (target, arm)

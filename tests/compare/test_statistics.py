@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mashup.compare import Difference, paired_bootstrap
+from mashup.compare.significance import mean_difference
 
 
 def test_no_difference_is_certain():
@@ -43,6 +44,25 @@ def test_seeds_that_disagree_widen_the_interval():
     agree = paired_bootstrap([examples, examples], np.zeros((2, 100)))
     differ = paired_bootstrap([examples + 1, examples - 1], np.zeros((2, 100)))
     assert differ.high - differ.low > 5 * (agree.high - agree.low)
+
+
+def test_the_standard_error_of_seeds_is_in_the_interval():
+    seeds = np.array([-1.0, 0.0, 1.0])[:, None] * np.ones((3, 50))
+    found = paired_bootstrap(seeds, np.zeros((3, 50)))
+    half = 1.96 / np.sqrt(3)
+    assert (found.low, found.high) == (pytest.approx(-half, 1e-3), pytest.approx(half, 1e-3))
+
+
+def test_means_over_tasks_of_two_seeds_cover_the_truth_as_often_as_they_say():
+    draw, covered = np.random.default_rng(5), 0
+    for _ in range(100):
+        tasks = []
+        for task in range(8):
+            arm = draw.normal(0.3, 1, size=(2, 1)) * np.ones((2, 20))
+            tasks.append(paired_bootstrap(arm, np.zeros((2, 20)), resamples=300, seed=task))
+        found = mean_difference(tasks)
+        covered += found.low <= 0.3 <= found.high
+    assert 0.88 <= covered / 100 <= 0.99
 
 
 def test_weights_divide_by_tokens():

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import PermutationMethod, wilcoxon
 
-from mashup.compare.statistics import Difference
+from mashup.compare.statistics import NORMAL, Difference
 
-_NORMAL = 1.959964  # half the width of a 95 % interval, in standard errors
 _ALL_SIGNS = 2**14  # up to so many patterns of signs are all tried: exact
 
 
@@ -21,8 +20,8 @@ def mean_difference(differences: Sequence[Difference]) -> Difference:
     """
     if len(differences) == 1:
         return differences[0]  # its own interval need not be symmetric
-    errors = [(one.high - one.low) / (2 * _NORMAL) for one in differences]
-    half = _NORMAL * math.sqrt(sum(error**2 for error in errors)) / len(errors)
+    errors = [(one.high - one.low) / (2 * NORMAL) for one in differences]
+    half = NORMAL * math.sqrt(sum(error**2 for error in errors)) / len(errors)
     value = sum(one.value for one in differences) / len(differences)
     return Difference(value, value - half, value + half)
 

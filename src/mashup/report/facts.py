@@ -24,8 +24,8 @@ SECONDS = (
     "the merge with its checks and the learning-rate search that it needs"
 )
 UNCERTAINTY = (
-    "95 % intervals of a paired bootstrap over test examples, and over seeds when there are "
-    "several; a difference whose interval holds zero is called within noise"
+    "95 % intervals of a paired bootstrap over test examples, with the standard error over seeds "
+    "when there are several; a difference whose interval holds zero is called within noise"
 )
 
 

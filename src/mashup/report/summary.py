@@ -58,6 +58,10 @@ class ArmRow:
     paper: Reach | None
     runs: tuple[Measured, ...]
 
+    @property
+    def seeds(self) -> frozenset[int]:
+        return frozenset(run.seed for run in self.runs)
+
 
 @dataclass(frozen=True)
 class Rung:

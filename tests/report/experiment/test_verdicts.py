@@ -31,6 +31,18 @@ def test_verdicts(gain, words):
     assert ("within noise" in verdict(gain, 100)) == (gain.low <= 0 <= gain.high)
 
 
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (Difference(0.02, -0.02, 0.06), "needs about 4.0 times the examples and seeds"),
+        (Difference(0.01, -0.05, 0.07), "needs about 36 times the examples and seeds"),
+        (Difference(0.001, -0.04, 0.042), "more than 100 times the examples and seeds"),
+    ],
+)
+def test_several_seeds_are_in_the_interval_and_in_what_is_missing(gain, words):
+    assert words in verdict(gain, 100, seeds=3)
+
+
 @pytest.mark.parametrize(("value", "shown"), [(0.2, 1), (7.2, 8), (123.4, 130), (98765, 99000)])
 def test_estimates_have_two_digits(value, shown):
     assert rounded(value) == shown

@@ -68,6 +68,17 @@ def test_results_have_the_commonest_answer_of_every_target(written):
     assert {float(row["Test accuracy"]) for row in blind} == {0.3}
 
 
+def test_arms_tell_what_they_are_over_scratch_with_the_seeds_of_both(written):
+    over = {
+        row["Comparison"]: row["Gain, points"]
+        for row in rows_of(written / "tables/comparisons.csv")
+    }  # fmt: skip
+    arms = {row["Arm"]: row["Over scratch, points"] for row in rows_of(written / "tables/arms.csv")}
+    assert arms == {arm: over.get(f"{arm} − scratch", "–") for arm in arms}
+    assert arms["scratch"] == "–"
+    assert float(arms["mashup"]) > 0
+
+
 def test_rates_tell_what_diverged(written):
     rows = rows_of(written / "tables/rates.csv")
     lost = [row for row in rows if row["Arm"] == "mashup" and float(row["Learning rate"]) == 1e-3]

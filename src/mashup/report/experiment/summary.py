@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mashup.compare.statistics import Difference
+from mashup.report.experiment.seeds import Spread
 from mashup.report.summary import MASHUP, SCRATCH, Armed, ArmRow, Rung
 
 
@@ -47,6 +48,7 @@ class Target(Armed):
         over: mashup minus each other arm on test accuracy, by its name; ``over_loss`` on loss.
         ladder: empty when only full runs were made.
         examples: test examples.
+        spread: of runs over seeds; it is in every interval, None where no arm has several.
     """
 
     task: str
@@ -58,6 +60,16 @@ class Target(Armed):
     relevance: tuple[Relevance, ...]
     examples: int
     commonest: float | None = None
+    spread: Spread | None = None
+
+    def seeds(self, arm: str, other: str = SCRATCH) -> int:
+        """How many seeds two arms share."""
+        mine, theirs = self.arm(arm), self.arm(other)
+        return len(mine.seeds & theirs.seeds) if mine and theirs else 0
+
+    def is_lone(self, arm: str, other: str = SCRATCH) -> bool:
+        """Whether two arms share one seed, and the spread over seeds is that of other arms."""
+        return self.spread is not None and self.seeds(arm, other) == 1
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,8 @@ class Contrast:
     Attributes:
         gains, losses: of test accuracy and loss, by target: arm minus other.
         gain, loss: their means over targets.
+        seeds: that both arms have.
+        is_lone: on one seed, with the spread over seeds of other arms in its intervals.
         p, p_loss: Wilcoxon's over targets; ``holm``, ``holm_loss`` adjusted within the experiment.
     """
 
@@ -77,6 +91,8 @@ class Contrast:
     gain: Difference
     loss: Difference
     examples: int
+    seeds: int = 1
+    is_lone: bool = False
     p: float | None = None
     p_loss: float | None = None
     holm: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from statistics import fmean, stdev
 
 from mashup.report import numbers
@@ -17,25 +17,33 @@ from mashup.report.experiment.cells import (
     whole,
 )
 from mashup.report.experiment.summary import Contrast, Study, Target
-from mashup.report.experiment.verdicts import verdict
+from mashup.report.experiment.verdicts import contrast_verdict, target_verdict
 from mashup.report.summary import COSTS, ArmRow
 from mashup.report.tables import Cell, Table
 
 
 def arms_table(study: Study) -> Titled:
     """Means over targets and seeds: what every arm reaches and what it costs."""
-    columns = ("Arm", "Targets", "Seeds", "Test accuracy", "Test loss", "Steps", "Total seconds")
-    rows = tuple(_arm(arm, study.rows(arm)) for arm in study.arms)
-    note = "Means over targets. Arms that have fewer targets or seeds are not comparable by these."
+    columns = (
+        *("Arm", "Targets", "Seeds", "Test accuracy", "Over scratch, points", "Test loss", "Steps"),
+        "Total seconds",
+    )
+    rows = tuple(_arm(arm, study) for arm in study.arms)
+    note = (
+        "Means over targets. Arms that have fewer targets or seeds are comparable by what they "
+        "are over scratch alone: that is with the targets and seeds that both have."
+    )
     return Titled("arms", "Arms", Table(columns, rows), note)
 
 
-def _arm(name: str, rows: Sequence[ArmRow]) -> tuple[Cell, ...]:
+def _arm(name: str, study: Study) -> tuple[Cell, ...]:
+    rows, over = study.rows(name), study.contrast(name)
     return (
         Cell(name),
         whole(len(rows)),
         whole(max(len({run.seed for run in row.runs}) for row in rows)),
         percent(fmean(row.accuracy for row in rows)),
+        gain(over.gain if over else None),
         loss(fmean(row.loss for row in rows)),
         whole(fmean(row.steps for row in rows)),
         seconds(fmean(row.seconds for row in rows)),
@@ -52,15 +60,28 @@ def contrasts_table(study: Study) -> Titled:
     note = (
         "Gains are means over targets with 95 % intervals (test examples and seeds). Better and "
         "worse count targets. p: Wilcoxon's signed-rank test over targets, and Holm's correction "
-        "for all comparisons of this table. Less loss is better."
-    )
+        f"for all comparisons of this table. Less loss is better. {_on_one_seed(study)}"
+    ).strip()
     return Titled("comparisons", "Comparisons", Table(columns, rows, words=2), note)
+
+
+def _on_one_seed(study: Study) -> str:
+    """What the intervals of a single seed hold."""
+    lone = [f"{one.arm} − {one.other}" for one in study.contrasts if one.is_lone]
+    if lone:
+        return (
+            f"On one seed, with the spread over seeds of the arms that have several in the "
+            f"interval: {numbers.listed(lone)}."
+        )
+    if len(study.seeds) == 1:
+        return "One seed: the intervals know nothing of others, which may differ by more."
+    return ""
 
 
 def _contrast(one: Contrast) -> tuple[Cell, ...]:
     return (
         Cell(f"{one.arm} − {one.other}"),
-        Cell(verdict(one.gain, one.examples)),
+        Cell(contrast_verdict(one)),
         whole(len(one.gains)),
         gain(one.gain),
         whole(one.count("better")),
@@ -93,11 +114,10 @@ def _results(target: Target) -> Iterator[tuple[Cell, ...]]:
 
 
 def _result(target: Target, arm: ArmRow) -> tuple[Cell, ...]:
-    word = verdict(arm.accuracy_gain, target.examples) if arm.accuracy_gain else ""
     return (
         Cell(target.task),
         Cell(arm.name),
-        Cell(word),
+        Cell(target_verdict(target, arm.name)),
         percent(arm.accuracy),
         gain(arm.accuracy_gain),
         gain(target.over.get(arm.name)),

@@ -15,26 +15,39 @@ _HOPELESS = 100  # times the examples that there are: then no number helps
 LEVEL = 0.05
 
 
-def verdict(gain: Difference, examples: int) -> str:
+def verdict(gain: Difference, examples: int, *, seeds: int = 1, is_lone: bool = False) -> str:
     """``better``, ``worse``, or ``within noise at this size: needs about N more examples``.
+
+    With several seeds both are in the interval, so that it takes more of both.
 
     Args:
         gain: of test accuracy.
-        examples: test examples that its interval is from.
+        examples, seeds: test examples and seeds that its interval is from.
+        is_lone: of one seed, where others are known to differ.
     """
     word = gain.verdict(higher_is_better=True)
-    return (
-        word if word != "within noise" else f"within noise at this size: {_missing(gain, examples)}"
-    )
+    if word != "within noise":
+        return word
+    missing = "needs more seeds than one" if is_lone else _missing(gain, examples, seeds)
+    return f"within noise at this size: {missing}"
 
 
-def _missing(gain: Difference, examples: int) -> str:
+def _missing(gain: Difference, examples: int, seeds: int) -> str:
     more = examples_needed(gain, examples)
+    both = "examples and seeds" if seeds > 1 else "examples"
     if not math.isfinite(more):
         return "no difference was seen"
     if more > _HOPELESS * examples:
-        return f"a difference this small needs more than {_HOPELESS} times the examples"
+        return f"a difference this small needs more than {_HOPELESS} times the {both}"
+    if seeds > 1:
+        times = 1 + more / examples
+        return f"needs about {_times(times)} times the {both}"
     return f"needs about {rounded(more):,} more examples"
+
+
+def _times(factor: float) -> str:
+    """Two digits, upwards."""
+    return f"{math.ceil(10 * factor) / 10:.1f}" if factor < 10 else str(rounded(factor))
 
 
 def rounded(value: float) -> int:
@@ -51,17 +64,31 @@ def target_sentence(target: Target, arm: str) -> str:
     if row is None or row.accuracy_gain is None:
         return ""
     gain = row.accuracy_gain
-    return f"{arm} on {target.task}: {_than(gain, target.examples, SCRATCH)}, {_points(gain)}"
+    return f"{arm} on {target.task}: {_than(target_verdict(target, arm), SCRATCH)}, {_points(gain)}"
+
+
+def target_verdict(target: Target, arm: str) -> str:
+    """The verdict on one target, against scratch; empty where it was not compared."""
+    row = target.arm(arm)
+    if row is None or row.accuracy_gain is None:
+        return ""
+    seeds, lone = target.seeds(arm), target.is_lone(arm)
+    return verdict(row.accuracy_gain, target.examples, seeds=seeds, is_lone=lone)
 
 
 def contrast_sentence(contrast: Contrast) -> str:
     """The same over all targets, with how many of them agree and Wilcoxon's test."""
-    than = _than(contrast.gain, contrast.examples, contrast.other)
+    than = _than(contrast_verdict(contrast), contrast.other)
     return f"{contrast.arm} against {contrast.other}: {than}, {_behind(contrast)}"
 
 
-def _than(gain: Difference, examples: int, other: str) -> str:
-    word = verdict(gain, examples)
+def contrast_verdict(contrast: Contrast) -> str:
+    """The verdict on the mean over targets."""
+    seeds, lone = contrast.seeds, contrast.is_lone
+    return verdict(contrast.gain, contrast.examples, seeds=seeds, is_lone=lone)
+
+
+def _than(word: str, other: str) -> str:
     return f"{word} than {other}" if word in ("better", "worse") else word
 
 
@@ -110,7 +137,7 @@ def lead(study: Study) -> Lead:
     if tone != "within noise":
         return Lead(tone, f"{subject.arm} is {tone} than {subject.other}", _behind(subject))
     answer = f"{subject.arm} and {subject.other} are within noise of each other"
-    more = verdict(subject.gain, subject.examples).partition(": ")[2]
+    more = contrast_verdict(subject).partition(": ")[2]
     return Lead(tone, answer, f"{_behind(subject)}; {more}")
 
 
