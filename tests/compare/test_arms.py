@@ -6,6 +6,7 @@ from mashup.compare.arms import make_arms, random_draw, random_two
 from mashup.score import Evaluation, Score, Scores
 from mashup.select import Selection
 from mashup.settings import ARMS
+from races import candidate, scored
 
 
 def ranking(count):
@@ -59,6 +60,15 @@ def test_targets_that_share_their_donors_do_not_share_their_draws():
     assert len({s.digest for pair in drawn for s in pair}) >= 6
     assert random_draw(donors, 2, 1, "sst2") == random_draw(donors[::-1], 2, 1, "sst2")
     assert random_draw(donors, 2, 1, "sst2") != random_draw(donors, 2, 2, "sst2")
+
+
+def test_another_processor_draws_the_same_donors_though_their_bytes_differ():
+    losses, names = np.ones(4), [f"task{n}" for n in range(8)]
+    here = [scored(candidate(name, f"digest{n}"), losses) for n, name in enumerate(names)]
+    there = [scored(candidate(name, f"other{7 - n}"), losses) for n, name in enumerate(names)]
+    for draw in range(10):
+        drawn = [[one.name for one in random_draw(some, 2, draw, "sst2")] for some in (here, there)]
+        assert drawn[0] == drawn[1]
 
 
 def test_random_parents_depend_on_the_seed_and_not_on_the_ranking():

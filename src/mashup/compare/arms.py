@@ -75,15 +75,20 @@ def random_two(ranking: Sequence[Score], seed: int) -> tuple[Score, ...]:
 
 
 def random_draw(ranking: Sequence[Score], count: int, draw: int, task: str) -> tuple[Score, ...]:
-    """:func:`random_few` for one of several targets.
+    """:func:`random_few` for one of several targets, by the names of the checkpoints.
 
     Targets of an experiment share nearly all donors: with one seed for all of them, they would
-    also share nearly the same few, and their mean would be that of one draw.
+    also share nearly the same few, and their mean would be that of one draw. Donors that another
+    processor trained are other bytes with the same names: there the same ones are drawn.
     """
-    return random_few(ranking, count, f"{draw} {task}")
+    by_name = sorted(ranking, key=lambda score: (score.name, score.digest))
+    return _sample(by_name, count, f"{draw} {task}")
 
 
 def random_few(ranking: Sequence[Score], count: int, seed: int | str) -> tuple[Score, ...]:
     """Some checkpoints (or all of fewer) drawn without looking at their scores."""
-    by_digest = sorted(ranking, key=lambda score: score.digest)
-    return tuple(random.Random(seed).sample(by_digest, min(count, len(by_digest))))
+    return _sample(sorted(ranking, key=lambda score: score.digest), count, seed)
+
+
+def _sample(ordered: Sequence[Score], count: int, seed: int | str) -> tuple[Score, ...]:
+    return tuple(random.Random(seed).sample(ordered, min(count, len(ordered))))

@@ -144,7 +144,7 @@ def _init(
     full = target.experiment.train.is_full
     decides = target.decides | {"arm": arm, "draw": draw, "merge": merge, "full": full}
     decides |= {"donor": donor} if donor else {}
-    decides |= {"draws": "by target"} if arm == "random" else {}  # they were once the same for all
+    decides |= {"draws": "by target and name"} if arm == "random" else {}  # once by digest
     choose = target.experiment.choose
     decides |= {"k": choose.k, "samples": choose.samples, "rank": target.experiment.rank}
     needs = {"score": (score,)} | target.others(target.donors)
