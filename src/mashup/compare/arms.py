@@ -70,12 +70,12 @@ def _drawn(scores: Scores) -> str:
 
 
 def random_two(ranking: Sequence[Score], seed: int) -> tuple[Score, ...]:
-    """:func:`random_few` of two."""
-    return random_few(ranking, 2, seed)
+    """Two checkpoints drawn without looking at their scores."""
+    return _sample(sorted(ranking, key=lambda score: score.digest), 2, seed)
 
 
 def random_draw(ranking: Sequence[Score], count: int, draw: int, task: str) -> tuple[Score, ...]:
-    """:func:`random_few` for one of several targets, by the names of the checkpoints.
+    """Some checkpoints (or all of fewer) for one of several targets, drawn by their names.
 
     Targets of an experiment share nearly all donors: with one seed for all of them, they would
     also share nearly the same few, and their mean would be that of one draw. Donors that another
@@ -83,11 +83,6 @@ def random_draw(ranking: Sequence[Score], count: int, draw: int, task: str) -> t
     """
     by_name = sorted(ranking, key=lambda score: (score.name, score.digest))
     return _sample(by_name, count, f"{draw} {task}")
-
-
-def random_few(ranking: Sequence[Score], count: int, seed: int | str) -> tuple[Score, ...]:
-    """Some checkpoints (or all of fewer) drawn without looking at their scores."""
-    return _sample(sorted(ranking, key=lambda score: score.digest), count, seed)
 
 
 def _sample(ordered: Sequence[Score], count: int, seed: int | str) -> tuple[Score, ...]:

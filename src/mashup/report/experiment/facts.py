@@ -67,7 +67,7 @@ def _rates(about: Mapping[str, Any]) -> str:
 def _seeds(study: Study) -> str:
     by_count: dict[int, list[str]] = {}
     for arm in study.arms:
-        count = max(len({run.seed for run in row.runs}) for row in study.rows(arm))
+        count = max(len(row.seeds) for row in study.rows(arm))
         by_count.setdefault(count, []).append(arm)
     told = [f"{numbers.plural(n, 'seed')} for {numbers.listed(a)}" for n, a in by_count.items()]
     return "; ".join(told)

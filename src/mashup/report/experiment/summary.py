@@ -62,6 +62,11 @@ class Target(Armed):
     commonest: float | None = None
     spread: Spread | None = None
 
+    def gain(self, arm: str) -> Difference | None:
+        """Of test accuracy over scratch; None where it was not compared."""
+        row = self.arm(arm)
+        return row.accuracy_gain if row else None
+
     def seeds(self, arm: str, other: str = SCRATCH) -> int:
         """How many seeds two arms share."""
         mine, theirs = self.arm(arm), self.arm(other)

@@ -41,7 +41,7 @@ def _arm(name: str, study: Study) -> tuple[Cell, ...]:
     return (
         Cell(name),
         whole(len(rows)),
-        whole(max(len({run.seed for run in row.runs}) for row in rows)),
+        whole(max(len(row.seeds) for row in rows)),
         percent(fmean(row.accuracy for row in rows)),
         gain(over.gain if over else None),
         loss(fmean(row.loss for row in rows)),

@@ -60,20 +60,19 @@ def rounded(value: float) -> int:
 
 def target_sentence(target: Target, arm: str) -> str:
     """``mashup on sst2: better than scratch, +4.0 points [+1.0, +7.0]``."""
-    row = target.arm(arm)
-    if row is None or row.accuracy_gain is None:
+    gain = target.gain(arm)
+    if gain is None:
         return ""
-    gain = row.accuracy_gain
     return f"{arm} on {target.task}: {_than(target_verdict(target, arm), SCRATCH)}, {_points(gain)}"
 
 
 def target_verdict(target: Target, arm: str) -> str:
     """The verdict on one target, against scratch; empty where it was not compared."""
-    row = target.arm(arm)
-    if row is None or row.accuracy_gain is None:
+    gain = target.gain(arm)
+    if gain is None:
         return ""
     seeds, lone = target.seeds(arm), target.is_lone(arm)
-    return verdict(row.accuracy_gain, target.examples, seeds=seeds, is_lone=lone)
+    return verdict(gain, target.examples, seeds=seeds, is_lone=lone)
 
 
 def contrast_sentence(contrast: Contrast) -> str:
