@@ -2,10 +2,11 @@
 
 import pytest
 
-from experiments import write_experiment, write_tasks
+from experiments import TRAIN, write_experiment, write_tasks
 from mashup import UsageError
 from mashup.loo import prepare, run_experiment
 from mashup.loo.probe import choose_by_probe, probe_rate
+from mashup.train.curve import CURVE, read_curve
 
 RANKING = [{"digest": letter, "name": letter} for letter in "abc"]
 
@@ -43,7 +44,8 @@ def test_a_probe_that_diverged_is_out():
 def test_an_experiment_chooses_by_probes_and_pays_for_them(tiny_base, tmp_path):
     experiment = write_experiment(
         tmp_path / "probe.yaml", tiny_base, write_tasks(tmp_path), seeds=[1],
-        choose={"samples": 8, "k": 1, "probe_steps": 1}, arms=["mashup"],
+        choose={"samples": 8, "k": 1, "probe_steps": 3}, arms=["mashup"],
+        train=TRAIN | {"evaluations": 3},
     )  # fmt: skip
     prepared = prepare(experiment, tmp_path / "out")
     records = run_experiment(prepared)
@@ -51,6 +53,8 @@ def test_an_experiment_chooses_by_probes_and_pays_for_them(tiny_base, tmp_path):
     facts = {name: prepared.store.result(key) for name, key in names.items()}
     probes = {name: one for name, one in facts.items() if "probe" in name and "train" in name}
     assert len(probes) == 3
+    curves = [read_curve(prepared.store.root / one["path"] / CURVE) for one in probes.values()]
+    assert all([point.step for point in curve] == [0, 3] for curve in curves)
     assert probe_rate(experiment) == 0.02
     spent = sum(one["train_seconds"] + one["check_seconds"] for one in probes.values())
     plain, probed = facts["score one"], facts["score one probed"]

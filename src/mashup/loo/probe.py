@@ -17,6 +17,12 @@ def probe_rate(experiment: Experiment) -> float:
     return rates[len(rates) // 2]
 
 
+def brief(experiment: Experiment) -> Experiment:
+    """The same with runs that are evaluated at their end alone: what is read of a probe."""
+    train = experiment.train.model_copy(update={"evaluations": 1})
+    return experiment.model_copy(update={"train": train})
+
+
 def role_of(donor: str) -> str:
     """Of the probe that starts from ``donor``, among what a choice needs."""
     return f"{FROM_BASE} {donor}"

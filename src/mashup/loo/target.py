@@ -9,7 +9,7 @@ from typing import Any
 from mashup.loo.experiment import Experiment, LooArm
 from mashup.loo.graph import Cell, Inputs, Plan
 from mashup.loo.job import Job
-from mashup.loo.probe import FROM_BASE, probe_rate, role_of
+from mashup.loo.probe import FROM_BASE, brief, probe_rate, role_of
 from mashup.loo.training import training
 
 #: Arms that start from an init, and whether choosing it needs the ranking.
@@ -111,7 +111,7 @@ def _probed(target: Target, score: str) -> str:
 def _probe(target: Target, start: str, init: str | None) -> str:
     experiment = target.experiment
     job = training(
-        experiment, target.inputs, target.name, experiment.seeds[0], probe_rate(experiment),
+        brief(experiment), target.inputs, target.name, experiment.seeds[0], probe_rate(experiment),
         steps=experiment.choose.probe_steps, init=init, words=("probe", start),
     )  # fmt: skip
     return target.plan.add(job)
