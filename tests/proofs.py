@@ -16,8 +16,8 @@ from helpers import BENCHMARKS
 from mashup import TrainSettings, load_base, train
 from mashup.compare import Record
 from mashup.loo import Experiment, Prepared, prepare, read_experiment, run_experiment
-from mashup.loo.experiment import Executor, TaskData
 from mashup.loo.job import Job
+from mashup.loo.parts import Executor, TaskData
 from mashup.loo.work.worker import load
 from mashup.model import Base
 from mashup.score.sample import sample_tokens

@@ -6,7 +6,7 @@ import pytest
 
 from mashup import settings
 from mashup.cli.common import MergeOptions, ScoreOptions
-from mashup.loo.experiment import Choosing, Merging
+from mashup.loo.parts import Choosing, Merging
 from mashup.merge import FACTOR_STYLES, METHODS
 from mashup.score.choose import STRATEGIES
 

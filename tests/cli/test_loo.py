@@ -26,6 +26,23 @@ def test_a_dry_run_lists_jobs_and_does_nothing(mashup, recipe, tmp_path):
     assert not list((tmp_path / "out").rglob("result.json"))
 
 
+def test_variants_are_picked_like_arms(mashup, tiny_base, tmp_path):
+    write_experiment(
+        tmp_path / "v.yaml", tiny_base, write_tasks(tmp_path), seeds=[1], learning_rates=[0.01],
+        variants={"k1": {"choose": {"k": 1}}, "half": {"merge": {"scale": 0.5}}},
+    )  # fmt: skip
+    recipe, dry = tmp_path / "v.yaml", ("--dry-run", "--json")
+    code, out, _ = mashup("loo", recipe, "-o", tmp_path / "out", "--arms", "scratch,half", *dry)
+    jobs = [job["job"] for job in json.loads(out)["jobs"]]
+    assert code == 0
+    assert "train one half seed 1 rate 0.01" in jobs
+    assert "train one scratch seed 1 rate 0.01" in jobs
+    assert not [job for job in jobs if "k1" in job or "mashup seed" in job]
+    code, _, err = mashup("loo", recipe, "-o", tmp_path / "out", "--arms", "k2", *dry)
+    assert code == 2
+    assert "half, k1" in " ".join(err.split())
+
+
 def test_an_experiment_is_run_and_then_said_to_be_done(mashup, recipe, tmp_path):
     code, out, err = mashup("loo", recipe, "-o", tmp_path / "out")
     assert (code, out.split()[1]) == (0, "records:")

@@ -23,7 +23,7 @@ class LooOptions(JsonOption):
     jobs: str | None = Field(None, description="folder of jobs to share; OUTPUT/jobs")
     model: str | None = Field(None, description="base model, instead of the file's")
     data: str | None = Field(None, description="folder of the tasks' data, instead of the file's")
-    arms: str | None = Field(None, description="which arms, with commas, instead of the file's")
+    arms: str | None = Field(None, description="which arms and variants, with commas; the file's")
     dry_run: bool = Field(False, description="print the jobs, seconds and disk, and do nothing")
     status: bool = Field(False, description="how far it is")
 
@@ -96,8 +96,10 @@ def _jobs(options: LooOptions) -> str | None:
 def _with_arms(experiment: Any, text: str) -> Any:
     from mashup.loo import ARMS
 
-    names = tuple(dict.fromkeys(named_arms(text, ARMS)))
-    return experiment.model_copy(update={"arms": names})
+    names = tuple(dict.fromkeys(named_arms(text, (*ARMS, *experiment.variants))))
+    arms = tuple(name for name in names if name in ARMS)
+    variants = {name: one for name, one in experiment.variants.items() if name in names}
+    return experiment.model_copy(update={"arms": arms, "variants": variants})
 
 
 def _print_jobs(prepared: Any, *, as_json: bool) -> None:

@@ -12,15 +12,9 @@ from pydantic import (
     model_validator,
 )
 
-from mashup.settings import (
-    WEIGHTS,
-    MergeSettings,
-    ScoreSettings,
-    SelectSettings,
-    Settings,
-    TrainSettings,
-    WeightsName,
-)
+from mashup.compare.arms import pool_of
+from mashup.loo.parts import Choosing, Executor, Merging, TaskData, Variant
+from mashup.settings import Settings, TrainSettings
 
 LooArm = Literal[
     "scratch",
@@ -37,56 +31,6 @@ LooArm = Literal[
 ARMS: tuple[LooArm, ...] = get_args(LooArm)
 #: Settings of training that have a place of their own in an experiment.
 _OWN = ("learning_rate", "seed")
-
-
-class TaskData(Settings):
-    """Where the rows of a task are; sizes that are not given are those of the experiment."""
-
-    dataset: str = Field(description="file, folder or Hub id")
-    test_dataset: str | None = None
-    task_record: str | None = None
-    train_rows: int | None = Field(None, ge=1)
-    dev_rows: int | None = Field(None, ge=1)
-    test_rows: int | None = Field(None, ge=1)
-    donor_seed: int | None = Field(None, ge=0, description="of its donor; the experiment's")
-
-
-class Choosing(ScoreSettings, SelectSettings):
-    """How the parents of a merge are chosen; the words of ``mashup score``."""
-
-    probe_steps: int = Field(
-        0, ge=0, description="choose by dev loss after so many steps from each donor; 0: by score"
-    )
-
-    @property
-    def scoring(self) -> dict[str, Any]:
-        """What decides the ranking."""
-        return self.model_dump(exclude={"probe_steps"})
-
-
-class Merging(MergeSettings):
-    """How they are merged; the words of ``mashup merge``.
-
-    Donors have no order here, so that there is nothing to give numbers to.
-    """
-
-    weights: WeightsName = Field(WEIGHTS[0], description="of the parents in a merge")
-    fold: bool = Field(
-        False, description="fold the merge into the base, and train a fresh adapter on that"
-    )
-
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of :func:`mashup.merge`."""
-        return self.model_dump(exclude={"fold"})
-
-
-class Executor(Settings):
-    """Where jobs run: in this process, or as tasks of a Ray cluster."""
-
-    kind: Literal["local", "ray"] = "local"
-    address: str | None = Field(None, description="of a running cluster; a new one without it")
-    num_cpus: float = Field(1, gt=0, description="of one job")
-    num_gpus: float = Field(0, ge=0, description="of one job")
 
 
 class Experiment(Settings):
@@ -129,6 +73,10 @@ class Experiment(Settings):
     )
     choose: Choosing = Field(default_factory=Choosing)
     merge: Merging = Field(default_factory=Merging)
+    variants: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]*$")], Variant] = Field(
+        default_factory=dict,
+        description="mashup with other settings of choose and merge, each an arm of that name",
+    )
     executor: Executor = Field(default_factory=Executor)
 
     @field_validator("train", mode="before")
@@ -142,6 +90,18 @@ class Experiment(Settings):
     @field_serializer("train")
     def _as_given(self, train: TrainSettings) -> dict[str, Any]:
         return train.model_dump(exclude=set(_OWN))
+
+    @field_serializer("variants")
+    def _as_told(self, variants: Mapping[str, Variant]) -> dict[str, Any]:
+        return {name: one.model_dump(exclude_unset=True) for name, one in variants.items()}
+
+    @field_validator("variants")
+    @classmethod
+    def _new_names(cls, value: dict[str, Variant]) -> dict[str, Variant]:
+        taken = [name for name in value if name in ARMS or pool_of(name) in ARMS]
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: arms of these names are there already")
+        return value
 
     @field_validator(
         *("learning_rates", "donor_learning_rates", "seeds", "control_seeds", "arms", "budgets"),
@@ -166,7 +126,8 @@ class Experiment(Settings):
         if self.merge.fold and "random-init" in self.arms:
             raise ValueError("random-init is noise in an adapter's size: leave merge.fold out")
         own: list[str] = [arm for arm in ("format-only", "each-single") if arm in self.arms]
-        own += ["choose.probe_steps"] if self.choose.probe_steps else []
+        probed = [self.choose, *(one.choose for one in self.variants.values())]
+        own += ["choose.probe_steps"] if any(one.probe_steps for one in probed) else []
         if self.library and own:
             raise ValueError(f"{own[0]} needs donors that are trained here: leave library out")
         return self
@@ -190,6 +151,10 @@ class Experiment(Settings):
         """Seed of the donor that is trained on a task."""
         own = self.tasks[task].donor_seed
         return self.donor_seed if own is None else own
+
+    def varied(self, variant: str) -> Experiment:
+        """With what a variant sets instead; itself without a name."""
+        return self.variants[variant].over(self) if variant else self
 
     @property
     def rank(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mashup.loo.experiment import Experiment, LooArm
@@ -26,7 +26,11 @@ INITS: Mapping[LooArm, bool] = {
 
 @dataclass(frozen=True)
 class Target:
-    """What the jobs of one target are made of."""
+    """What the jobs of one target are made of.
+
+    Attributes:
+        variant: whose settings the experiment has, empty for its own.
+    """
 
     plan: Plan
     experiment: Experiment
@@ -34,6 +38,7 @@ class Target:
     name: str
     donors: Mapping[str, tuple[str, ...]]
     shuffled: Mapping[str, tuple[str, ...]]
+    variant: str = ""
 
     def others(self, runs: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         return {task: keys for task, keys in runs.items() if task != self.name}
@@ -42,22 +47,38 @@ class Target:
     def decides(self) -> dict[str, Any]:
         return {"base": self.inputs.base, "task": self.inputs.tasks[self.name]}
 
+    def about(self, *words: str) -> dict[str, Any]:
+        """What a job is called, and whose settings it is done with."""
+        told = [self.name, *words, *([self.variant] if self.variant else [])]
+        return {"task": self.name, "words": told, "variant": self.variant}
+
 
 def add_target(target: Target) -> None:
-    wanted = target.experiment.arms
+    """Scratch, the other arms, and mashup with the settings of every variant."""
     scratch = _scratch(target)
-    if set(wanted) == {"scratch"}:
-        return
-    score = _score(target)
-    score = _probed(target, score) if target.experiment.choose.probe_steps else score
+    if set(target.experiment.arms) - {"scratch"}:
+        _arms(target, scratch)
+    for name in target.experiment.variants:
+        _variant(replace(target, experiment=target.experiment.varied(name), variant=name))
+
+
+def _arms(target: Target, scratch: Mapping[int, tuple[str, ...]]) -> None:
+    wanted = target.experiment.arms
+    score = _choice(target)
     mashup = _init(target, "mashup", score)
     for arm in (arm for arm in wanted if arm in INITS):
         for name, init in _inits(target, arm, score, mashup):
-            _arm(target, arm, name, init, score if INITS[arm] else None)
+            _arm(target, name, init, score if INITS[arm] else None)
     if "merged-untrained" in wanted:
         _untrained(target, mashup, score)
     if "scratch-longer" in wanted:
         _longer(target, scratch, mashup, score)
+
+
+def _variant(target: Target) -> None:
+    """Mashup with other settings, as an arm of the variant's name."""
+    score = _choice(target)
+    _arm(target, target.variant, _init(target, "mashup", score), score)
 
 
 def _scratch(target: Target) -> dict[int, tuple[str, ...]]:
@@ -84,6 +105,11 @@ def _runs(target: Target, seed: int, budget: float, arm: str, init: str | None) 
     return tuple(target.plan.add(job) for job in jobs)
 
 
+def _choice(target: Target) -> str:
+    score = _score(target)
+    return _probed(target, score) if target.experiment.choose.probe_steps else score
+
+
 def _score(target: Target) -> str:
     experiment = target.experiment
     decides = target.decides | {
@@ -92,8 +118,7 @@ def _score(target: Target) -> str:
         "max_length": experiment.train.max_length,
         "library": list(target.inputs.library),
     }
-    about = {"task": target.name, "words": [target.name]}
-    return target.plan.add(Job("score", decides, target.others(target.donors), about))
+    return target.plan.add(Job("score", decides, target.others(target.donors), target.about()))
 
 
 def _probed(target: Target, score: str) -> str:
@@ -104,8 +129,7 @@ def _probed(target: Target, score: str) -> str:
         init = _init(target, "each-single", score, donor=donor)
         needs |= {role_of(donor): (_probe(target, donor, init),), f"start {donor}": (init,)}
     decides = target.decides | {"k": target.experiment.choose.k}
-    about = {"task": target.name, "words": [target.name, "probed"]}
-    return target.plan.add(Job("score", decides, needs, about))
+    return target.plan.add(Job("score", decides, needs, target.about("probed")))
 
 
 def _probe(target: Target, start: str, init: str | None) -> str:
@@ -152,15 +176,14 @@ def _init(
         needs = {"mashup": (mashup,)}
     if arm == "format-only":
         needs |= {f"shuffled {task}": k for task, k in target.others(target.shuffled).items()}
-    words = [target.name, arm, *([str(draw or donor)] if draw or donor else [])]
-    about = {"task": target.name, "words": words}
+    about = target.about(arm, *([str(draw or donor)] if draw or donor else []))
     return target.plan.add(Job("init", decides, needs, about, keeps_weights=True))
 
 
-def _arm(target: Target, arm: LooArm, name: str, init: str, score: str | None) -> None:
+def _arm(target: Target, name: str, init: str, score: str | None) -> None:
     experiment = target.experiment
-    seeds = experiment.seeds if arm == "mashup" else experiment.control
-    budgets = {1.0, *experiment.budgets} if arm == "mashup" else {1.0}
+    seeds = experiment.seeds if name == "mashup" else experiment.control
+    budgets = {1.0, *experiment.budgets} if name == "mashup" else {1.0}
     for seed in seeds:
         for budget in sorted(budgets, reverse=True):
             runs = _runs(target, seed, budget, name, init)

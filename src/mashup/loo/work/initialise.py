@@ -28,19 +28,16 @@ def initialise(worker: Worker, job: Job) -> dict[str, Any]:
     parents = _parents(worker, job, scores)
     if not parents:
         return {"path": "", "parents": [], "seconds": 0.0}
-    sample = Sample(
-        worker.experiment.choose.samples, worker.experiment.split_seed,
-        worker.experiment.train.max_length,
-    )  # fmt: skip
-    merge, full = worker.experiment.merge, worker.experiment.train.is_full
-    options = options_for(
-        merge.options(), parents, rank=worker.experiment.rank, full=full or merge.fold
-    )
+    of = worker.settings(job)
+    sample = Sample(of.choose.samples, of.split_seed, of.train.max_length)
+    full = of.train.is_full or of.merge.fold
+    options = options_for(of.merge.options(), parents, rank=of.rank, full=full)
     init = make_init(
         Selection(tuple(parents), scores), worker.base, worker.task(job.about["task"]), sample,
         output, accept_base=True, progress=worker.progress, **options,
     )  # fmt: skip
-    return _facts(worker, init, [score.name for score in parents])
+    folded = of.merge.fold and not of.train.is_full
+    return _facts(worker, init, [score.name for score in parents]) | {"folded": folded}
 
 
 def _facts(worker: Worker, init: Init, parents: Sequence[str]) -> dict[str, Any]:
@@ -48,7 +45,6 @@ def _facts(worker: Worker, init: Init, parents: Sequence[str]) -> dict[str, Any]
     return {
         "path": str(init.path.relative_to(worker.store.root.absolute())),
         "parents": list(parents),
-        "folded": worker.experiment.merge.fold and not worker.experiment.train.is_full,
         "loss": about["sample"]["loss"],
         "seconds": about.get("merge_seconds", 0.0) + about.get("measure_seconds", 0.0),
     }

@@ -14,7 +14,7 @@ def rank(worker: Worker, job: Job) -> dict[str, Any]:
     """Score and select; the seconds are those of all losses as if none had been known."""
     if "score" in job.needs:
         return _probed(worker, job)
-    choose = worker.experiment.choose
+    choose = worker.settings(job).choose
     scores = worker.scores(job)
     selection = select(scores, k=choose.k, diversity=choose.diversity)
     return {

@@ -46,6 +46,10 @@ class Worker:
             self._tasks[name] = load(self.experiment, name)
         return self._tasks[name]
 
+    def settings(self, job: Job) -> Experiment:
+        """The experiment with what the variant that a job is of sets instead."""
+        return self.experiment.varied(job.about.get("variant", ""))
+
     def best_of(self, keys: tuple[str, ...]) -> dict[str, Any] | None:
         """The facts of the run with the least dev loss; None when all diverged."""
         return best_of([self.store.result(key) for key in keys])
@@ -67,7 +71,7 @@ class Worker:
 
     def scores(self, job: Job) -> Scores:
         """The ranking for a job's target; what was measured before is not measured again."""
-        choose = self.experiment.choose
+        choose = self.settings(job).choose
         return score(
             self.donors(job), self.base, self.task(job.about["task"]), samples=choose.samples,
             seed=self.experiment.split_seed, criterion=choose.criterion, strategy=choose.strategy,
