@@ -10,11 +10,11 @@ from mashup.compare.records import Record
 from mashup.compare.significance import holm, mean_difference, wilcoxon_p
 from mashup.compare.statistics import Difference
 from mashup.report.experiment.material import Folder
-from mashup.report.experiment.seeds import Spread, spread_of, widened
 from mashup.report.experiment.summary import Contrast, End, Relevance, Study, Target
+from mashup.report.experiment.widen import over_seeds
 from mashup.report.material import measured
 from mashup.report.summarise import arm_row, commonest_of, gain_of, ladder
-from mashup.report.summary import MASHUP, SCRATCH, ArmRow
+from mashup.report.summary import MASHUP, SCRATCH
 
 _OVER = "test_{}_gain_over_"
 _BASE = "base"
@@ -35,12 +35,11 @@ def _target(task: str, records: Sequence[Record]) -> Target:
     runs = [replace(run, arm=pool_of(run.arm)) for run in measured(of_runs)]
     full = [run for run in runs if run.budget == 1.0]
     arms = tuple(arm_row(name, full, records) for name in dict.fromkeys(run.arm for run in full))
-    target = Target(
+    made = Target(
         task, arms, _overs(records, "accuracy"), _overs(records, "loss"), ladder(runs),
         _ends(records), _relevance(records), _examples(records), commonest_of(records),
     )  # fmt: skip
-    spread = spread_of(arms)
-    return _over_seeds(target, spread) if spread else target
+    return over_seeds(made)
 
 
 def _overs(records: Iterable[Record], metric: str) -> dict[str, Difference]:
@@ -49,37 +48,6 @@ def _overs(records: Iterable[Record], metric: str) -> dict[str, Difference]:
     names = [one.metric for one in records if one.arm == MASHUP and one.metric.startswith(start)]
     found = {name.removeprefix(start): gain_of(MASHUP, name, records) for name in names}
     return {arm: gain for arm, gain in found.items() if gain}
-
-
-def _over_seeds(target: Target, spread: Spread) -> Target:
-    """Differences on a single seed, with the spread over seeds in their intervals."""
-    by_name = {arm.name: arm for arm in target.arms}
-    scratch, mashup = by_name.get(SCRATCH), by_name.get(MASHUP)
-
-    def from_scratch(arm: ArmRow) -> ArmRow:
-        if scratch is None:
-            return arm
-        accuracy, loss = arm.accuracy_gain, arm.loss_gain
-        return replace(
-            arm,
-            accuracy_gain=accuracy and widened(accuracy, arm, scratch, spread.accuracy),
-            loss_gain=loss and widened(loss, arm, scratch, spread.loss),
-        )
-
-    def from_mashup(gains: Mapping[str, Difference], of_a_run: float) -> dict[str, Difference]:
-        return {
-            name: widened(gain, mashup, by_name[name], of_a_run)
-            for name, gain in gains.items()
-            if mashup and name in by_name
-        }
-
-    return replace(
-        target,
-        arms=tuple(from_scratch(arm) for arm in target.arms),
-        over=from_mashup(target.over, spread.accuracy),
-        over_loss=from_mashup(target.over_loss, spread.loss),
-        spread=spread,
-    )
 
 
 def _examples(records: Iterable[Record]) -> int:
