@@ -1,6 +1,7 @@
 """The pages under docs/results say what the records beside them say."""
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -33,15 +34,20 @@ def test_there_are_results():
 
 
 def first_page_table(study):
-    """Cells of the table of accuracies below the heading of a study: ``{(target, arm): share}``."""
+    """Cells of the table of accuracies below the heading of a study: ``{(target, arm): share}``.
+
+    A row is a target, or an arm where there are many.
+    """
     text = (RESULTS / "README.md").read_text().partition(f"\n## {study}\n")[2]
-    lines = text[text.index("| Target |") :].partition("\n\n")[0].splitlines()
-    arms, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return {
-        (row[0], arm): float(cell.partition(" %")[0]) / 100
+    table = re.search(r"^\| (Target|Arm) \|.*?(?=\n\n)", text, re.DOTALL | re.MULTILINE)
+    lines = table[0].splitlines()
+    names, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    cells = {
+        (row[0], name): float(cell.partition(" %")[0]) / 100
         for row in rows
-        for arm, cell in zip(arms[1:], row[1:], strict=True)
+        for name, cell in zip(names[1:], row[1:], strict=True)
     }  # fmt: skip
+    return cells if table[1] == "Target" else {(b, a): share for (a, b), share in cells.items()}
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from mashup.report.material import Measured
-from mashup.report.style import Theme, marker
+from mashup.report.style import Theme, dash, marker
 from mashup.report.summary import MASHUP, SCRATCH, Armed, ArmRow
 from mashup.train.curve import Point
 
@@ -100,8 +100,8 @@ def _draw_arm(axes: Any, panel: Panel, arm: ArmRow, place: int, theme: Theme) ->
 def _mark(arm: ArmRow, place: int) -> dict[str, Any]:
     size = 4.5 if arm.trained else 11
     width = 2.4 if arm.name == MASHUP else 1.8
-    shape = marker(arm.name, place)
-    return {"marker": shape, "markersize": size, "linewidth": width, "markeredgewidth": 0}
+    look = {"marker": marker(arm.name, place), "linestyle": dash(arm.name, place)}
+    return look | {"markersize": size, "linewidth": width, "markeredgewidth": 0}
 
 
 def _order(arm: ArmRow) -> int:
@@ -121,7 +121,7 @@ def arm_handles(arms: Sequence[ArmRow], theme: Theme) -> list[Line2D]:
     return [
         Line2D(
             [], [], color=theme.colour(arm.name, place), label=arm.name,
-            linestyle="-" if arm.trained else "", **_mark(arm, place),
+            **_mark(arm, place) | ({} if arm.trained else {"linestyle": ""}),
         )
         for place, arm in enumerate(arms)
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 #: Arm to its mark and its colours on light and on dark pages.
 _ARMS = {
@@ -20,6 +21,8 @@ _ARMS = {
     "each-single": (">", "#3f8fbf", "#8ecdf2"),
 }
 _SPARE_MARKERS = "vP<>X"
+#: Lines of arms without a colour of their own, when their few colours have gone round.
+_DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ DARK = Theme(
     arms={name: dark for name, (_, _, dark) in _ARMS.items()},
     spare=("#e6b422", "#8ecdf2", "#b79ad1", "#a3c24a"),
 )
+
+
+def dash(arm: str, place: int = 0) -> Any:
+    """matplotlib's style for the line of an arm: another one where its colour comes again."""
+    return "-" if arm in _ARMS else _DASHES[place // len(LIGHT.spare) % len(_DASHES)]
 
 
 def marker(arm: str, place: int = 0) -> str:

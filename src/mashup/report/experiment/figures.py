@@ -17,8 +17,9 @@ from mashup.report.experiment.forest import (
     Line,
     draw_forest,
     forest_height,
+    gain_lines,
+    is_by_arm,
     study_lines,
-    target_lines,
 )
 from mashup.report.experiment.heat import draw_heat
 from mashup.report.experiment.lines import draw_ladder, draw_rates, rates_of
@@ -50,9 +51,13 @@ def models_drawing(studies: Sequence[Study]) -> Drawing:
 
 
 def _gains(study: Study) -> Drawing:
-    draw = partial(_forest, target_lines(study), 7.2)
+    lines = gain_lines(study)
+    draw, by = (
+        partial(_forest, lines, 7.2),
+        "mean over targets" if is_by_arm(lines) else "by target",
+    )
     told = contrast_sentence(study.subject) if study.subject else "no arm beside scratch"
-    alt = f"Test accuracy of each arm over scratch, by target, with 95 % intervals. {told}."
+    alt = f"Test accuracy of each arm over scratch, {by}, with 95 % intervals. {told}."
     return Drawing("gains", "Gains over scratch", alt, draw)
 
 

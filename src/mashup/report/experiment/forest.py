@@ -1,4 +1,4 @@
-"""Gains with their intervals, one line a target (or an experiment), against the zero line."""
+"""Gains with their intervals against the zero line: a line a target, an arm or an experiment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mashup.report.figures import colour_legend
 from mashup.report.panels import quiet
 from mashup.report.ranking_panel import drawable, short
 from mashup.report.style import Theme, marker
-from mashup.report.summary import MASHUP
+from mashup.report.summary import MASHUP, SCRATCH
 
 _APART = 0.8  # of a line's height, for all arms together
 _BESIDE = 6  # arms that a line has room for
@@ -29,14 +29,16 @@ class Line:
     is_mean: bool = False
 
 
-def target_lines(study: Study) -> tuple[Line, ...]:
-    """Every target, then the mean over targets."""
+def gain_lines(study: Study) -> tuple[Line, ...]:
+    """Every target, then the mean over targets; that mean arm by arm where there are many arms."""
+    means = {c.arm: c.gain for c in study.contrasts if c.other == SCRATCH}
+    if len(means) > _BESIDE:
+        return tuple(Line(arm, {arm: gain}) for arm, gain in means.items())
     lines = [
         Line(t.task, {arm.name: arm.accuracy_gain for arm in t.arms if arm.accuracy_gain})
         for t in study.targets
     ]
     if len(lines) > 1:
-        means = {c.arm: c.gain for c in study.contrasts if c.other == "scratch"}
         lines.append(Line("mean over targets", means, is_mean=True))
     return tuple(lines)
 
@@ -47,15 +49,20 @@ def study_lines(studies: Sequence[Study]) -> tuple[Line, ...]:
     return tuple(Line(name, {MASHUP: one.gain} if one else {}) for name, one in known)
 
 
-def _arms(lines: Sequence[Line]) -> list[str]:
-    """Mashup first; so many others as there is room for."""
+def is_by_arm(lines: Sequence[Line]) -> bool:
+    """Whether each line is an arm of its own, so that there is nothing to tell apart."""
+    return all(set(line.gains) == {line.name} for line in lines)
+
+
+def _beside(lines: Sequence[Line]) -> list[str]:
+    """Arms that share a line, mashup first."""
     names = dict.fromkeys(arm for line in lines for arm in line.gains)
-    return sorted(names, key=lambda name: name != MASHUP)[:_BESIDE]
+    return [] if is_by_arm(lines) else sorted(names, key=lambda name: name != MASHUP)
 
 
 def forest_height(lines: Sequence[Line]) -> float:
     """Inches that the lines need."""
-    return 1.5 + len(lines) * max(0.3, 0.13 * len(_arms(lines)))
+    return 1.5 + len(lines) * max(0.3, 0.13 * len(_beside(lines)))
 
 
 def draw_forest(axes: Any, lines: Sequence[Line], theme: Theme) -> None:
@@ -63,19 +70,25 @@ def draw_forest(axes: Any, lines: Sequence[Line], theme: Theme) -> None:
     quiet(axes, theme)
     axes.grid(axis="x", color=theme.grid, linewidth=0.8)
     axes.axvline(0, color=theme.ink, linewidth=1.2, zorder=1)
-    arms = _arms(lines)
+    arms = _beside(lines)
     for place, line in enumerate(lines):
         if line.is_mean:
             axes.axhline(place - 0.5, color=theme.muted, linewidth=0.8)
-        for n, arm in enumerate(arms):
+        shown = arms or [line.name]
+        for n, arm in enumerate(shown):
             if arm in line.gains:
-                _mark(axes, line.gains[arm], place + _offset(n, len(arms)), arm, n, theme)
+                _mark(axes, line.gains[arm], place + _offset(n, len(shown)), arm, n, theme)
     axes.set_yticks(range(len(lines)), [drawable(short(line.name)) for line in lines])
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlabel("points of test accuracy over scratch", fontsize=10, color=theme.muted)
     for label in axes.get_yticklabels():
         label.set(parse_math=False, color=theme.ink)
-    legend = axes.figure.legend(
+    if arms:
+        _legend(axes.figure, arms, theme)
+
+
+def _legend(figure: Any, arms: Sequence[str], theme: Theme) -> None:
+    legend = figure.legend(
         handles=[_key(arm, n, theme) for n, arm in enumerate(arms)], loc="outside upper left",
         ncols=4, frameon=False, fontsize=9.5,
     )  # fmt: skip

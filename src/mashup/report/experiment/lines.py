@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator, StrMethodFormatter
 from mashup.report.experiment.savings import ends_of, rung_of
 from mashup.report.experiment.summary import Study
 from mashup.report.panels import frame
-from mashup.report.style import Theme, marker
+from mashup.report.style import Theme, dash, marker
 
 Point = tuple[float, float]
 
@@ -70,5 +70,5 @@ def _draw(axes: Any, study: Study, theme: Theme, line: Callable[[str], list[Poin
             x, y = zip(*points, strict=True)
             axes.plot(
                 x, y, color=theme.colour(arm, place), marker=marker(arm, place), markersize=5,
-                linewidth=1.8, markeredgewidth=0,
+                linewidth=1.8, linestyle=dash(arm, place), markeredgewidth=0,
             )  # fmt: skip
