@@ -8,7 +8,7 @@ import pytest
 from helpers import write_json
 from mashup.errors import InputError, UsageError
 from mashup.report.experiment import write_experiment_report
-from studies import write_study
+from studies import plans, write_study
 
 TABLES = ("arms", "comparisons", "results", "costs", "parity", "ladder", "rates", "relevance",
           "gains", "chosen", "seeds")  # fmt: skip
@@ -108,6 +108,17 @@ def test_records_alone_are_enough(tmp_path):
     (folder / "experiment.json").unlink()
     write_experiment_report([folder], tmp_path / "out")
     assert "Mashup is better than scratch" in (tmp_path / "out/report.md").read_text()
+
+
+def test_scratch_alone_has_no_gains_to_show(tmp_path):
+    scratch = {"scratch": plans()["scratch"]}
+    folder = write_study(tmp_path / "study", targets=("trec", "sst2"), arms=scratch)
+    write_experiment_report([folder], tmp_path / "out")
+    text = (tmp_path / "out/report.md").read_text()
+    assert "**Only scratch was trained in small.**\n" in text
+    assert "## Comparisons" not in text
+    assert not (tmp_path / "out/figures/gains.png").exists()
+    assert (tmp_path / "out/figures/curves-accuracy.png").exists()
 
 
 def test_two_of_one_name_are_refused(tmp_path):

@@ -35,7 +35,8 @@ _ACROSS = 3  # diagrams side by side, where every target has one
 
 def drawings(study: Study) -> tuple[Drawing, ...]:
     """All pictures that there are values for."""
-    found = [_gains(study), _curves(study, PANELS[0], "accuracy"), _curves(study, PANELS[2], "dev")]
+    found = [_gains(study)] if study.contrasts else []
+    found += [_curves(study, PANELS[0], "accuracy"), _curves(study, PANELS[2], "dev")]
     found += [_costs(study)]
     found += [_rates(study)] if any(rates_of(study, arm) for arm in study.arms) else []
     found += [_ladder(study)] if any(target.ladder for target in study.targets) else []
@@ -52,13 +53,10 @@ def models_drawing(studies: Sequence[Study]) -> Drawing:
 
 def _gains(study: Study) -> Drawing:
     lines = gain_lines(study)
-    draw, by = (
-        partial(_forest, lines, 7.2),
-        "mean over targets" if is_by_arm(lines) else "by target",
-    )
-    told = contrast_sentence(study.subject) if study.subject else "no arm beside scratch"
-    alt = f"Test accuracy of each arm over scratch, {by}, with 95 % intervals. {told}."
-    return Drawing("gains", "Gains over scratch", alt, draw)
+    by = "mean over targets" if is_by_arm(lines) else "by target"
+    told = f" {contrast_sentence(study.subject)}." if study.subject else ""
+    alt = f"Test accuracy of each arm over scratch, {by}, with 95 % intervals.{told}"
+    return Drawing("gains", "Gains over scratch", alt, partial(_forest, lines, 7.2))
 
 
 def _forest(lines: Sequence[Line], width: float, theme: Theme) -> Figure:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from mashup.report.experiment.facts import make_facts
 from mashup.report.experiment.models import Models
 from mashup.report.experiment.sections import Part, Section
-from mashup.report.experiment.verdicts import in_words, lead
+from mashup.report.experiment.verdicts import Lead, in_words, lead
 from mashup.report.markdown import capital, escape, render_table
 
 
@@ -25,13 +25,17 @@ def _texts(parts: Sequence[Part], models: Models | None) -> Iterator[str]:
     for part in parts:
         first, words = lead(part.study), in_words(part.study)
         yield f"# {escape(part.study.name)}"
-        yield f"**{escape(capital(first.answer))}.** {escape(capital(first.numbers))}."
+        yield f"**{escape(capital(first.answer))}.**{_behind(first)}"
         told = (*words.controls, *words.targets, *words.blind, *words.others)
         yield "\n".join(f"- {escape(capital(text))}." for text in told)
         for section in part.sections:
             yield from _section(section, part.prefix)
         yield "## How this was measured"
         yield "\n".join(f"- {word}: {escape(text)}." for word, text in make_facts(part.study))
+
+
+def _behind(first: Lead) -> str:
+    return f" {escape(capital(first.numbers))}." if first.numbers else ""
 
 
 def _section(section: Section, prefix: str) -> Iterator[str]:

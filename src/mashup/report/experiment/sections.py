@@ -59,7 +59,7 @@ def sections(study: Study) -> tuple[Section, ...]:
     """Of one experiment; headings without content are left out."""
     drawn = {one.key: one for one in drawings(study)}
     made = (
-        Section("Comparisons", _some(contrasts_table(study)), drawn["gains"]),
+        Section("Comparisons", _some(contrasts_table(study)), drawn.get("gains")),
         Section("Arms", _some(arms_table(study)), narrow=True),
         Section("Costs in seconds", _some(costs_table(study)), drawn["costs"], narrow=True),
         Section("Steps and seconds to parity", _some(parity_table(study))),
