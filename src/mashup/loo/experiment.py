@@ -98,7 +98,7 @@ class Experiment(Settings):
     @field_validator("variants")
     @classmethod
     def _new_names(cls, value: dict[str, Variant]) -> dict[str, Variant]:
-        taken = [name for name in value if name in ARMS or pool_of(name) in ARMS]
+        taken = [name for name in value if pool_of(name) in ARMS]
         if taken:
             raise ValueError(f"{', '.join(taken)}: arms of these names are there already")
         return value

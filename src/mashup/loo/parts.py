@@ -67,8 +67,8 @@ class Variant(Settings):
 
     def over(self, whole: S) -> S:
         """An experiment with these settings laid over its own."""
-        named = {name: getattr(self, name) for name in self.model_fields_set}
-        laid = {name: _over(getattr(whole, name), part) for name, part in named.items()}
+        named = self.model_fields_set
+        laid = {name: _over(getattr(whole, name), getattr(self, name)) for name in named}
         return whole.model_copy(update=laid)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -22,11 +23,7 @@ def curves_figure(summary: Summary, theme: Theme) -> Figure:
     figure = new_figure(8.0, 7.2, theme)
     for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
         draw_panel(axes, panel, summary, theme)
-    handles = arm_handles(summary.arms, theme)
-    legend = figure.legend(
-        handles=handles, loc="outside upper left", ncols=3, frameon=False, fontsize=11
-    )
-    colour_legend(legend, theme)
+    add_legend(figure, arm_handles(summary.arms, theme), theme, across=3, size=11)
     return figure
 
 
@@ -68,7 +65,12 @@ def new_figure(width: float, height: float, theme: Theme) -> Figure:
     return figure
 
 
-def colour_legend(legend: Any, theme: Theme) -> None:
-    """Words in the theme's ink."""
+def add_legend(
+    figure: Any, handles: Sequence[Any], theme: Theme, *, across: int = 4, size: float = 9.5
+) -> None:
+    """Above the diagrams, without a box, its words in the theme's ink."""
+    legend = figure.legend(
+        handles=handles, loc="outside upper left", ncols=across, frameon=False, fontsize=size
+    )
     for text in legend.get_texts():
         text.set_color(theme.ink)

@@ -7,7 +7,7 @@ from typing import Any
 
 from mashup.report import numbers
 from mashup.report.experiment.summary import Study
-from mashup.report.figures import colour_legend
+from mashup.report.figures import add_legend
 from mashup.report.panels import quiet
 from mashup.report.style import Theme
 from mashup.report.summary import COSTS
@@ -35,11 +35,7 @@ def draw_costs(figure: Any, study: Study, theme: Theme) -> None:
     axes.set_ylim(len(study.arms) - 0.4, -0.6)
     axes.margins(x=0.1)
     axes.set_xlabel("seconds, mean over targets and seeds", fontsize=10, color=theme.muted)
-    handles = [_patch(cost, theme) for cost in COSTS]
-    legend = figure.legend(
-        handles=handles, loc="outside upper left", ncols=4, frameon=False, fontsize=9.5
-    )
-    colour_legend(legend, theme)
+    add_legend(figure, [_patch(cost, theme) for cost in COSTS], theme)
 
 
 def _patch(cost: str, theme: Theme) -> Any:

@@ -25,7 +25,7 @@ from mashup.report.experiment.heat import draw_heat
 from mashup.report.experiment.lines import draw_ladder, draw_rates, rates_of
 from mashup.report.experiment.summary import Study
 from mashup.report.experiment.verdicts import contrast_sentence
-from mashup.report.figures import colour_legend, new_figure
+from mashup.report.figures import add_legend, new_figure
 from mashup.report.panels import PANELS, Panel, arm_handles, draw_panel
 from mashup.report.style import Theme
 from mashup.report.summary import ArmRow
@@ -77,7 +77,7 @@ def _curves(study: Study, panel: Panel, key: str) -> Drawing:
             draw_panel(one, panel, target, theme, title=target.task)
         for one in axes[len(study.targets) :]:
             one.set_visible(False)
-        _legend(figure, study.legend, theme)
+        add_legend(figure, arm_handles(study.legend, theme), theme)
         return figure
 
     first = study.targets[0]
@@ -92,14 +92,6 @@ def _curves(study: Study, panel: Panel, key: str) -> Drawing:
 def _end(arm: ArmRow, panel: Panel) -> str:
     value = fmean(panel.value(run.last) for run in arm.runs)
     return numbers.loss(value) if panel.is_loss else numbers.percent(value / 100)
-
-
-def _legend(figure: Figure, arms: Sequence[ArmRow], theme: Theme) -> None:
-    legend = figure.legend(
-        handles=arm_handles(arms, theme), loc="outside upper left", ncols=4,
-        frameon=False, fontsize=9.5,
-    )  # fmt: skip
-    colour_legend(legend, theme)
 
 
 def _costs(study: Study) -> Drawing:
@@ -141,7 +133,7 @@ def _pair(study: Study, draw: Callable[..., None], arms: Sequence[ArmRow], theme
     """Two diagrams side by side under the legend of their arms."""
     figure = new_figure(7.2, 3.4, theme)
     draw(figure.subplots(1, 2), study, theme)
-    _legend(figure, arms, theme)
+    add_legend(figure, arm_handles(arms, theme), theme)
     return figure
 
 

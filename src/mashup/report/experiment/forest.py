@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from mashup.compare.statistics import Difference
 from mashup.report.experiment.summary import Study
-from mashup.report.figures import colour_legend
+from mashup.report.figures import add_legend
 from mashup.report.panels import quiet
 from mashup.report.ranking_panel import drawable, short
 from mashup.report.style import Theme, marker
@@ -84,15 +84,7 @@ def draw_forest(axes: Any, lines: Sequence[Line], theme: Theme) -> None:
     for label in axes.get_yticklabels():
         label.set(parse_math=False, color=theme.ink)
     if arms:
-        _legend(axes.figure, arms, theme)
-
-
-def _legend(figure: Any, arms: Sequence[str], theme: Theme) -> None:
-    legend = figure.legend(
-        handles=[_key(arm, n, theme) for n, arm in enumerate(arms)], loc="outside upper left",
-        ncols=4, frameon=False, fontsize=9.5,
-    )  # fmt: skip
-    colour_legend(legend, theme)
+        add_legend(axes.figure, [_key(arm, n, theme) for n, arm in enumerate(arms)], theme)
 
 
 def _offset(n: int, count: int) -> float:
