@@ -8,9 +8,10 @@ from mashup import UsageError, load_base, load_task, merge, score, start
 from mashup.delta import read_delta
 from mashup.model import applied
 from mashup.score import evaluate
+from mashup.score.gradient.directional import norm
 from mashup.score.sample import batches_for, sample_tokens
 from mashup.select import Selection
-from mashup.start import Sample, make_init
+from mashup.start import FARTHER_SCALES, SCALES, Sample, make_init, search_scale
 
 
 def test_the_manifest_holds_what_the_written_folder_scores(tiny_base, tmp_path):
@@ -59,11 +60,30 @@ def test_a_searched_scale_is_the_best_of_those_that_were_tried(tiny_base, tmp_pa
     init = make_init(selection, base, task, sample, tmp_path / "init", scale="search")
 
     losses = {float(scale): loss for scale, loss in init.manifest["scales"].items()}
-    assert tuple(losses) == start.SCALES
+    assert tuple(losses)[: len(SCALES)] == SCALES
     assert init.manifest["sample"]["loss"] == pytest.approx(min(losses.values()))
     fixed = make_init(selection, base, task, sample, tmp_path / "fixed", scale=1.25)
     assert fixed.manifest["sample"]["loss"] == pytest.approx(losses[1.25])
     assert len(set(losses.values())) == len(losses)
+
+
+@pytest.mark.parametrize(
+    ("best", "beyond"), [(0.5, ()), (1.5, (1.75,)), (2.0, (1.75, 2.0, 2.5)), (9, FARTHER_SCALES)]
+)
+def test_a_search_goes_on_while_the_largest_scale_is_the_best(tiny_base, tmp_path, best, beyond):
+    base = load_base(tiny_base, dtype="float32")
+    task = load_task(write_jsonl(tmp_path / "d.jsonl", prompt_rows(60)))
+    whole = norm(read_delta(save_lora(tiny_base, tmp_path / "lib/1")))
+    scores = score(tmp_path / "lib", base, task, samples=20)
+
+    def loss(delta):
+        return abs(norm(delta) / whole - best)
+
+    selection = Selection(scores.ranking, scores)
+    losses = search_scale(selection, base, loss, tmp_path / "staged", {})
+    assert tuple(losses) == (*SCALES, *beyond)
+    assert min(losses, key=losses.__getitem__) == min(best, max(FARTHER_SCALES))
+    assert not (tmp_path / "staged").exists()
 
 
 def test_a_merge_alone_has_nothing_to_search_a_scale_on(tiny_base, tmp_path):

@@ -25,8 +25,10 @@ from mashup.score.sample import batches_for, sample_tokens
 from mashup.select import Selection
 from mashup.task import Task, load_task
 
-#: Factors on a merged delta that ``scale="search"`` tries.
+#: Factors on a merged delta that ``scale="search"`` tries, and those that it goes on to while the
+#: largest tried so far is the best: a minimum at the edge of what was tried is none.
 SCALES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+FARTHER_SCALES = (1.75, 2.0, 2.5, 3.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ def make_init(
         sample: the same sample as the selection's.
         output: the folder to make.
         progress: where to show a bar.
-        options: of :func:`mashup.merge`; ``scale="search"`` takes the one of :data:`SCALES` whose
-            merge has the least loss on the sample.
+        options: of :func:`mashup.merge`; ``scale="search"`` takes the one of those that
+            :func:`search_scale` tries whose merge has the least loss on the sample.
 
     Raises:
         InputError: as :func:`mashup.merge`.
@@ -100,14 +102,18 @@ def search_scale(
 ) -> dict[float, float]:
     """Scale to the loss on the sample of the merge as it would be written.
 
+    All of :data:`SCALES`, then :data:`FARTHER_SCALES` as long as each is better than the last.
+
     Args:
         selection, base: what is merged, for what.
         loss_of: measures a delta, nats an answer token.
         staged: folder to merge into, again and again; gone afterwards.
         options: of the merge.
     """
-    losses = {}
-    for scale in SCALES:
+    losses: dict[float, float] = {}
+    for scale in (*SCALES, *FARTHER_SCALES):
+        if scale in FARTHER_SCALES and min(losses, key=losses.__getitem__) != max(losses):
+            break
         merge(selection, output=staged, base=base, measure=loss_of, **{**options, "scale": scale})
         losses[scale] = loss_of(read_change(base.model, staged))
         shutil.rmtree(staged)

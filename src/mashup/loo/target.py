@@ -169,6 +169,7 @@ def _init(
     decides = target.decides | {"arm": arm, "draw": draw, "merge": merge, "full": full}
     decides |= {"donor": donor} if donor else {}
     decides |= {"draws": "by target and name"} if arm == "random" else {}  # once by digest
+    decides |= {"scales": "beyond 1.5"} if merge.get("scale") == "search" else {}  # once to 1.5
     choose = target.experiment.choose
     decides |= {"k": choose.k, "samples": choose.samples, "rank": target.experiment.rank}
     needs = {"score": (score,)} | target.others(target.donors)
