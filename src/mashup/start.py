@@ -102,7 +102,7 @@ def search_scale(
 ) -> dict[float, float]:
     """Scale to the loss on the sample of the merge as it would be written.
 
-    All of :data:`SCALES`, then :data:`FARTHER_SCALES` as long as each is better than the last.
+    All of :data:`SCALES`, then :data:`FARTHER_SCALES` as long as the largest tried is the best.
 
     Args:
         selection, base: what is merged, for what.
