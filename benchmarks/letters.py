@@ -20,9 +20,8 @@ import numpy as np
 
 from mashup import load_base, load_task
 from mashup.demo.base import demo_base
+from mashup.evaluate.evaluate import evaluate, plain_batches
 from mashup.model import Base
-from mashup.score import evaluate
-from mashup.score.sample import plain_batches
 from mashup.task import Example, Task, Tokens, tokenize
 
 LONGEST = 1024  # tokens

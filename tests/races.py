@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from mashup.checkpoint import Checkpoint
-from mashup.score import Evaluation, Score
+from mashup.evaluate.evaluate import Evaluation
+from mashup.score import Score
 from mashup.score.candidates import Candidate
 
 

@@ -23,6 +23,7 @@ FLOORS = (
     ("delta",),
     ("similarity",),
     ("model",),
+    ("evaluate",),
     ("score",),
     ("select",),
     ("merge",),
@@ -74,7 +75,7 @@ def test_scanning_and_checking_need_no_torch(tmp_path):
 
 
 def test_a_step_is_a_function_whichever_module_came_first():
-    code = "import mashup.score.batches, mashup.train; assert callable(mashup.score); mashup.train"
+    code = "import mashup.score.scorer, mashup.train; assert callable(mashup.score); mashup.train"
     assert "torch" in loaded_after(code)
     assert all(callable(getattr(mashup, name)) for name in ("scan", "score", "merge", "train"))
 

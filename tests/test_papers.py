@@ -8,8 +8,7 @@ from transformers import AutoModelForCausalLM, Gemma3ForConditionalGeneration
 
 from helpers import prompt_rows, refused
 from mashup import load_base
-from mashup.score import evaluate
-from mashup.score.sample import batches_for
+from mashup.evaluate.evaluate import batches_for, evaluate
 from mashup.task import tokenize
 from mashup.task.example import Example, Message, from_row
 from papers import CAPS, TEMPLATES, make_tokenizer_of, write_paper_base

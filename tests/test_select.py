@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mashup.score import Evaluation, Score, Scores
+from mashup.evaluate.evaluate import Evaluation
+from mashup.score import Score, Scores
 from mashup.select import NOTHING_HELPS, select
 from mashup.similarity import SAME, groups
 

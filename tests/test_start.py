@@ -6,10 +6,9 @@ from helpers import prompt_rows, write_jsonl
 from lora import save_lora
 from mashup import UsageError, load_base, load_task, merge, score, start
 from mashup.delta import read_delta
+from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model import applied
-from mashup.score import evaluate
 from mashup.score.gradient.directional import norm
-from mashup.score.sample import batches_for, sample_tokens
 from mashup.select import Selection
 from mashup.start import FARTHER_SCALES, SCALES, Sample, make_init, search_scale
 

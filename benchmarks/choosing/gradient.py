@@ -22,9 +22,9 @@ import mashup
 from mashup import Base, load_base, load_task
 from mashup.delta import read_delta
 from mashup.demo.base import demo_base
+from mashup.evaluate.batches import Batch
+from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model import applied
-from mashup.score.batches import Batch
-from mashup.score.evaluate import evaluate
 from mashup.score.gradient import (
     BASE,
     Point,
@@ -35,7 +35,6 @@ from mashup.score.gradient import (
     slopes_at,
     weighted_sum,
 )  # fmt: skip
-from mashup.score.sample import batches_for, sample_tokens
 
 SAMPLES = 32
 FEW = 8  # donors whose mean is a point, and examples of a first look

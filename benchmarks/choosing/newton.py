@@ -17,11 +17,10 @@ from gradient import load_target, truth
 
 from mashup import Base, load_base, load_task
 from mashup.demo.base import demo_base
-from mashup.score.evaluate import Evaluation, evaluate
+from mashup.evaluate.evaluate import Evaluation, batches_for, evaluate
 from mashup.score.gradient import moved, weighted_sum
 from mashup.score.gradient.weights import newton_weights
 from mashup.score.result import paired
-from mashup.score.sample import batches_for
 from mashup.task import tokenize
 
 HELD_OUT = 128

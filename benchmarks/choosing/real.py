@@ -27,13 +27,13 @@ import mashup
 from mashup import load_base, load_task
 from mashup.delta import Delta, read_delta
 from mashup.demo.base import demo_base
+from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.library import Index, Library, scan
 from mashup.model import Base, applied
 from mashup.progress import SILENT
-from mashup.score import Score, Scores, evaluate
+from mashup.score import Score, Scores
 from mashup.score.candidates import find_candidates
 from mashup.score.result import paired
-from mashup.score.sample import batches_for, sample_tokens
 from mashup.score.scorer import Scorer
 from mashup.select import Selection, select
 from mashup.task import Task, tokenize

@@ -12,16 +12,15 @@ from typing import Any
 
 from mashup.delta import Delta
 from mashup.errors import Problem, UsageError
+from mashup.evaluate.batches import Batch
+from mashup.evaluate.evaluate import batches_for, evaluate, evaluate_showing, sample_tokens
 from mashup.files import refuse_existing
 from mashup.merge import Init, merge
 from mashup.model import Base, applied, load_base, read_change
 from mashup.model.names import by_own_names
 from mashup.progress import SILENT, Progress
 from mashup.score import Score, Scores
-from mashup.score.batches import Batch
-from mashup.score.evaluate import evaluate, evaluate_showing
 from mashup.score.gradient import newton_weights, uncovered
-from mashup.score.sample import batches_for, sample_tokens
 from mashup.select import Selection
 from mashup.task import Task, load_task
 

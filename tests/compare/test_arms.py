@@ -3,7 +3,8 @@
 import numpy as np
 
 from mashup.compare.arms import make_arms, random_draw, random_two
-from mashup.score import Evaluation, Score, Scores
+from mashup.evaluate.evaluate import Evaluation
+from mashup.score import Score, Scores
 from mashup.select import Selection
 from mashup.settings import ARMS
 from races import candidate, scored

@@ -7,10 +7,12 @@ from transformers import AutoModelForCausalLM
 
 from kinds import KINDS, save_kind, write_base
 from mashup.delta import read_delta
+from mashup.evaluate.batches import make_batches
+from mashup.evaluate.evaluate import evaluate
+from mashup.evaluate.prefix import share_prefix
 from mashup.model import applied
-from mashup.score import evaluate, make_batches, packing
+from mashup.score import packing
 from mashup.score.packing import evaluate_packed, pack_size
-from mashup.score.sharing import share_prefix
 from samples import alike
 
 _SETTINGS = (

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mashup.score import Evaluation, Score
+from mashup.evaluate.evaluate import Evaluation
+from mashup.score import Score
 from mashup.score.result import paired
 
 

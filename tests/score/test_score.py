@@ -49,8 +49,7 @@ def test_losses_are_those_of_peft(base, task, library, tiny_base):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from mashup.score import evaluate
-    from mashup.score.sample import batches_for, sample_tokens
+    from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 
     scores = score(library, base, task, samples=20)
     batches = batches_for(base, sample_tokens(base, task, 20, 42, 1024))
@@ -220,9 +219,8 @@ def test_a_larger_sample_evaluates_only_the_new_examples(base, task, library, mo
 
 def evaluate_alone(base, task, one, samples):
     from mashup.delta import read_delta
+    from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
     from mashup.model import applied
-    from mashup.score import evaluate
-    from mashup.score.sample import batches_for, sample_tokens
 
     batches = batches_for(base, sample_tokens(base, task, samples, 42, 1024))
     with applied(base.model, read_delta(one.checkpoint.path)):

@@ -6,10 +6,9 @@ from transformers import AutoModelForCausalLM
 
 from helpers import prompt_rows, write_jsonl
 from mashup import load_base, load_task, merge, score
+from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model.names import names_in
-from mashup.score import evaluate
 from mashup.score.gradient.wholes import rank_wholes
-from mashup.score.sample import batches_for, sample_tokens
 from mashup.start import measuring
 from wholes import relative_of, tensors_of, write_whole
 

@@ -12,9 +12,8 @@ import mashup
 from helpers import assert_problem, prompt_rows, refused, write_jsonl, write_tiny_model
 from lora import save_lora
 from mashup import load_base, load_task, score
+from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model.base import weights_digest
-from mashup.score import evaluate
-from mashup.score.sample import batches_for, sample_tokens
 from wholes import materialised, relative_of, tensors_of, write_whole
 
 

@@ -10,9 +10,8 @@ from lora import some_ids
 from mashup import TrainSettings, load_base, load_task, score, train
 from mashup.delta import read_delta
 from mashup.errors import UsageError
+from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model import applied
-from mashup.score.evaluate import evaluate
-from mashup.score.sample import batches_for, sample_tokens
 from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
 from mashup.train.tokens import run_tokens

@@ -63,9 +63,8 @@ def test_the_last_point_is_what_the_saved_adapter_scores(done, base, task):
 
     sampled = measure(done.path, base, task, Sample())
     from mashup.delta import read_delta
+    from mashup.evaluate.evaluate import batches_for, evaluate
     from mashup.model import applied
-    from mashup.score import evaluate
-    from mashup.score.sample import batches_for
     from mashup.task import tokenize
 
     tokens = tokenize(base.tokenizer, task.test, max_length=512)

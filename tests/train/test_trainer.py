@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from helpers import prompt_rows
 from mashup import TrainSettings, load_base
-from mashup.model import head_only_at
-from mashup.score.batches import predicting
+from mashup.evaluate.batches import predicting
+from mashup.evaluate.head import head_only_at
 from mashup.task import Example, tokenize
 from mashup.train.loop import curve_steps
 from mashup.train.trainer import Collator, answer_loss, split_batch, steps_of

@@ -10,9 +10,8 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from helpers import prompt_rows, refused, write_jsonl
 from lora import save_lora
 from mashup import TrainSettings, load_base, load_task, merge, scan, train
+from mashup.evaluate.evaluate import batches_for, evaluate
 from mashup.model.base import weights_digest
-from mashup.score.evaluate import evaluate
-from mashup.score.sample import batches_for
 from mashup.task import tokenize
 from mashup.train.loop import RESUME
 from wholes import tensors_of

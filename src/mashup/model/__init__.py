@@ -4,14 +4,12 @@ from mashup.model.apply import applied
 from mashup.model.base import Base, load_base
 from mashup.model.change import change_problems, read_change
 from mashup.model.fit import adapter_problems, module_problems
-from mashup.model.head import head_only_at
 
 __all__ = [
     "Base",
     "adapter_problems",
     "applied",
     "change_problems",
-    "head_only_at",
     "load_base",
     "module_problems",
     "read_change",

@@ -1,9 +1,7 @@
 """Relevance of checkpoints to a task: the loss of each on a sample of its training rows."""
 
-from mashup.score.batches import Batch, make_batches
-from mashup.score.evaluate import Evaluation, evaluate
 from mashup.score.result import Score
 from mashup.score.score import score
 from mashup.score.scores import Cost, Scores
 
-__all__ = ["Batch", "Cost", "Evaluation", "Score", "Scores", "evaluate", "make_batches", "score"]
+__all__ = ["Cost", "Score", "Scores", "score"]

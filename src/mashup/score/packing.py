@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from mashup.delta import Delta
+from mashup.evaluate.batches import Batch
+from mashup.evaluate.evaluate import Evaluation, evaluate, evaluate_copies
 from mashup.model import applied
 from mashup.model.together import MixedCopiesError, applied_together, is_plain
-from mashup.score.batches import Batch
-from mashup.score.evaluate import Evaluation, evaluate, evaluate_copies
 
 MOST = 8  # adapters in one pass
 _TOKENS = 16_384  # of one pass, all copies together
@@ -28,7 +28,7 @@ _RUNS = 2  # of each size; the faster one counts
 def evaluate_packed(
     model: Any, deltas: Sequence[Delta], batches: Sequence[Batch]
 ) -> list[Evaluation]:
-    """What :func:`mashup.score.evaluate` gives with each delta on, save for rounding.
+    """What :func:`mashup.evaluate.evaluate` gives with each delta on, save for rounding.
 
     All plain LoRAs of linear layers run in one pass over ``len(deltas)`` copies of each batch;
     the others, and all on a model that mixes the copies (an expert, an adapted head), alone.

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from mashup.checkpoint import Checkpoint
-from mashup.score.evaluate import Evaluation
+from mashup.evaluate.evaluate import Evaluation
 
 Criterion = Literal["loss", "accuracy"]
 

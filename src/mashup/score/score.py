@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from mashup.errors import InputError
+from mashup.evaluate.evaluate import SAMPLES, sample_tokens
 from mashup.library import Index, Library, fitting, scan
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
@@ -18,7 +19,6 @@ from mashup.score.ledger import Ledger, Measured
 from mashup.score.outcome import Outcome
 from mashup.score.racing import FINALISTS
 from mashup.score.result import Criterion, Score, by_reach
-from mashup.score.sample import SAMPLES, sample_tokens
 from mashup.score.scorer import Scorer, not_finite
 from mashup.score.scores import Cost, Scores
 from mashup.task import Task, load_task

@@ -12,18 +12,17 @@ import numpy as np
 
 from mashup.delta import Delta
 from mashup.errors import InputError, Problem
+from mashup.evaluate.batches import Batch
+from mashup.evaluate.evaluate import Evaluation, evaluate, plain_batches
+from mashup.evaluate.prefix import shared_prefix, with_prefix
 from mashup.library import Index, checkpoint_digest
 from mashup.library.losses import Loss
 from mashup.model import Base, applied, read_change
 from mashup.progress import Advance
 from mashup.score import store
-from mashup.score.batches import Batch
 from mashup.score.candidates import Candidate
-from mashup.score.evaluate import Evaluation, evaluate
 from mashup.score.packs import packs
 from mashup.score.result import Score
-from mashup.score.sample import plain_batches
-from mashup.score.sharing import shared_prefix, with_prefix
 from mashup.task import Tokens
 
 

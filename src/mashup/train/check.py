@@ -12,11 +12,11 @@ import torch
 from mashup.checkpoint import read_adapter_config, same_base
 from mashup.checkpoint.history import read_base
 from mashup.errors import InputError, Problem, raise_all
+from mashup.evaluate.batches import Batch
+from mashup.evaluate.evaluate import evaluate_showing
 from mashup.library import other_weights
 from mashup.model import Base, applied, change_problems, read_change
 from mashup.progress import SILENT, Progress
-from mashup.score.batches import Batch
-from mashup.score.evaluate import evaluate_showing
 from mashup.settings import TrainSettings
 from mashup.train.adapter import attach, detach
 

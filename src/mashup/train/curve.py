@@ -13,11 +13,11 @@ import torch
 from transformers import TrainerCallback
 
 from mashup.checkpoint.history import step_of
+from mashup.evaluate.batches import Batch
+from mashup.evaluate.evaluate import Evaluation, evaluate_showing
 from mashup.files import to_json, write_text
 from mashup.processes import is_first
 from mashup.progress import SILENT, Progress
-from mashup.score.batches import Batch
-from mashup.score.evaluate import Evaluation, evaluate_showing
 
 CLOCK = "clock.txt"  # training seconds, beside a resume point
 CURVE, TEST, START_TEST = "curve.jsonl", "test.json", "test-start.json"

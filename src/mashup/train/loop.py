@@ -16,12 +16,11 @@ from mashup.checkpoint.adapter import WEIGHTS
 from mashup.checkpoint.history import TRAINER_STATE, step_of
 from mashup.checkpoint.read import is_whole
 from mashup.errors import DivergedError, Problem
+from mashup.evaluate.evaluate import Evaluation, batches_for
 from mashup.files import read_json
 from mashup.model.quiet import quiet_transformers
 from mashup.processes import is_first, wait
 from mashup.progress import Advance, Progress
-from mashup.score.evaluate import Evaluation
-from mashup.score.sample import batches_for
 from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
 from mashup.train.curve import CLOCK, CURVE, TEST, CurveCallback, Held, write_values

@@ -15,9 +15,9 @@ from transformers import Trainer, TrainingArguments
 
 from mashup.checkpoint.read import is_whole
 from mashup.errors import Problem, UsageError
-from mashup.model import head_only_at
+from mashup.evaluate.batches import pad, predicting
+from mashup.evaluate.head import head_only_at
 from mashup.processes import process_count
-from mashup.score.batches import pad, predicting
 from mashup.settings import TrainSettings
 from mashup.task import Tokens
 from mashup.train.whole import fill

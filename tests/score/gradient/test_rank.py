@@ -6,8 +6,9 @@ import pytest
 from helpers import prompt_rows
 from kinds import save_kind
 from mashup.delta import read_delta
+from mashup.evaluate.batches import make_batches
+from mashup.evaluate.evaluate import evaluate
 from mashup.model import applied, load_base
-from mashup.score import evaluate, make_batches
 from mashup.score.gradient.rank import rank, way_to
 from mashup.task import Example, tokenize
 

@@ -11,8 +11,10 @@ from helpers import prompt_rows, refused
 from kinds import save_kind, write_base
 from lora import mean_logits, some_ids
 from mashup.delta import Delta, Factors, read_delta
+from mashup.evaluate.batches import make_batches
+from mashup.evaluate.evaluate import evaluate
+from mashup.evaluate.prefix import answer_logits
 from mashup.model import applied, load_base
-from mashup.score import evaluate, make_batches
 from mashup.score.gradient import (
     BASE,
     directional,
@@ -25,7 +27,6 @@ from mashup.score.gradient import (
     slopes_at,
     weighted_sum,
 )
-from mashup.score.prefix import answer_logits
 from mashup.task import Example, tokenize
 
 VOCABULARY = 320

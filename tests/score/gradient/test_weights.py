@@ -5,11 +5,10 @@ import pytest
 from helpers import prompt_rows, write_jsonl
 from lora import save_lora
 from mashup import TrainSettings, load_base, load_task, train
-from mashup.score import evaluate
+from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.score.gradient import mean_of, moved, weighted_sum
 from mashup.score.gradient import weights as module
 from mashup.score.gradient.weights import newton_weights
-from mashup.score.sample import batches_for, sample_tokens
 
 
 @pytest.fixture(scope="module")

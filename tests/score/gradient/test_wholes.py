@@ -9,11 +9,10 @@ from helpers import prompt_rows, write_jsonl
 from lora import save_lora
 from mashup import load_base, load_task, score
 from mashup.delta import Delta
+from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model import applied
-from mashup.score.evaluate import evaluate
 from mashup.score.gradient.directional import gradient_at
 from mashup.score.gradient.wholes import mean_of_wholes, whole_slope
-from mashup.score.sample import batches_for, sample_tokens
 from wholes import tensors_of, write_whole
 
 

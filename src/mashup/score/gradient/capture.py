@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mashup.evaluate.batches import Batch
+from mashup.evaluate.prefix import answer_logits
 from mashup.model.apply import embed_scale
 from mashup.progress import SILENT, Progress
-from mashup.score.batches import Batch
 from mashup.score.gradient.point import BASE, Point, module_of, moved
-from mashup.score.prefix import answer_logits
 
 #: Called with a batch, a module's name, its inputs ``X (..., d_in)`` (token ids of an embedding)
 #: and the gradient ``D (..., d_out)`` of the summed loss in its output, float32.

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mashup.delta import Delta, Factors
+from mashup.evaluate.batches import Batch
 from mashup.progress import SILENT, Progress
-from mashup.score.batches import Batch
 from mashup.score.gradient.capture import Losses, backpropagate
 from mashup.score.gradient.point import BASE, Point, module_of, times
 

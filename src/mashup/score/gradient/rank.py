@@ -16,9 +16,9 @@ from typing import Literal
 import numpy as np
 
 from mashup.delta import read_delta
+from mashup.evaluate.batches import Batch
 from mashup.model import Base
 from mashup.progress import SILENT, Progress
-from mashup.score.batches import Batch
 from mashup.score.gradient.directional import norm
 from mashup.score.gradient.examples import Slopes, slopes_at
 from mashup.score.gradient.odds import Array, Odds

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mashup.checkpoint import Checkpoint
+from mashup.evaluate.evaluate import batches_for
 from mashup.progress import Progress
 from mashup.score.candidates import Candidate
 from mashup.score.gradient.coverage import uncovered
@@ -14,7 +15,6 @@ from mashup.score.gradient.wholes import rank_wholes
 from mashup.score.outcome import Outcome
 from mashup.score.racing import FIRST, racing
 from mashup.score.result import Criterion
-from mashup.score.sample import batches_for
 from mashup.score.scorer import Scorer
 
 LOOK = 32  # examples of the backward passes, and of the first true evaluation

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from mashup.delta import read_delta
+from mashup.evaluate.batches import Batch
+from mashup.evaluate.evaluate import evaluate
 from mashup.model import Base
 from mashup.progress import SILENT, Progress
-from mashup.score.batches import Batch
-from mashup.score.evaluate import evaluate
 from mashup.score.gradient.examples import slopes_at
 from mashup.score.gradient.odds import Odds, best_weights
 from mashup.score.gradient.point import mean_of, moved, weighted_sum

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mashup.evaluate.batches import Batch
 from mashup.model import Base
 from mashup.model.whole import read_whole
 from mashup.progress import SILENT, Progress
-from mashup.score.batches import Batch
 from mashup.score.gradient.directional import Gradient, gradient_at
 from mashup.score.gradient.point import Point
 from mashup.score.gradient.rank import PASS, STEP, GradientScores

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from helpers import prompt_rows
+from mashup.evaluate.batches import make_batches
+from mashup.evaluate.evaluate import evaluate
 from mashup.model import load_base
-from mashup.score import evaluate, make_batches
 from mashup.task import Example, tokenize
 
 

@@ -23,7 +23,7 @@ class Batch:
         ids, mask: ``(batch, length)`` token ids and 1 where a token is real.
         answer: ``(batch, length)`` True where a token is to be predicted.
         prefix: how many tokens at the start are run once for all batches of the sample, since
-            all its examples begin with them (:func:`mashup.score.prefix.share_prefix`).
+            all its examples begin with them (:func:`mashup.evaluate.prefix.share_prefix`).
     """
 
     rows: Tensor

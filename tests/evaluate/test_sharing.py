@@ -8,9 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, MambaConfig, RwkvConfig
 
 from kinds import write_base
-from mashup.score import make_batches
-from mashup.score.prefix import common_prefix
-from mashup.score.sharing import agrees, holds_prefix, pays, share_prefix
+from mashup.evaluate.batches import make_batches
+from mashup.evaluate.prefix import agrees, common_prefix, holds_prefix, pays, share_prefix
 from samples import alike
 
 

@@ -11,9 +11,10 @@ from transformers import AutoModelForCausalLM
 
 from kinds import load_kind, save_kind, write_base
 from mashup.delta import read_delta
+from mashup.evaluate.batches import make_batches
+from mashup.evaluate.evaluate import evaluate
+from mashup.evaluate.prefix import answer_logits, common_prefix, run_prefix
 from mashup.model import applied
-from mashup.score import evaluate, make_batches
-from mashup.score.prefix import answer_logits, common_prefix, run_prefix
 from mashup.task import Tokens
 from samples import alike
 

@@ -11,7 +11,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from mashup.model import head_only_at
+from mashup.evaluate.head import head_only_at
 
 _SMALL = {
     "hidden_size": 32,
