@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers import write_adapter, write_full, write_json
+from helpers import Q_PROJ, write_adapter, write_full, write_json
 from mashup import scan
 
 
@@ -120,3 +120,12 @@ def test_check_of_a_whole_model_with_the_wrong_config(mashup, tmp_path):
     code, _, err = mashup("check", folder)
     assert code == 3
     assert "not JSON" in err
+
+
+def test_merge_and_check_agree_that_a_lora_is_of_another_width(mashup, tmp_path, tiny_base):
+    wrong = write_adapter(tmp_path / "l", base=str(tiny_base), modules={Q_PROJ: (16, 16)})
+    for command in (("merge", wrong, "-o", tmp_path / "m"), ("check", wrong)):
+        code, out, err = mashup(*command, "--model", tiny_base)
+        assert code == 3
+        assert "[16, 16], not [32, 32]" in out + err
+    assert not (tmp_path / "m").exists()

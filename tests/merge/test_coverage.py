@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from helpers import refused, write_json
 from lora import save_lora
-from mashup import InputError, merge
-from wholes import relative_of, tensors_of
+from mashup import InputError, load_base, merge
+from wholes import relative_of, tensors_of, write_whole
 
 NORM = "model.norm.weight"
 
@@ -90,3 +90,44 @@ def test_a_base_in_four_bits_is_warned_of(tiny_base, tmp_path):
     (note,) = init.manifest["notes"]
     assert str(lora) in note
     assert "quantised base (unsloth/Tiny-bnb-4bit)" in note
+
+
+def reconfigured(base, folder, **config):
+    """The base with other settings; ``num_hidden_layers`` cuts its file as well."""
+    layers = config.get("num_hidden_layers", 2)
+    tensors = {n: t for n, t in tensors_of(base).items() if f"layers.{layers}." not in n}
+    before = json.loads((base / "config.json").read_text())
+    write_json(write_whole(folder, tensors, base) / "config.json", before | config)
+    return folder
+
+
+@pytest.fixture
+def loras(tiny_base, tmp_path):
+    return [save_lora(tiny_base, tmp_path / f"lora{n}", seed=n) for n in range(2)]
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_loras_are_compared_with_a_base_that_is_given(tiny_base, loras, tmp_path, loaded):
+    thin = reconfigured(tiny_base, tmp_path / "thin" / tiny_base.name, num_hidden_layers=1)
+    given = {"output": tmp_path / "m", "base": load_base(thin) if loaded else thin}
+    with refused("tensors without a place", found="3, the first model.layers.1.") as caught:
+        merge(loras, **given)
+    assert len(caught.value.problems) == 2  # one a parent
+    assert not (tmp_path / "m").exists()
+    init = merge(loras, allow_partial=True, **given)
+    assert not any("layers.1." in name for name in tensors_of(init.path))
+    assert all(len(one["unused"]) == 3 for one in init.manifest["partial"].values())
+
+
+def test_a_base_whose_file_has_other_names_than_the_model(seeing_base, tmp_path):
+    loras = [save_lora(seeing_base, tmp_path / f"s{n}", seed=n) for n in range(2)]
+    assert merge(loras, output=tmp_path / "m", base=seeing_base).manifest["modules"] == 8
+
+
+def test_a_quantised_base_is_compared_by_its_settings(tiny_base, loras, tmp_path):
+    quantised = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    base = reconfigured(tiny_base, tmp_path / "q" / tiny_base.name, **quantised)
+    merge(loras, output=tmp_path / "m", base=base)
+    wide = reconfigured(tiny_base, tmp_path / "w" / tiny_base.name, **quantised, hidden_size=64)
+    with refused("adapter of another base", found="layers.0"):
+        merge(loras, output=tmp_path / "n", base=wide)

@@ -10,6 +10,7 @@ from mashup.check.content import Content
 from mashup.checkpoint import Stored, locate, same_base
 from mashup.checkpoint.architecture import architecture_problem
 from mashup.checkpoint.averaging import average_problem
+from mashup.checkpoint.identity import read_config
 from mashup.checkpoint.placement import COMPUTED, Shape, coverage
 from mashup.checkpoint.read import refuse_quantised
 from mashup.checkpoint.ties import breaks_tie, read_untied, tie_problem, with_head
@@ -61,7 +62,7 @@ def compare(content: Content, base: Base, *, accept_base: bool) -> tuple[list[Pr
     places: Mapping[str, Shape] = {name: stored.shape for name, stored in base.tensors.items()}
     unlike, notes = _vocabulary(content, base)
     try:
-        shapes = _with_rows_of(base, content, content.shapes(places))
+        shapes = _with_rows_of(base, content, content.shapes(places, read_config(base.folder)))
     except InputError as error:
         return [*problems, *unlike, *error.problems], notes
     if breaks_tie(content.apart, base.tensors, whole=whole, tied=base.tied):

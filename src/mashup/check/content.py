@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mashup.checkpoint import Adapter, Checkpoint, Stored, read_adapter, read_adapter_config
+from mashup.checkpoint.conv1d import turned
 from mashup.checkpoint.experts import laid_out
 from mashup.checkpoint.placement import Shape, shape_of_rows, shapes_of
 from mashup.checkpoint.ties import changed_apart, read_untied, with_head
@@ -37,10 +39,16 @@ class Content:
         """Names of what it changes in one of a tied pair alone."""
         return changed_apart(self.adapter) if self.adapter else list(self.values)
 
-    def shapes(self, base: Mapping[str, Shape]) -> dict[str, Sequence[Shape]]:
+    def shapes(
+        self, base: Mapping[str, Shape], config: Mapping[str, Any]
+    ) -> dict[str, Sequence[Shape]]:
         """Name of a base tensor to the shapes of what changes it.
 
         Biases that the base lacks are left out: a LoRA brings its own (``lora_bias``).
+
+        Args:
+            base: shapes of the base's tensors.
+            config: of the base; it tells which modules are Conv1D.
 
         Raises:
             InputError: experts whose layout the base's shapes do not tell.
@@ -49,7 +57,7 @@ class Content:
             return {name: [stored.shape] for name, stored in self.values.items()}
         known = {n: m for n, m in self.adapter.modules.items() if m.tensor in base}
         biases = {n: b for n, b in self.adapter.biases.items() if n in base}
-        modules = {**self.adapter.modules, **laid_out(known, base)}
+        modules = {**self.adapter.modules, **turned(laid_out(known, base), config)}
         shapes: dict[str, Sequence[Shape]] = {}
         shapes |= shapes_of(replace(self.adapter, modules=modules, biases=biases))
         for name, (ids, new) in self.adapter.rows.items():

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mashup.errors import InputError, Problem
 
-_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "README.md"]
+_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "README.md")
 
 
-def locate(name: str | Path) -> Path:
+def locate(name: str | Path, files: Sequence[str] = _FILES) -> Path:
     """The folder that holds the files of ``name``, a folder or a Hub id.
+
+    Args:
+        name: of the base model.
+        files: patterns of what is downloaded where it is not in the Hub's cache.
 
     Raises:
         InputError: neither a folder nor a reachable model of the Hub.
@@ -20,7 +25,7 @@ def locate(name: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(name), allow_patterns=_FILES))
+        return Path(snapshot_download(str(name), allow_patterns=list(files)))
     except (OSError, ValueError) as error:
         found = " ".join(str(error).split())[:300]
         fix = "check --model: a folder with config.json and weights, or a Hub id that is reachable"

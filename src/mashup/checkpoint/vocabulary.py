@@ -18,6 +18,8 @@ FILE = "tokenizer.json"
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 #: Ends of the names of tensors that have one row a token.
 BY_TOKEN = (*EMBEDDINGS, "lm_head.weight", "lm_head.bias", "embed_out.weight")
+#: Ends of the names of embeddings of positions.
+POSITIONS = ("wpe.weight", "embed_positions.weight", "position_embeddings.weight")
 
 
 def read_vocabulary(folder: Path) -> dict[str, int] | None:

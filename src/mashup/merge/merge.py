@@ -20,7 +20,7 @@ from mashup.merge.memory import merged_in_memory
 from mashup.merge.methods import METHODS, Settings
 from mashup.merge.methods.greedy_soup import chosen_weights
 from mashup.merge.parents import Parent, read_parents
-from mashup.merge.prepare import Options, OutputKind, Prepared, prepare
+from mashup.merge.prepare import Options, OutputKind, Prepared, name_of, prepare
 from mashup.merge.shards import SHARD_BYTES
 from mashup.merge.weighing import Weights, weights_for
 from mashup.merge.write import card_source, write_parts
@@ -173,14 +173,13 @@ def prepare_merge(
         parents = _scored(parents)
     given = weights_for(chosen, weights, len(parents), losses)
     chosen.check(settings, len(parents))
-    name = base.name if isinstance(base, Base) else base
-    named = str(name) if name is not None else None
+    named = name_of(base) if base is not None else None
     read = read_parents(parents, given, base=named, accept_base=options.accept_base)
     recipe = _recipe(method, settings, read)
     if method == "greedy_soup":
-        read, recipe = _greedy(read, recipe, name, options, measure)
+        read, recipe = _greedy(read, recipe, base, options, measure)
     counting = [p for p in read if p.weight != 0 or chosen.needs_gram]
-    prepared = prepare(counting, _recipe(method, settings, counting), name, options)
+    prepared = prepare(counting, _recipe(method, settings, counting), base, options)
     return replace(prepared, parents=tuple(read))
 
 
@@ -200,7 +199,7 @@ def _recipe(method: str, settings: Settings, parents: Sequence[Parent]) -> Recip
 def _greedy(
     parents: Sequence[Parent],
     recipe: Recipe,
-    base: str | Path | None,
+    base: Base | str | Path | None,
     options: Options,
     measure: Measure | None,
 ) -> tuple[tuple[Parent, ...], Recipe]:

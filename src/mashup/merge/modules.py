@@ -19,7 +19,8 @@ class Module:
     """One module of the merged LoRA: its base tensor in all parents, widths and scale.
 
     ``ranks`` are those of the parents that have it; ``fixed`` the rank that it must keep.
-    ``keys`` are the names of its halves in the file.
+    ``keys`` are the names of its halves in the file. ``transposed`` says that the base stores
+    the weight as ``(d_in, d_out)``, which the shape of a square one does not show.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Module:
     ranks: tuple[int, ...]
     scale: float
     keys: tuple[str, str]
+    transposed: bool
     fixed: int | None = None
     experts: int = 1
 

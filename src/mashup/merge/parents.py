@@ -10,6 +10,7 @@ from pathlib import Path
 from mashup.checkpoint import (
     Adapter,
     Checkpoint,
+    LoraModule,
     Stored,
     read_adapter,
     read_adapter_config,
@@ -118,11 +119,15 @@ def _parent(checkpoint: Checkpoint, weight: float) -> Parent:
 
 
 def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
-    """LoRAs whose modules have other widths than the same modules of those before them."""
+    """LoRAs whose modules have other widths than the same modules of those before them.
+
+    Widths, not shapes: adapters do not always say which way round the base stores a weight.
+    """
     seen: dict[str, tuple[int, ...]] = {}
     problems = []
     for parent in parents:
-        shapes = {n: change.lora.shape for n, change in parent.changes.items() if change.lora}
+        modules = parent.adapter.modules.values() if parent.adapter else ()
+        shapes = {module.tensor: _widths(module) for module in modules}
         wrong = [n for n, shape in shapes.items() if seen.setdefault(n, shape) != shape]
         if wrong:
             found = f"{wrong[0]}: {shapes[wrong[0]]}"
@@ -130,6 +135,11 @@ def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
             where, fix = str(parent.checkpoint.path), "merge checkpoints of one base"
             problems.append(Problem("checkpoints of different bases", where, found, expected, fix))
     return problems
+
+
+def _widths(module: LoraModule) -> tuple[int, ...]:
+    both = (module.d_out, module.d_in)
+    return both if module.experts == 1 else (module.experts, *both)
 
 
 def _is_zero(parent: Parent) -> bool:

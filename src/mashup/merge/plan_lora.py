@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
+from typing import Any
 
-from mashup.checkpoint import LoraModule, read_adapter_config
+from mashup.checkpoint import LoraModule
+from mashup.checkpoint.conv1d import is_conv1d
 from mashup.checkpoint.identity import read_config
-from mashup.checkpoint.vocabulary import BY_TOKEN, FILE
+from mashup.checkpoint.vocabulary import BY_TOKEN, FILE, POSITIONS
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.files import digest_file
 from mashup.merge.algebra import FactorStyle
-from mashup.merge.changes import Change
+from mashup.merge.changes import Change, Lora
 from mashup.merge.combine import Tensors
 from mashup.merge.mixes import mix_problems
 from mashup.merge.modules import LoraPlan, Module, Saved, key_of
@@ -51,16 +54,17 @@ def plan_lora(
     changes: Changes = reference.changes if reference else [p.changes for p in parents]
     saved, keys = _saved(parents, changes, reference)
     raise_all(_vocabulary_problems(parents, saved, reference))
-    transposed = any(_is_transposed(parent) for parent in parents)
+    config = read_config(reference.folder) if reference else {}
     scale = max((m.scale for m in _modules(parents)), default=1.0)
     modules, left_out = [], []
     for name in sorted({name for parent in changes for name in parent}):
-        one = _tensors(name, _lora_part(name, changes, keys), reference)
+        one = _tensors(name, _in_one_layout(_lora_part(name, changes, keys)), reference)
         if _is_module(one):
-            modules.append(_module(one, transposed, None if averaged else scale))
+            modules.append(_module(one, config, None if averaged else scale))
         elif name not in keys and any(one.changes):
             left_out.append(one)
-    return LoraPlan(tuple(modules), saved, tuple(left_out), rank, style, transposed)
+    turned = any(m.transposed and m.keys == _linear_keys(m.name) for m in modules)
+    return LoraPlan(tuple(modules), saved, tuple(left_out), rank, style, turned)
 
 
 def _modules(parents: Sequence[Parent]) -> list[LoraModule]:
@@ -117,17 +121,25 @@ def _is_module(one: Tensors) -> bool:
         return True
     is_matrix = len(one.shape) == 2 and one.name.endswith(".weight")
     changed = any(change is not None for change in one.changes)
-    return changed and one.base is not None and is_matrix and not one.name.endswith(BY_TOKEN)
+    looked_up = one.name.endswith((*BY_TOKEN, *POSITIONS))
+    return changed and one.base is not None and is_matrix and not looked_up
 
 
-def _module(one: Tensors, transposed: bool, scale: float | None) -> Module:
-    """A module of the plan, with ``scale``, or with the rank and scale that its parents share."""
+def _module(one: Tensors, config: Mapping[str, Any], scale: float | None) -> Module:
+    """A module of the plan, with ``scale``, or with the rank and scale that its parents share.
+
+    Args:
+        one: its tensor in all parents.
+        config: of the base, empty where no base is read.
+        scale: of the merged factors; None keeps the parents'.
+    """
     loras = [change.lora.module for change in one.changes if change and change.lora]
     ranks = tuple(lora.rank for lora in loras)
     if not loras:
         name = one.name.removesuffix(".weight")
-        d_in, d_out = one.shape if transposed else one.shape[::-1]
-        return Module(name, one, d_in, d_out, ranks, scale or 1.0, _linear_keys(name))
+        turned = is_conv1d(name, config)
+        d_in, d_out = one.shape if turned else one.shape[::-1]
+        return Module(name, one, d_in, d_out, ranks, scale or 1.0, _linear_keys(name), turned)
     first = loras[0]
     keys = {
         "linear": _linear_keys(first.name),
@@ -142,20 +154,26 @@ def _module(one: Tensors, transposed: bool, scale: float | None) -> Module:
         ranks,
         first.scale if scale is None else scale,
         keys,  # type: ignore[arg-type]
+        first.layout.endswith("transposed"),
         first.rank if scale is None else None,
         first.experts,
     )
 
 
+def _in_one_layout(parts: Sequence[Change | None]) -> list[Change | None]:
+    """LoRAs of a module in one layout: where no base is read, some may call a Conv1D linear."""
+    layouts = {change.lora.module.layout for change in parts if change and change.lora}
+    layout = next((one for one in layouts if one.endswith("transposed")), None)
+    if layout is None:
+        return list(parts)
+    return [
+        replace(c, lora=Lora(replace(c.lora.module, layout=layout))) if c and c.lora else c
+        for c in parts
+    ]
+
+
 def _linear_keys(name: str) -> tuple[str, str]:
     return key_of(f"{name}.lora_A.weight"), key_of(f"{name}.lora_B.weight")
-
-
-def _is_transposed(parent: Parent) -> bool:
-    """GPT-2's Conv1D keeps its weights as ``(d_in, d_out)``."""
-    if parent.is_full:
-        return read_config(parent.checkpoint.path).get("model_type") == "gpt2"
-    return read_adapter_config(parent.checkpoint.path).fan_in_fan_out
 
 
 def _refusals(parents: Sequence[Parent]) -> list[Problem]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from mashup.checkpoint import locate
+from mashup.checkpoint import locate, read_adapter_config
 from mashup.checkpoint.architecture import architecture_problem
+from mashup.checkpoint.identity import read_config
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.merge.algebra import FactorStyle
 from mashup.merge.combine import Recipe, Tensors, needs_base
@@ -25,6 +26,8 @@ from mashup.merge.reference import Reference, match
 from mashup.merge.settings import settings_problems
 from mashup.merge.shards import SHARD_BYTES
 from mashup.merge.vocabulary import number_problems
+from mashup.model import Base, adapter_problems
+from mashup.model.base import skeleton
 
 OutputKind = Literal["auto", "lora", "full"]
 
@@ -77,9 +80,9 @@ class Prepared:
 
 
 def prepare(
-    parents: Sequence[Parent], recipe: Recipe, base: str | Path | None, options: Options
+    parents: Sequence[Parent], recipe: Recipe, base: Base | str | Path | None, options: Options
 ) -> Prepared:
-    """Check that the parents go together and plan the merge.
+    """Check that the parents go together and fit the base, and plan the merge.
 
     Raises:
         InputError: parents that do not fit the base or each other.
@@ -92,7 +95,10 @@ def prepare(
     reference = None
     saves = any(parent.adapter and parent.adapter.saved for parent in parents)
     if kind == "full" or any(parent.is_full for parent in parents) or (saves and base):
-        reference = _reference(parents, base, options, into_lora=kind == "lora")
+        folder = locate(name_of(base)) if base is not None else None
+        reference = _reference(parents, folder, options, into_lora=kind == "lora")
+    elif base is not None:
+        reference = _compared(parents, base, options)
     raise_all(copied_problems(reference) if reference else ())
     if kind == "full":
         assert reference is not None
@@ -115,14 +121,51 @@ def _kind(wanted: OutputKind, parents: Sequence[Parent], method: Method) -> str:
     return "full" if full else "lora"
 
 
+def name_of(base: Base | str | Path) -> str:
+    """A base's name or folder, as given."""
+    return base.name if isinstance(base, Base) else str(base)
+
+
+def _compared(
+    parents: Sequence[Parent], base: Base | str | Path, options: Options
+) -> Reference | None:
+    """The headers of a base whose weights a merge of LoRAs does not read, if the LoRAs fit them.
+
+    PEFT names modules as the model in memory does. Where the files have other names (experts
+    that transformers joins, models that see) or are not there (a Hub model of which only
+    ``config.json`` is fetched, a quantised one), the LoRAs are compared with that model, and
+    the result is None.
+
+    Raises:
+        InputError: a base that cannot be found, or LoRAs that do not fit it.
+    """
+    loaded = base.model if isinstance(base, Base) else None
+    folder = Path(base.name) if isinstance(base, Base) else locate(base, ["config.json"])
+    try:
+        return _reference(parents, folder, options, into_lora=True)
+    except InputError:
+        model = skeleton(folder) if loaded is None else loaded
+        misfits = [] if model is None else [p for one in parents for p in _misfits(model, one)]
+        quantised = read_config(folder).get("quantization_config")
+        if model is None or (misfits and not quantised):
+            raise
+    raise_all(misfits)
+    return None
+
+
+def _misfits(model: Any, parent: Parent) -> list[Problem]:
+    assert parent.adapter is not None
+    config = read_adapter_config(parent.checkpoint.path)
+    return adapter_problems(model, parent.adapter, config, str(parent.checkpoint.path))
+
+
 def _reference(
-    parents: Sequence[Parent], base: str | Path | None, options: Options, *, into_lora: bool
+    parents: Sequence[Parent], folder: Path | None, options: Options, *, into_lora: bool
 ) -> Reference:
     """What the result is shaped like."""
-    if base is None and not all(parent.is_full for parent in parents):
+    if folder is None and (into_lora or not all(parent.is_full for parent in parents)):
         fix = "give --model: a LoRA is a change of its base"
         raise InputError(Problem("base model is needed", "--model", "none", "the base model", fix))
-    folder = locate(base) if base is not None else None
     whole = [parent for parent in parents if parent.is_full]
     if not options.accept_base:
         reference = folder or parents[0].checkpoint.path

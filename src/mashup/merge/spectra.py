@@ -55,7 +55,7 @@ def _matrices(dense: Tensor) -> list[Tensor]:
 def _decomposed(
     dense: Tensor, module: Module, rank: int | None, generator: torch.Generator
 ) -> tuple[Spectrum, float]:
-    turned = dense if tuple(dense.shape) == (module.d_out, module.d_in) else dense.T
+    turned = dense.T if module.transposed else dense
     return dense_spectrum(turned, rank, generator), float(dense.double().square().sum())
 
 

@@ -16,7 +16,7 @@ from mashup.merge.lora import write_lora
 from mashup.merge.manifest import describe_full, describe_lora, describe_parents
 from mashup.merge.parents import Parent
 from mashup.merge.peft_config import peft_config
-from mashup.merge.prepare import Options, Prepared
+from mashup.merge.prepare import Options, Prepared, name_of
 from mashup.model import Base
 from mashup.progress import Progress
 
@@ -30,7 +30,7 @@ def write_parts(
 ) -> dict[str, Any]:
     """Everything but manifest and card; returns the manifest."""
     parents, recipe, plan = prepared.parents, prepared.recipe, prepared.plan
-    given = str(base.name if isinstance(base, Base) else base or "")
+    given = name_of(base) if base is not None else ""
     name = given or _named_base(parents)
     about = describe_parents(prepared, name, given)
     if isinstance(plan, FullPlan):

@@ -141,6 +141,18 @@ def load_base(
     return Base(str(name), model, tokenizer, revision, attn_implementation)
 
 
+def skeleton(folder: Path) -> Any:
+    """The model that ``config.json`` describes, without weights; None if transformers has none."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            return AutoModelForCausalLM.from_config(config)
+    except Exception:  # a config may be wrong in a dozen ways, and each raises another error
+        return None
+
+
 def named_device(name: str) -> torch.device:
     """The named device, if it is there.
 
