@@ -100,13 +100,14 @@ def test_init_then_train_from_it(mashup, tiny_base, tmp_path, data):
     assert "as written it scores loss" in out
     code, out, err = mashup(
         "train", *common, "--init", tmp_path / "init", "-o", tmp_path / "run",
-        "--max_steps", 2, "--per_device_train_batch_size", 4,
+        "--max_steps", 2, "--per_device_train_batch_size", 2, "--gradient-accumulation-steps", 2,
     )  # fmt: skip
     assert code == 0
     assert "optimizer, schedule and data order are fresh" in " ".join(err.split())
     assert "start check" in out
     settings = json.loads((tmp_path / "run/run.json").read_text())["config"]["settings"]
-    assert (settings["max_steps"], settings["batch_size"]) == (2, 4)
+    sizes = [settings[name] for name in ("max_steps", "batch_size", "micro_batch_size")]
+    assert sizes == [2, 4, 2]
 
 
 def test_init_with_nothing_that_helps_says_so(mashup, tiny_base, tmp_path, data):

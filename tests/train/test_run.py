@@ -113,6 +113,63 @@ def test_gradient_accumulation_gives_the_numbers_of_one_large_batch(
         assert mine.dev_loss == pytest.approx(whole.dev_loss, rel=1e-3)
 
 
+def test_sizes_in_the_words_of_trl_give_the_same_weights(base, task, tmp_path):
+    """4 examples a pass and 4 passes are a batch of 16."""
+    ours = SMALL.model_copy(update={"batch_size": 16, "max_steps": 3})
+    values = ours.model_dump(exclude={"batch_size", "micro_batch_size"})
+    theirs = TrainSettings(
+        per_device_train_batch_size=4, gradient_accumulation_steps=4, **values
+    )  # fmt: skip
+    one = train(base, task, output=tmp_path / "one", settings=ours)
+    two = train(base, task, output=tmp_path / "two", settings=theirs)
+    for name, tensor in weights(one).items():
+        assert_close(weights(two)[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_another_optimizer_is_used(done, base, task, tmp_path):
+    """And it is another run."""
+    kept = []
+
+    class Look(TrainerCallback):
+        def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+            kept.append(optimizer)
+
+    settings = SMALL.model_copy(update={"optim": "adafactor"})
+    run = train(base, task, output=tmp_path / "r", settings=settings, callbacks=[Look()])
+    assert type(kept[0].optimizer).__name__ == "Adafactor"
+    assert any(not torch.equal(t, weights(run)[n]) for n, t in weights(done).items())
+    assert run.record["config"]["settings"]["optim"] == "adafactor"
+    with refused("output exists already", found="settings.optim: adamw_torch there, adafactor now"):
+        train(base, task, output=done.path, settings=settings)
+
+
+def test_gradient_checkpointing_changes_no_gradient(done, base, task, tmp_path):
+    settings = SMALL.model_copy(update={"gradient_checkpointing": True})
+    passes = []
+    layer = base.model.model.layers[0].mlp
+    hook = layer.register_forward_pre_hook(lambda *_: passes.append(layer.training))
+    run = train(base, task, output=tmp_path / "r", settings=settings)
+    hook.remove()
+    assert passes.count(True) == 2 * 6  # each step runs it forward twice
+    assert not any(
+        getattr(module, "gradient_checkpointing", False) for module in base.model.modules()
+    )
+    for name, tensor in weights(done).items():
+        assert torch.equal(weights(run)[name], tensor)
+
+
+def test_training_losses_are_logged_as_often_as_asked(base, task, tmp_path):
+    steps = []
+
+    class Watch(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            steps.extend([state.global_step] if "loss" in logs else [])
+
+    settings = SMALL.model_copy(update={"logging_steps": 2, "max_steps": 5})
+    train(base, task, output=tmp_path / "r", settings=settings, callbacks=[Watch()])
+    assert steps == [2, 4]
+
+
 def test_answers_of_different_length_weigh_by_their_tokens(base, tmp_path):
     """A mean of micro-batch means would differ: answers here have 1 to 30 tokens."""
     rows = [{"prompt": f"{n}?", "completion": "x" * (1 + 29 * (n % 2))} for n in range(60)]
@@ -219,6 +276,8 @@ def test_an_init_starts_where_scoring_says_and_trains_from_there(base, task, tin
     scratch = train(base, task, output=tmp_path / "scratch", settings=SMALL)
     assert abs(scratch.curve[0].dev_loss - run.curve[0].dev_loss) > 0.01
     assert json.loads((run.path / "adapter_config.json").read_text())["r"] == 8
+    noted = json.loads((run.path / "mashup.json").read_text())["settings"]
+    assert (noted["lora_r"], noted["lora_alpha"]) == (8, 24)  # what was trained, not asked
     assert run.last.dev_loss < run.curve[0].dev_loss
 
 

@@ -70,6 +70,19 @@ def test_bfloat16_learns_by_steps_that_it_cannot_show(folder, task, tmp_path):
     assert run.last.dev_loss < run.curve[0].dev_loss
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradient_checkpointing_changes_no_gradient(folder, task, tmp_path, dtype):
+    """Weights that are cast while their module runs are cast again in the backward pass."""
+    base = load_base(folder, dtype=dtype)
+    before, ends = weights_digest(base.model), []
+    for again in (False, True):
+        settings = SMALL.model_copy(update={"gradient_checkpointing": again, "max_steps": 3})
+        run = train(base, task, output=tmp_path / str(again), settings=settings)
+        ends.append(tensors_of(run.path))
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert weights_digest(base.model) == before
+
+
 def test_training_is_that_of_plain_transformers(base, folder, task, tmp_path):
     """The same steps by hand: float32, AdamW, the mean over answer tokens."""
     settings = SMALL.model_copy(update={"max_steps": 2, "warmup": 0.0, "scheduler": "constant"})
@@ -121,6 +134,8 @@ def test_the_file_has_the_names_of_the_base(done, folder):
 def test_scan_finds_the_run_with_its_base_and_task(done, base, task):
     (found,) = scan(done.path).checkpoints
     assert (found.kind, found.base, found.task) == ("full", base.name, task.name)
+    noted = json.loads((done.path / "mashup.json").read_text())["settings"]
+    assert not [name for name in noted if name.startswith("lora_")]
 
 
 def test_an_init_starts_where_scoring_says_and_trains_from_there(base, folder, task, tmp_path):

@@ -29,7 +29,6 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "model": ("model_name_or_path",),
     "dataset": ("dataset_name",),
     "output": ("output_dir",),
-    "batch_size": ("per_device_train_batch_size",),
     "epochs": ("num_train_epochs",),
     "warmup": ("warmup_ratio",),
     "scheduler": ("lr_scheduler_type",),

@@ -16,7 +16,9 @@ from mashup.settings import TrainSettings
 
 class TrainOptions(ModelOptions, DataOptions, TrainSettings, JsonOption):
     output: str = Field(description="folder of the run")
-    init: str | None = Field(None, description="adapter folder to start from")
+    init: str | None = Field(
+        None, description="start: an adapter folder; a whole model where all weights are trained"
+    )
     accept_base: bool = Field(False, description="take an init that names no base or another")
     report_to: str = Field("none", description="tracker, as transformers names it")
 
@@ -26,8 +28,10 @@ def register(app: typer.Typer) -> None:
 
 
 def settings_of(options: Options) -> TrainSettings:
-    """The training settings among a command's options."""
-    return TrainSettings(**{name: getattr(options, name) for name in TrainSettings.model_fields})
+    """The training settings among a command's options, checked as part of them."""
+    values = {name: getattr(options, name) for name in TrainSettings.model_fields}
+    given = options.model_fields_set & values.keys()
+    return TrainSettings.model_construct(given, **values)
 
 
 def run(options: TrainOptions) -> None:

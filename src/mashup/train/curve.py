@@ -120,7 +120,9 @@ class CurveCallback(TrainerCallback):
             torch.cuda.synchronize()  # else the clock stops before the step does
         self.seconds += time.perf_counter() - self._begin
         if state.global_step in self._steps:
+            wanted = control.should_log  # logging the point would take it for the training loss
             self._add(kwargs["model"], state.global_step, int(state.num_input_tokens_seen))
+            control.should_log = wanted
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if is_first():

@@ -46,7 +46,7 @@ def _metrics(output: Path) -> dict[str, float]:
     return {k: v for k, v in last.items() if k.startswith(("dev_", "test_"))}
 
 
-def write_about(work: Work, facts: dict[str, Any]) -> None:
+def write_about(model: Any, work: Work, facts: dict[str, Any]) -> None:
     """What makes the run a checkpoint that later libraries understand."""
     base, task, init = work.base, work.task, work.init
     manifest = {
@@ -55,13 +55,27 @@ def write_about(work: Work, facts: dict[str, Any]) -> None:
         "base_digest": base.digest,
         "task": {"name": task.name, "digest": task.digest, "rows": len(task.train)},
         "init": str(init) if init else None,
-        "settings": work.settings.model_dump(),
+        "settings": _settings(model, work),
         **facts,
     }
     write_text(work.output / MANIFEST, to_json(manifest))
     keys = {example.prompt_key[:16] for example in task.train}
     keys |= read_prompts(init) if init else set()  # what the init has seen, this run has seen
     write_text(work.output / PROMPTS, "\n".join(sorted(keys)) + "\n")
+
+
+def _settings(model: Any, work: Work) -> dict[str, Any]:
+    """Those of the run, with the LoRA that was really trained: an init brings its own shape."""
+    values = work.settings.model_dump()
+    if work.settings.is_full:
+        return {name: value for name, value in values.items() if not name.startswith("lora_")}
+    if work.init is None:
+        return values
+    config = model.peft_config["default"]
+    modules = config.target_modules or ()
+    named = modules if isinstance(modules, str) else ",".join(sorted(modules))
+    shape = {"lora_r": config.r, "lora_alpha": config.lora_alpha, "lora_target_modules": named}
+    return values | shape
 
 
 def save(model: Any, work: Work, dtype: torch.dtype) -> None:

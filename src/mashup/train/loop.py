@@ -21,11 +21,12 @@ from mashup.files import read_json
 from mashup.model.quiet import quiet_transformers
 from mashup.processes import is_first, wait
 from mashup.progress import Advance, Progress
+from mashup.settings import TrainSettings
 from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
 from mashup.train.curve import CLOCK, CURVE, TEST, CurveCallback, Held, write_values
 from mashup.train.finished import facts_of, save, write_about
-from mashup.train.trainer import AnswerTrainer, Collator, arguments
+from mashup.train.trainer import AnswerTrainer, Collator, arguments, steps_between
 from mashup.train.whole import fill
 from mashup.train.work import Work
 
@@ -53,7 +54,7 @@ def fit(
             base, work.init, held.dev, settings, accept_base=accept_base, progress=progress
         )
     dtype = base.dtype  # what it computes in; weights that are trained are float32 meanwhile
-    points = curve_steps(work.steps, settings.evaluations)
+    points = curve_steps(work.steps, settings)
     curve = CurveCallback(output / CURVE, held, points, progress)
     with _attached(work) as model, quiet_transformers():
         args = arguments(settings, output / RESUME, work.steps, base.device, report_to)
@@ -66,7 +67,7 @@ def fit(
         _refuse_diverged(output, test, curve.seconds)
         facts = facts_of(model, work, curve.seconds, check, dtype)
         if is_first():
-            write_about(work, facts)
+            write_about(model, work, facts)
             save(model, work, dtype)
     if is_first():
         write_values(output / TEST, test)
@@ -118,9 +119,12 @@ def _refill(model: Any, resume: Path) -> None:
         set_peft_model_state_dict(model, load_file(resume / WEIGHTS))
 
 
-def curve_steps(steps: int, evaluations: int) -> tuple[int, ...]:
-    """Evenly spread steps of the curve after step 0; the last is the end of training."""
-    return tuple(sorted({round(steps * n / evaluations) for n in range(1, evaluations + 1)} - {0}))
+def curve_steps(steps: int, settings: TrainSettings) -> tuple[int, ...]:
+    """Steps of the curve after step 0, evenly spread; the last is the end of training."""
+    count, apart = settings.evaluations, steps_between(settings.eval_steps, steps)
+    if apart:
+        return (*range(apart, steps, apart), steps)
+    return tuple(sorted({round(steps * n / count) for n in range(1, count + 1)} - {0}))
 
 
 def last_resume_point(folder: Path) -> Path | None:
@@ -140,12 +144,29 @@ def _attached(work: Work) -> Iterator[Any]:
     bare = work.base.model
     frozen = {name: p.requires_grad for name, p in bare.named_parameters()}
     model = attach(bare, work.settings, work.init)
+    saving = _recomputed(bare) if work.settings.gradient_checkpointing else contextlib.nullcontext()
     try:
-        yield model
+        with saving:
+            yield model
     finally:
         detach(model).eval()
         for name, parameter in bare.named_parameters():
             parameter.requires_grad_(frozen[name])
+
+
+@contextlib.contextmanager
+def _recomputed(bare: Any) -> Iterator[None]:
+    """Activations are not kept for the backward pass, but computed again in it.
+
+    transformers renamed the two methods within version 5.
+    """
+    names = ("activation_checkpointing", "gradient_checkpointing")
+    name = next(one for one in names if hasattr(bare, f"{one}_enable"))
+    getattr(bare, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
+    try:
+        yield
+    finally:
+        getattr(bare, f"{name}_disable")()
 
 
 class _Advance(TrainerCallback):

@@ -157,7 +157,7 @@ def _config(
 
 def _refuse_other(output: Path, known: dict[str, Any], config: dict[str, Any]) -> None:
     """A folder of a run is reused only by the same run; names and paths may differ."""
-    old, new = _flat(_filled(known["config"])), _flat(config)
+    old, new = _flat(_filled(known["config"])), _flat(_filled(config))
     different = [
         f"{key}: {old.get(key)} there, {new.get(key)} now"
         for key in sorted(old.keys() | new.keys())
@@ -170,8 +170,9 @@ def _refuse_other(output: Path, known: dict[str, Any], config: dict[str, Any]) -
 
 
 def _filled(config: dict[str, Any]) -> dict[str, Any]:
-    """Settings that an earlier version did not have were what they are by default."""
-    return config | {"settings": TrainSettings().model_dump() | config["settings"]}
+    """Settings that are not noted, or that an earlier version did not have, are the defaults."""
+    defaults = {name: field.default for name, field in TrainSettings.model_fields.items()}
+    return config | {"settings": defaults | config["settings"]}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 from collections.abc import Sequence
@@ -119,11 +120,45 @@ def split_batch(settings: TrainSettings) -> tuple[int, int]:
     return size, settings.batch_size // (size * count)
 
 
+def steps_between(given: float | None, steps: int) -> int | None:
+    """``eval_steps`` or ``logging_steps`` as a number: a share below 1 is of all steps, rounded up.
+
+    The meaning is that of transformers' TrainingArguments.
+    """
+    return None if given is None else math.ceil(steps * given if given < 1 else given)
+
+
+def check_optimizer(name: str) -> None:
+    """Refuse optimizers that transformers does not know or whose package is not installed.
+
+    Raises:
+        UsageError: with what can be used.
+    """
+    from torch import nn
+    from transformers.training_args import OptimizerNames
+
+    known = [str(one.value) for one in OptimizerNames]
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        fix = f"did you mean {close[0]}?" if close else "give --optim adamw_torch"
+        raise UsageError(Problem("unknown optimizer", "--optim", name, ", ".join(known), fix))
+    try:
+        arguments = TrainingArguments(output_dir=os.devnull, optim=name, report_to="none")
+        Trainer.get_optimizer_cls_and_kwargs(arguments, nn.Linear(1, 1))
+    except (ValueError, RuntimeError, ImportError) as error:
+        fix = "install what it needs, or give another --optim"
+        found = " ".join(str(error).split())
+        raise UsageError(Problem("cannot use optimizer", "--optim", found, fix=fix)) from error
+
+
 def _refuse_shards() -> None:
     """Every process needs the whole model: to be measured during training, and to be saved."""
     for name in ("FSDP", "DEEPSPEED"):
         if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
-            fix = "launch without it: each process then has the whole model"
+            fix = (
+                "launch without it: each process then has the whole model; for a sharded model, "
+                "train from the init with TRL, axolotl or ms-swift (docs/use-the-init.md)"
+            )
             problem = Problem("sharded training", "accelerate launch", name, fix=fix)
             raise UsageError(problem)
 
@@ -133,6 +168,7 @@ def arguments(
 ) -> TrainingArguments:
     """The Trainer's arguments for ``settings``; resume points go to ``output``."""
     check_tracker(report_to)
+    check_optimizer(settings.optim)
     size, passes = split_batch(settings)
     made = TrainingArguments(
         output_dir=str(output),
@@ -146,14 +182,14 @@ def arguments(
         warmup_steps=settings.warmup,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        optim="adamw_torch",
+        optim=settings.optim,
         seed=settings.seed,
         data_seed=settings.seed,
         save_strategy="steps",
         save_steps=settings.save_steps,
         save_total_limit=1,
         logging_strategy="steps",
-        logging_steps=max(1, steps // 10),
+        logging_steps=steps_between(settings.logging_steps, steps) or max(1, steps // 10),
         include_num_input_tokens_seen="non_padding",
         remove_unused_columns=False,
         dataloader_pin_memory=device.type == "cuda",
