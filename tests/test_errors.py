@@ -7,6 +7,7 @@ from mashup.errors import (
     OutputError,
     Problem,
     UsageError,
+    grouped,
     raise_all,
 )
 
@@ -23,6 +24,23 @@ def test_a_problem_reads_as_one_line_for_each_thing_it_knows():
 
 def test_a_problem_comes_back_from_its_json():
     assert Problem(**FULL.to_json()) == FULL
+
+
+def test_the_code_is_made_from_the_title_unless_it_is_given():
+    assert BARE.to_json()["code"] == "no-such-folder"
+    assert Problem("no such folder", "x", code="base.missing").code == "base.missing"
+
+
+def test_problems_that_differ_only_in_their_place_are_shown_as_one():
+    same = [Problem("truncated safetensors", f"run{n}", fix="copy it again") for n in range(1200)]
+    error = InputError(BARE, *same, FULL)
+    assert error.problems == (BARE, *same, FULL)
+    assert [(one.what, one.where) for one in grouped(error.problems)] == [
+        (BARE.what, BARE.where),
+        ("truncated safetensors (1,200 times)", "run0, run1, run2 and 1,197 more"),
+        (FULL.what, FULL.where),
+    ]
+    assert str(error).count("\n  fix: copy it again") == 2
 
 
 @pytest.mark.parametrize(

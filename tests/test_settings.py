@@ -22,7 +22,11 @@ def test_words_are_those_of_the_library():
     ("flags", "yaml", "own"),
     [
         (MergeOptions, Merging, {"weights"}),
-        (ScoreOptions, Choosing, {"max_length", "all_checkpoints", "accept_base", "skip_bad"}),
+        (
+            ScoreOptions,
+            Choosing,
+            {"max_length", "all_checkpoints", "accept_base", "strict", "skip_bad"},
+        ),
     ],
 )
 def test_flags_and_experiments_have_the_same_settings(flags, yaml, own):

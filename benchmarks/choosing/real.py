@@ -77,7 +77,7 @@ def truth(base: Base, library: Library, task: Task) -> Truth:
     tokens = sample_tokens(base, task, SAMPLES, SEED, 1024)
     with Index(library.root) as index:
         used = find_candidates(
-            base, library.checkpoints, index, accept_base=False, skip_bad=False, progress=SILENT
+            base, library.checkpoints, index, accept_base=False, strict=True, progress=SILENT
         ).used
         scorer = Scorer(base, tokens, index)
         own = scorer.base_score(SAMPLES)

@@ -205,7 +205,7 @@ def full_seconds(base: Base, task: Task, library: Library) -> float:
     fresh.mkdir()
     with Index(fresh) as index:
         used = find_candidates(
-            base, some, index, accept_base=False, skip_bad=False, progress=SILENT
+            base, some, index, accept_base=False, strict=True, progress=SILENT
         ).used
         scorer = Scorer(base, tokens, index)
         start = time.perf_counter()

@@ -2,14 +2,20 @@
 
 All problems of a call are collected and raised together, so that a user mends
 them in one go. The command line shows them as one table and never a traceback.
+
+Settings stand in texts by their names in Python, between backticks (```accept_base```); the
+command line shows them as flags.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 _LONGEST = 2000  # characters of a field of a problem
+_FIRST = 3  # places that are named of problems that are otherwise the same
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,8 @@ class Problem:
         found: what was seen there.
         expected: what should have been there.
         fix: what the user can do next.
+        code: a short name for programs that does not change with the wording
+            ("base.missing"); by default made from ``what``.
     """
 
     what: str
@@ -29,8 +37,12 @@ class Problem:
     found: str = ""
     expected: str = ""
     fix: str = ""
+    code: str = ""
 
     def __post_init__(self) -> None:
+        if not self.code:
+            slug = re.sub(r"[^a-z0-9]+", "-", self.what.lower()).strip("-")
+            object.__setattr__(self, "code", slug)
         for name, value in asdict(self).items():
             object.__setattr__(self, name, _shown(value))
 
@@ -52,11 +64,32 @@ def _shown(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in cut)
 
 
+def grouped(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Problems for display: those that differ only in ``where`` become one with the count.
+
+    The first three places are named. The order is that of the first of each group.
+    """
+    groups: dict[Problem, list[str]] = {}
+    for problem in problems:
+        groups.setdefault(replace(problem, where=""), []).append(problem.where)
+    return tuple(_together(problem, places) for problem, places in groups.items())
+
+
+def _together(problem: Problem, places: list[str]) -> Problem:
+    named = list(dict.fromkeys(places))[:_FIRST]
+    if len(places) == 1:
+        return replace(problem, where=named[0])
+    rest = len(places) - len(named)
+    where = ", ".join(named) + (f" and {rest:,} more" if rest else "")
+    return replace(problem, what=f"{problem.what} ({len(places):,} times)", where=where)
+
+
 class MashupError(Exception):
     """Base of all errors that this package raises on purpose.
 
     Attributes:
-        problems: every problem that was found, in the order of the inputs.
+        problems: every problem that was found, in the order of the inputs; the text of the
+            error shows those that are alike as one.
         exit_code: what the command line returns for it.
     """
 
@@ -64,7 +97,7 @@ class MashupError(Exception):
 
     def __init__(self, *problems: Problem) -> None:
         self.problems = problems
-        super().__init__("\n".join(str(problem) for problem in problems))
+        super().__init__("\n".join(map(str, grouped(problems))))
 
 
 class UsageError(MashupError, ValueError):
@@ -101,6 +134,24 @@ class GateError(MashupError):
     """A quality gate said no under ``--strict`` (exit code 4)."""
 
     exit_code = 4
+
+
+def gather(*steps: Callable[[], Any]) -> list[Any]:
+    """What each step returns; the problems of all steps that fail are raised together.
+
+    Raises:
+        MashupError: of the kind of the first step that failed.
+    """
+    results: list[Any] = []
+    errors: list[MashupError] = []
+    for step in steps:
+        try:
+            results.append(step())
+        except MashupError as error:
+            errors.append(error)
+    if errors:
+        raise type(errors[0])(*(problem for error in errors for problem in error.problems))
+    return results
 
 
 def raise_all(problems: Iterable[Problem | None]) -> None:

@@ -38,9 +38,23 @@ def test_the_cache_of_the_hub_gives_the_models_name(path, name):
         ("/models/a/final", "/models/b/final/", False),
         ("/models/a/merged_model", "/models/b/merged_model", False),
         ("final", "./final", True),
+        ("o/Mistral-7B-4bit-dpo-v2", "o/Mistral-7B", False),
+        ("o/Mistral-7B-int8-sft", "o/Mistral-7B", False),
         ("", "google/gemma-3-1b-it", None),
         ("google/gemma-3-1b-it", "  ", None),
     ],
 )
 def test_names_are_the_same_base_or_not_or_cannot_tell(recorded, given, same):
     assert same_base(recorded, given) is same
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        *("-bnb-4bit", "-unsloth-bnb-4bit", "-4bit", ".8bit", "_4bit-128g", "-GPTQ", "-GPTQ-Int4"),
+        *("-AWQ", "-AWQ-INT4", "-FP8", "-FP8-dynamic", "-quantized.w4a16", "-nf4", "-4-bit"),
+        *("-gptq-4bit-128g-actorder_True", "-HQQ-4bit"),
+    ],
+)
+def test_a_quantised_copy_is_the_same_base(suffix):
+    assert same_base(f"unsloth/Mistral-7B{suffix}", "mistralai/Mistral-7B") is True

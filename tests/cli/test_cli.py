@@ -250,15 +250,47 @@ def test_an_existing_output_is_refused_before_any_work(mashup, library, tiny_bas
     assert "output exists already" in err
 
 
-def test_all_broken_adapters_are_told_at_once(mashup, tmp_path, tiny_base, data):
-    write_adapter(tmp_path / "lib/good", base=str(tiny_base))
-    corrupt(write_adapter(tmp_path / "lib/one"))
-    write_json(tmp_path / "lib/two/adapter_config.json", {"peft_type": "IA3"})
-    code, _, err = mashup("score", tmp_path / "lib", "--model", tiny_base, "--dataset", data)
-    assert code == 3
-    assert "lib/one" in err
-    assert "lib/two" in err
-    assert "--skip-bad" in err
+def test_broken_adapters_are_skipped_and_counted_and_strict_stops_at_all(
+    mashup, library, tiny_base, data
+):
+    corrupt(write_adapter(library / "one"))
+    write_json(library / "two/adapter_config.json", {"peft_type": "IA3"})
+    call = ("score", library, "--model", tiny_base, "--dataset", data, "--samples", 16)
+    code, out, err = mashup(*call, "--skip-bad")
+    assert code == 0
+    assert "2 of 4 checkpoints skipped: " in err
+    assert "1 x not a plain LoRA" in err
+    assert "(mashup check shows them)" in err
+    assert "loading base" in err
+    code, out, err = mashup(*call, "--strict")
+    assert (code, out) == (3, "")
+    assert "/one" in err
+    assert "/two" in err
+
+
+def test_a_wrong_base_is_told_first_and_once(mashup, tmp_path, data, monkeypatch):
+    for n in range(5):
+        write_adapter(tmp_path / f"lib/run{n}", base="bases/tiny-llama")
+    (tmp_path / "file").write_text("")
+    adapter = tmp_path / "lib/run0"
+    monkeypatch.chdir(tmp_path)
+    wrong = {"bases/typo": "no such base model", tmp_path / "no/where": "no such base model",
+             "file": "base model is a file", adapter: "base model is an adapter"}  # fmt: skip
+    for base, title in wrong.items():
+        for verb in ("score", "init", "compare"):
+            output = () if verb == "score" else ("-o", "out")
+            code, _, err = mashup(verb, "lib", "--model", base, "--dataset", data, *output)
+            assert code == 3
+            assert title in err
+            assert "bases/tiny-llama" in err
+            assert err.count("error") == 1
+        for call in (("check", "lib"), ("merge", adapter, "-o", "out"),
+                     ("train", "-d", data, "-o", "out")):  # fmt: skip
+            code, _, err = mashup(*call, "--model", base)
+            assert (code, err.count("error")) == (3, 1)
+            assert title in err
+    code, _, err = mashup("score", "lib", "--model", "bases/typo", "--dataset", data)
+    assert "5 checkpoints name bases/tiny-llama: did you mean it?" in " ".join(err.split())
 
 
 def test_a_crash_is_a_crash_and_says_where(mashup, tmp_path, monkeypatch):

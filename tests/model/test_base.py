@@ -1,6 +1,7 @@
 """Loading a base: what is kept, what is refused."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -27,8 +28,6 @@ def test_two_models_of_one_shape_have_different_digests(tiny_base, tmp_path, tok
 
 
 def test_a_changed_setting_changes_the_digest_and_a_changed_path_does_not(tiny_base, tmp_path):
-    import shutil
-
     before = load_base(tiny_base).digest
     shutil.copytree(tiny_base, tmp_path / "copy")
     assert load_base(tmp_path / "copy").digest == before
@@ -48,8 +47,53 @@ def test_one_changed_weight_changes_the_digest(tiny_base):
 
 
 def test_a_missing_base_is_refused(tmp_path):
-    with refused("cannot load base model", where="nothing"):
+    with refused("no such base model", where="nothing"):
         load_base(tmp_path / "nothing")
+
+
+def cut(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+def pickled(folder):
+    (folder / "model.safetensors").unlink()
+    torch.save({"a": Evil(folder / "ran")}, folder / "pytorch_model.bin")
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "title", "found"),
+    [
+        (cut, "cannot load base model", "header"),
+        (pickled, "cannot load base model", "Weights only load failed"),
+        ({"vocab_size": "32"}, "cannot load base model", "expected int, got str"),
+        ({"pad_token_id": 10**6}, "cannot load base model", "Padding_idx"),
+        ({"hidden_act": float("nan")}, "cannot load base model", "hidden_act"),
+        ({"auto_map": 1}, "cannot load base model", "int"),
+        ({"intermediate_size": 99}, "base model is incomplete", "(32, 99) by config.json"),
+        ({"num_hidden_layers": 3}, "base model is incomplete", "layers.2"),
+        ({"model_type": "bert"}, "base model is incomplete", "not in the files"),
+    ],
+)
+def test_a_damaged_base_is_refused(tiny_base, tmp_path, damage, title, found):
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_base, folder)
+    if callable(damage):
+        damage(folder)
+    else:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | damage))
+    with refused(title, where="base", found=found):
+        load_base(folder)
+    assert not (folder / "ran").exists()
 
 
 @pytest.mark.parametrize("device", ["foo", "cuda:99"])

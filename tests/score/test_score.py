@@ -150,20 +150,22 @@ def test_adapters_of_another_shape_are_left_out_and_said_so(base, task, library,
     assert [p.what for p in scores.left_out] == ["adapter of another base"]
 
 
-def test_an_adapter_that_fits_in_part_is_refused(base, task, library, tiny_base):
+def test_an_adapter_that_fits_in_part_is_skipped_and_stops_a_strict_caller(
+    base, task, library, tiny_base
+):
     modules = {"model.layers.0.self_attn.q_proj": (32, 32), "model.layers.0.mlp.no": (32, 32)}
     write_adapter(library / "part", base=str(tiny_base), modules=modules)
     with refused("adapter fits only in part", where="part"):
-        score(library, base, task, samples=10)
-    scores = score(library, base, task, samples=10, skip_bad=True)
+        score(library, base, task, samples=10, strict=True)
+    scores = score(library, base, task, samples=10)
     assert [p.what for p in scores.left_out] == ["adapter fits only in part"]
 
 
-def test_nan_weights_are_refused_or_skipped(base, task, library, tiny_base):
+def test_nan_weights_are_skipped_and_stop_a_strict_caller(base, task, library, tiny_base):
     save_lora(tiny_base, library / "nan", size=float("nan"))
     with refused("weights are not finite", where="nan"):
-        score(library, base, task, samples=10)
-    assert len(score(library, base, task, samples=10, skip_bad=True).ranking) == 3
+        score(library, base, task, samples=10, strict=True)
+    assert len(score(library, base, task, samples=10).ranking) == 3
 
 
 def test_an_adapter_that_overflows_is_left_out_and_does_not_disturb_the_ranking(

@@ -105,13 +105,15 @@ def test_tensors_that_are_missing_or_grown_are_told(base, folder, task, library)
     assert_problem(*scores.left_out, "whole model of another base", where="odd", found="2 tensors")
 
 
-def test_weights_that_are_not_finite_are_an_error_unless_skipped(base, folder, task, library):
+def test_weights_that_are_not_finite_are_skipped_and_stop_a_strict_caller(
+    base, folder, task, library
+):
     tensors = tensors_of(folder)
     tensors["model.norm.weight"][0] = torch.nan
     write_whole(library / "nan", tensors, folder)
     with refused("weights are not finite", where="nan"):
-        score(library, base, task, samples=10)
-    assert len(score(library, base, task, samples=10, skip_bad=True).ranking) == 3
+        score(library, base, task, samples=10, strict=True)
+    assert len(score(library, base, task, samples=10).ranking) == 3
 
 
 def test_weights_that_changed_are_not_answered_for_by_the_old_ones(base, task, library):

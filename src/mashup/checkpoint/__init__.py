@@ -4,19 +4,21 @@ from mashup.checkpoint.adapter import Adapter, read_adapter, read_modules
 from mashup.checkpoint.config import AdapterConfig, read_adapter_config
 from mashup.checkpoint.experts import laid_out
 from mashup.checkpoint.full import read_tensors
-from mashup.checkpoint.identity import canonical_name, same_base
-from mashup.checkpoint.locate import locate
+from mashup.checkpoint.identity import FOREIGN, canonical_name, same_base
+from mashup.checkpoint.locate import check_base, locate
 from mashup.checkpoint.modules import LoraModule
 from mashup.checkpoint.read import Checkpoint, read_checkpoint
 from mashup.checkpoint.stored import Stored, read_stored
 
 __all__ = [
+    "FOREIGN",
     "Adapter",
     "AdapterConfig",
     "Checkpoint",
     "LoraModule",
     "Stored",
     "canonical_name",
+    "check_base",
     "laid_out",
     "locate",
     "read_adapter",

@@ -16,16 +16,23 @@ from mashup.errors import InputError
 from mashup.files import digest_file, read_json
 
 _HUB_CACHE = re.compile(r"models--(?:[^/]+?--)?(?P<name>[^/]+)/snapshots/")
-#: What people append to the name of a model that they quantised, without retraining it.
+#: Words that say how a model was quantised, and words about such a word. At the end of a name
+#: they mean the same model, without retraining.
+_BITS = r"[2-8][-_]?bits?|int[48]|nf4|fp[48]|gptq|awq|hqq|w\d+a\d+"
+_DETAIL = (
+    r"unsloth|bnb|quantized|g\d+|\d+g|gs\d+|(?:act)?order(?:[-_](?:true|false))?|a?sym|"
+    r"marlin|gem[mv]|dynamic|static|block"
+)
 _QUANTISED = re.compile(
-    r"[-_.](?:unsloth[-_.])?(?:bnb[-_.])?(?:4bit|8bit|int4|int8|nf4|fp8|gptq|awq)(?:[-_.].*)?$",
-    re.IGNORECASE,
+    rf"(?:[-_.](?:{_DETAIL}))*[-_.](?:{_BITS})(?:[-_.](?:{_BITS}|{_DETAIL}))*$", re.IGNORECASE
 )
 #: Names of folders that say nothing of what is in them, unless with the folder above.
 _ANYTHING = re.compile(
     r"(?:checkpoint|global_?step|step|epoch)[-_]?\d+|\d+|base|best|final|full|hf|last|latest|"
     r"merged|model|output|out|sft|weights|(?:best|final|merged)[-_](?:model|checkpoint)"
 )
+#: Code of the problem of a checkpoint that is for another base model.
+FOREIGN = "checkpoint.foreign-base"
 #: How names of the output head's tensor end.
 HEAD = "lm_head.weight"
 _SIZES = (

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mashup.errors import InputError, Problem
+from mashup.strict import parse_json
 
 _FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "README.md")
+_EXPECTED = "the folder of a model with config.json and weights, or a Hub id"
+_ADAPTER = "adapter_config.json"
 
 
 def locate(name: str | Path, files: Sequence[str] = _FILES) -> Path:
@@ -18,8 +22,9 @@ def locate(name: str | Path, files: Sequence[str] = _FILES) -> Path:
         files: patterns of what is downloaded where it is not in the Hub's cache.
 
     Raises:
-        InputError: neither a folder nor a reachable model of the Hub.
+        InputError: neither the folder of a model nor a reachable model of the Hub.
     """
+    check_base(name)
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download
@@ -27,8 +32,100 @@ def locate(name: str | Path, files: Sequence[str] = _FILES) -> Path:
     try:
         return Path(snapshot_download(str(name), allow_patterns=list(files)))
     except (OSError, ValueError) as error:
-        found = " ".join(str(error).split())[:300]
-        fix = "check --model: a folder with config.json and weights, or a Hub id that is reachable"
-        expected = "a causal language model"
-        problem = Problem("cannot load base model", str(name), found, expected, fix)
-        raise InputError(problem) from error
+        raise InputError(_unreachable(str(name), error, ())) from error
+
+
+def check_base(name: str | Path, named: Iterable[str] = ()) -> None:
+    """Look whether ``name`` can be a base model, without loading it.
+
+    Args:
+        name: a folder or a Hub id.
+        named: the bases that the checkpoints at hand name, for a suggestion.
+
+    Raises:
+        InputError: no such folder or Hub model, a file, an adapter, or a folder without a model.
+    """
+    path = Path(name)
+    try:
+        is_there, is_folder = path.exists(), path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, or that no file system takes
+        is_there, is_folder = False, False
+    if is_folder:
+        if not (path / "config.json").exists():
+            raise InputError(_no_model(path, named))
+    elif is_there:
+        fix = _suggestion(named) or "give the folder that holds it"
+        code = "base.not-a-model"
+        raise InputError(Problem("base model is a file", str(name), "a file", _EXPECTED, fix, code))
+    else:
+        _check_hub(str(name), named)
+
+
+def _no_model(folder: Path, named: Iterable[str]) -> Problem:
+    if not (folder / _ADAPTER).exists():
+        fix = _suggestion(named) or "give the folder that holds config.json"
+        found, code = "a folder without config.json", "base.not-a-model"
+        return Problem("no model in the folder", str(folder), found, _EXPECTED, fix, code)
+    base = _base_of_adapter(folder) or next(iter(Counter(filter(None, named))), "")
+    fix = f"give the base that it was trained on{f', {base}' if base else ''}"
+    found, code = f"{_ADAPTER} and no config.json", "base.adapter"
+    return Problem("base model is an adapter", str(folder), found, _EXPECTED, fix, code)
+
+
+def _base_of_adapter(folder: Path) -> str:
+    try:
+        config = parse_json((folder / _ADAPTER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else ""
+    return base if isinstance(base, str) else ""
+
+
+def _check_hub(name: str, named: Iterable[str]) -> None:
+    """Whether the Hub, or its cache, has a model of this name."""
+    if not name or name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name:
+        raise InputError(_missing(name, "no such folder", named))
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(name, "config.json")
+    except (OSError, ValueError) as error:
+        raise InputError(_unreachable(name, error, named)) from error
+
+
+def _unreachable(name: str, error: Exception, named: Iterable[str]) -> Problem:
+    """No such folder, and the Hub says no as well: why, in short."""
+    from huggingface_hub.constants import is_offline_mode
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):
+        found = f"a gated model of the Hub, no access: {str(error).splitlines()[0]}"
+        fix = "ask for access on its page and log in: hf auth login"
+        return Problem("cannot load base model", name, found, _EXPECTED, fix, "base.gated")
+    if isinstance(error, RepositoryNotFoundError):
+        found = "no such folder, and no such model on the Hub"
+    elif isinstance(error, LocalEntryNotFoundError):
+        reason = "it is offline (HF_HUB_OFFLINE)" if is_offline_mode() else "it cannot be reached"
+        found = f"no such folder, and not in the cache of the Hub, and {reason}"
+    else:
+        found = f"no such folder, and the Hub says: {' '.join(str(error).split())[:300]}"
+    return _missing(name, found, named)
+
+
+def _missing(name: str, found: str, named: Iterable[str]) -> Problem:
+    fix = _suggestion(named) or "check the path, or the Hub id and the network"
+    return Problem("no such base model", name, found, _EXPECTED, fix, "base.missing")
+
+
+def _suggestion(named: Iterable[str]) -> str:
+    """What most checkpoints name as their base."""
+    counts = Counter(filter(None, named)).most_common(1)
+    if not counts:
+        return ""
+    base, count = counts[0]
+    who = "1 checkpoint names" if count == 1 else f"{count:,} checkpoints name"
+    return f"{who} {base}: did you mean it?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field, field_validator
 
 from mashup.cli.options import Options
 from mashup.errors import Problem, UsageError
+from mashup.processes import is_first
 from mashup.settings import WEIGHTS, MergeSettings, ScoreSettings
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -24,6 +26,9 @@ class ModelOptions(Options):
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
 
     def load_base(self) -> Any:
+        """The base in memory; says so first, since the imports alone take seconds."""
+        if is_first():
+            print(f"loading base {self.model} ...", file=sys.stderr)
         from mashup.model import load_base
 
         return load_base(
@@ -62,7 +67,8 @@ class ScoreOptions(ScoreSettings, Options):
     max_length: int = Field(1024, ge=8, description="longest example in tokens")
     all_checkpoints: bool = Field(False, description="every checkpoint-N, not one a run")
     accept_base: bool = Field(False, description="take adapters that name no base or another")
-    skip_bad: bool = Field(False, description="leave broken checkpoints out and go on")
+    strict: bool = Field(False, description="stop at a broken checkpoint instead of skipping it")
+    skip_bad: bool = Field(False, description="has no effect: broken checkpoints are skipped")
 
 
 class MergeOptions(MergeSettings, Options):

@@ -74,7 +74,7 @@ def run(options: Options) -> None:
         settings=settings_of(options),
         merge_options=options.merging(),
         accept_base=options.accept_base,
-        skip_bad=options.skip_bad,
+        strict=options.strict,
         progress=Bars(),
     )
     print_comparison(done, as_json=options.json_)

@@ -19,7 +19,9 @@ from mashup.settings import SelectSettings
 class Options(ModelOptions, DataOptions, ScoreOptions, SelectSettings, MergeOptions, JsonOption):
     library: str = positional("folder with checkpoints")
     output: str = Field(description="folder to make")
-    strict: bool = Field(False, description="exit with code 4 when no checkpoint helps")
+    strict: bool = Field(
+        False, description="stop at a broken checkpoint; exit with code 4 when none helps"
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -10,6 +10,7 @@ import typer
 from mashup.cli import show
 from mashup.cli.common import DataOptions, ModelOptions, ScoreOptions
 from mashup.cli.options import JsonOption, add_command, positional
+from mashup.errors import gather, grouped
 from mashup.settings import SelectSettings
 
 
@@ -35,17 +36,25 @@ def run(options: Options) -> None:
 
 
 def load_inputs(options: Any) -> tuple[Any, Any, Any]:
-    """Library, task and base, the cheap ones first: a mistake is told before the model loads."""
+    """Library, task and base, the cheap ones first: mistakes are told before the model loads."""
+    library, task = gather(lambda: _library(options), options.load_task)
+    return library, task, options.load_base()
+
+
+def _library(options: Any) -> Any:
+    """The checkpoints, some of which fit the base by what they say of themselves."""
+    from mashup.checkpoint import check_base
     from mashup.library import fitting, scan
 
     library = scan(options.library, all_checkpoints=options.all_checkpoints)
+    check_base(options.model, (checkpoint.base for checkpoint in library.checkpoints))
     fitting(
         library.checkpoints,
         options.model,
         accept_base=options.accept_base,
-        skip_bad=options.skip_bad,
+        strict=options.strict,
     )
-    return library, options.load_task(), options.load_base()
+    return library
 
 
 def make_scores(options: Any, library: Any, task: Any, base: Any) -> Any:
@@ -65,7 +74,7 @@ def make_scores(options: Any, library: Any, task: Any, base: Any) -> Any:
         finalists=finalists_for(options.k),
         max_length=options.max_length,
         accept_base=options.accept_base,
-        skip_bad=options.skip_bad,
+        strict=options.strict,
         progress=Bars(),
     )
 
@@ -97,7 +106,7 @@ def print_scores(scores: Any, chosen: Collection[str]) -> None:
     print(_certainty(scores))
     for checkpoint in scores.unchanged:
         print(f"left out, changes nothing (B = 0): {checkpoint.name}")
-    for problem in scores.left_out:
+    for problem in grouped(scores.left_out):
         print(f"left out, {problem.what}: {problem.where} ({problem.found})")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mashup.errors import Problem
+from mashup.errors import Problem, grouped
 
 
 def table(
@@ -30,7 +31,7 @@ def table(
 
 
 def problems(found: Sequence[Problem]) -> None:
-    """All problems in one table on stderr, each with its fix."""
+    """All problems in one table on stderr, each with its fix; those that are alike as one."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -38,17 +39,22 @@ def problems(found: Sequence[Problem]) -> None:
     made = Table.grid(padding=(0, 2))
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
-    for number, problem in enumerate(found):
+    for number, problem in enumerate(grouped(found)):
         if number:
             made.add_row("", "")
         made.add_row(Text("error", style="bold red"), Text(problem.what, style="bold"))
         details = ("where", "found", "expected", "fix")
         for name in details:
             if text := getattr(problem, name):
-                made.add_row(name, Text(text))
+                made.add_row(name, Text(_with_flags(text)))
     console = Console(stderr=True, highlight=False, markup=False)
     console.width = max(console.width, 80) if console.is_terminal else 120
     console.print(made)
+
+
+def _with_flags(text: str) -> str:
+    """```accept_base``` as ``--accept-base``."""
+    return re.sub(r"`([a-z_]+)`", lambda name: f"--{name[1].replace('_', '-')}", text)
 
 
 def print_json(value: Any) -> None:

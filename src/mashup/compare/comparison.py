@@ -71,7 +71,7 @@ def compare(
     settings: TrainSettings | None = None,
     merge_options: dict[str, Any] | None = None,
     accept_base: bool = False,
-    skip_bad: bool = False,
+    strict: bool = False,
     progress: Progress = SILENT,
 ) -> Comparison:
     """Compare a warm start with scratch and with controls, and write records and pages.
@@ -92,7 +92,7 @@ def compare(
         merge_options: ``method``, its numbers, ``weights``, ``rank``, ``factors`` of
             :func:`mashup.merge`. Arms whose number of parents the method cannot take are merged
             by ``linear``.
-        accept_base, skip_bad: as for :func:`mashup.score`.
+        accept_base, strict: as for :func:`mashup.score`.
         progress: where to show bars.
 
     Raises:
@@ -112,7 +112,7 @@ def compare(
     scores = score(
         kept, base, task, samples=samples, seed=task.seed, criterion=criterion,
         strategy=strategy, finalists=finalists_for(k), max_length=sample.max_length,
-        accept_base=accept_base, skip_bad=skip_bad, progress=progress,
+        accept_base=accept_base, strict=strict, progress=progress,
     )  # fmt: skip
     scores = replace(scores, left_out=(*scores.left_out, *left_out))
     selection = select(scores, k=k, diversity=diversity)

@@ -1,6 +1,6 @@
 """Library: the checkpoints below a folder, found fast and remembered."""
 
-from mashup.library.compatible import fitting, other_weights
+from mashup.library.compatible import fitting, other_weights, skipped
 from mashup.library.digest import adapter_digest, checkpoint_digest, model_digest, whole_digest
 from mashup.library.index import Index
 from mashup.library.names import name_bases
@@ -16,5 +16,6 @@ __all__ = [
     "name_bases",
     "other_weights",
     "scan",
+    "skipped",
     "whole_digest",
 ]

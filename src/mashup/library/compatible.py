@@ -1,33 +1,31 @@
-"""Which checkpoints of a library can be used with a base, which are left out, which are wrong.
+"""Which checkpoints of a library can be used with a base, and which are left out and why.
 
-A checkpoint that names another base is left out and said so: mixed folders are usual. One
-that is broken, or whose base cannot be told, is a problem that the user decides about.
+Mixed folders are usual, so a checkpoint that names another base is left out. One that is broken,
+or that names no base, is skipped and counted; a strict caller stops at it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from mashup.checkpoint import Checkpoint, same_base
+from mashup.checkpoint import FOREIGN, Checkpoint, same_base
 from mashup.checkpoint.history import MANIFEST
 from mashup.errors import InputError, Problem
 from mashup.files import read_json
 
-_ACCEPT = "name the base in adapter_config.json, or pass --accept-base if it is this one"
-
 
 @dataclass(frozen=True)
 class Fitting:
-    """``used`` fit the base; ``left_out`` are for another base, or accepted as broken."""
+    """``used`` fit the base; ``left_out`` are for another base, or broken."""
 
     used: tuple[Checkpoint, ...]
     left_out: tuple[Problem, ...]
 
 
 def fitting(
-    checkpoints: Iterable[Checkpoint], base: str, *, accept_base: bool, skip_bad: bool
+    checkpoints: Iterable[Checkpoint], base: str, *, accept_base: bool, strict: bool
 ) -> Fitting:
     """Sort checkpoints by what they say of themselves.
 
@@ -35,28 +33,43 @@ def fitting(
         checkpoints: of a library or named one by one.
         base: name of the base model.
         accept_base: take checkpoints that name no base, or another one, as made for this one.
-        skip_bad: leave broken checkpoints out instead of raising.
+        strict: stop at those that are broken or name no base, instead of leaving them out.
 
     Raises:
-        InputError: broken or unnamed checkpoints without ``skip_bad``, or none that fits.
+        InputError: broken checkpoints and ``strict``, or no checkpoint that fits.
     """
     used: list[Checkpoint] = []
     left_out: list[Problem] = []
-    bad: list[Problem] = []
     for checkpoint in checkpoints:
         problem = checkpoint.problem or _identity(checkpoint, base, accept_base)
         if problem is None:
             used.append(checkpoint)
-        elif checkpoint.problem is not None or not checkpoint.base:
-            (bad if checkpoint.kind == "lora" else left_out).append(problem)
         else:
             left_out.append(problem)
-    if bad and not skip_bad:
-        fix = "mend or move it, or pass --skip-bad to go on without it"
-        raise InputError(*(replace(p, fix=f"{p.fix}; {fix}" if p.fix else fix) for p in bad))
+    broken = [problem for problem in left_out if problem.code != FOREIGN]
+    if strict and broken:
+        raise InputError(*broken)
     if not used:
-        raise InputError(*left_out, *bad)
-    return Fitting(tuple(used), (*left_out, *bad))
+        raise InputError(*left_out)
+    return Fitting(tuple(used), tuple(left_out))
+
+
+def skipped(left_out: Iterable[Problem], count: int) -> str:
+    """What was left out though it may be for this base, in one line; "" when nothing was.
+
+    Args:
+        left_out: problems of the checkpoints that are not used.
+        count: how many checkpoints there were.
+    """
+    kinds: dict[str, set[str]] = {}
+    for problem in left_out:
+        if problem.code != FOREIGN:
+            kinds.setdefault(problem.what, set()).add(problem.where)
+    if not kinds:
+        return ""
+    told = ", ".join(f"{len(places):,} x {what}" for what, places in kinds.items())
+    total = sum(map(len, kinds.values()))
+    return f"{total:,} of {count:,} checkpoints skipped: {told} (mashup check shows them)"
 
 
 def _identity(checkpoint: Checkpoint, base: str, accept_base: bool) -> Problem | None:
@@ -67,11 +80,13 @@ def _identity(checkpoint: Checkpoint, base: str, accept_base: bool) -> Problem |
     if same is None and checkpoint.kind == "full":
         return None  # its weights tell whether it was trained from this base
     if same is None:
-        return Problem("base model not named", where, "a blank name", base, _ACCEPT)
+        fix = "name it with mashup scan --base, or pass `accept_base` if it is this one"
+        return Problem("base model not named", where, "a blank name", base, fix)
     if same:
         return None
     kind = "adapter" if checkpoint.kind == "lora" else "whole model"
-    return Problem(f"{kind} of another base", where, checkpoint.base, base, _ACCEPT)
+    fix = "give the base that it names, or pass `accept_base` if both names mean one model"
+    return Problem(f"{kind} of another base", where, checkpoint.base, base, fix, FOREIGN)
 
 
 def other_weights(folder: Path, digest: str, dtype: str) -> Problem | None:
@@ -87,5 +102,5 @@ def other_weights(folder: Path, digest: str, dtype: str) -> Problem | None:
     if not known or noted.get("base_dtype") != dtype or known == digest:
         return None
     found, expected = f"weights {known[:12]}", f"{digest[:12]}, those of the given base"
-    fix = "give the base that it was made on, or pass --accept-base"
-    return Problem("made on other base weights", str(folder), found, expected, fix)
+    fix = "give the base that it was made on, or pass `accept_base`"
+    return Problem("made on other base weights", str(folder), found, expected, fix, FOREIGN)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mashup.checkpoint import Checkpoint
+from mashup.checkpoint import Checkpoint, check_base, read_checkpoint
 from mashup.delta import Delta
 from mashup.errors import InputError, Problem, UsageError
 from mashup.files import new_folder, read_json, refuse_existing, to_json, write_text
@@ -174,6 +174,8 @@ def prepare_merge(
     given = weights_for(chosen, weights, len(parents), losses)
     chosen.check(settings, len(parents))
     named = name_of(base) if base is not None else None
+    if isinstance(base, str | Path):
+        check_base(base, (_base_named(parent) for parent in parents))
     read = read_parents(parents, given, base=named, accept_base=options.accept_base)
     recipe = _recipe(method, settings, read)
     if method == "greedy_soup":
@@ -188,6 +190,10 @@ def _scored(selection: Selection) -> list[Checkpoint]:
     chosen = [score.checkpoint for score in selection.chosen if score.checkpoint]
     base = selection.scores.base_name
     return [c if c.base or c.kind == "lora" else replace(c, base=base) for c in chosen]
+
+
+def _base_named(parent: Checkpoint | str | Path) -> str:
+    return (parent if isinstance(parent, Checkpoint) else read_checkpoint(Path(parent))).base
 
 
 def _recipe(method: str, settings: Settings, parents: Sequence[Parent]) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mashup.errors import InputError, Problem, UsageError
+from mashup.checkpoint import check_base
+from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.files import digest_of
 from mashup.model.device import parse_dtype, pick_device
 from mashup.model.quiet import quiet_transformers
@@ -121,8 +123,10 @@ def load_base(
             ``flash_attention_2``, ... Results differ by rounding.
 
     Raises:
-        InputError: not found, needs remote code, cannot be loaded, or cannot attend like that.
+        InputError: not found, needs remote code, damaged or incomplete, cannot be loaded, or
+            cannot attend like that.
     """
+    check_base(name)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = named_device(device)
@@ -130,13 +134,15 @@ def load_base(
     attends = {} if attn_implementation == AUTO else {"attn_implementation": attn_implementation}
     try:
         with quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(
-                str(name), dtype=parse_dtype(dtype, where), **options, **attends
-            )
+            model, info = AutoModelForCausalLM.from_pretrained(
+                str(name), dtype=parse_dtype(dtype, where), output_loading_info=True,
+                ignore_mismatched_sizes=True, **options, **attends,
+            )  # fmt: skip
             tokenizer = AutoTokenizer.from_pretrained(str(name), **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+        model.to(where).eval()
+    except Exception as error:  # files of others, read by libraries whose errors have no base
         raise InputError(_cannot_load(str(name), attn_implementation, error)) from error
-    model.to(where).eval()
+    raise_all([_incomplete(str(name), info)])
     revision = getattr(model.config, "_commit_hash", None)
     return Base(str(name), model, tokenizer, revision, attn_implementation)
 
@@ -182,8 +188,22 @@ def _cannot_load(name: str, attention: str, error: Exception) -> Problem:
     if "trust_remote_code" in whole:
         fix = "read the model's code, then pass --trust-remote-code if you trust it"
         return Problem("base model wants to run its own code", name, found, "a known model", fix)
-    fix = "check --model: a folder with config.json and weights, or a Hub id that is reachable"
+    fix = "copy or download it again; mashup check tells more of a damaged file"
+    found = found or type(error).__name__
     return Problem("cannot load base model", name, found, "a causal language model", fix)
+
+
+def _incomplete(name: str, info: Mapping[str, Any]) -> Problem | None:
+    """The problem of weights that transformers would fill with random numbers."""
+    faults = [f"{tensor}: not in the files" for tensor in sorted(info["missing_keys"])]
+    for tensor, stored, wanted in sorted(info["mismatched_keys"]):
+        faults.append(f"{tensor}: {tuple(stored)} in the files, {tuple(wanted)} by config.json")
+    if not faults:
+        return None
+    found = f"{len(faults)} tensors differ from config.json, the first {faults[0]}"
+    fix = "copy or download it again: its files are not of one model, or not all there"
+    expected, code = "all weights of the model", "base.incomplete"
+    return Problem("base model is incomplete", name, found, expected, fix, code)
 
 
 def weights_digest(model: nn.Module) -> str:

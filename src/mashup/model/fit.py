@@ -8,13 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from mashup.checkpoint import Adapter, AdapterConfig, LoraModule
+from mashup.checkpoint import FOREIGN, Adapter, AdapterConfig, LoraModule
 from mashup.errors import Problem
 from mashup.model.apply import adapted, is_transposed
 from mashup.model.swap import find, owner
 
-#: What :func:`adapter_problems` calls an adapter none of whose modules fits.
-OTHER_BASE = "adapter of another base"
 _Faults = list[tuple[str, str]]
 
 
@@ -56,9 +54,9 @@ def _problems(
     if len(faults) > len(modules) or others:
         count = f"{len(faults)} things do not fit, the first"
     fix = "give the base that this adapter was trained on, or leave the adapter out"
-    what = OTHER_BASE if is_other else "adapter fits only in part"
+    what = "adapter of another base" if is_other else "adapter fits only in part"
     found, expected = f"{count} {name}: {fault}", f"modules of {type(model).__name__}"
-    return [Problem(what, where, found, expected, fix)]
+    return [Problem(what, where, found, expected, fix, FOREIGN if is_other else "")]
 
 
 def _fault(model: nn.Module, lora: LoraModule) -> str | None:

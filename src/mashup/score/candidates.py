@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mashup.checkpoint import Checkpoint
+from mashup.checkpoint import FOREIGN, Checkpoint
 from mashup.errors import InputError, Problem
 from mashup.library import Index, checkpoint_digest, other_weights
 from mashup.model import Base, change_problems, read_change
-from mashup.model.fit import OTHER_BASE
 from mashup.model.swap import find
 from mashup.model.whole import OTHER_MODEL
 from mashup.progress import Progress
@@ -54,15 +53,15 @@ def find_candidates(
     index: Index,
     *,
     accept_base: bool,
-    skip_bad: bool,
+    strict: bool,
     progress: Progress,
 ) -> Candidates:
     """Check every checkpoint against ``base`` and read it once, before any of them is scored.
 
     Raises:
-        InputError: none fits, or broken ones and not ``skip_bad``.
+        InputError: none fits, or broken ones and ``strict``.
     """
-    fit, others = _check_modules(base, checkpoints, accept_base, skip_bad)
+    fit, others = _check_modules(base, checkpoints, accept_base, strict)
     used: list[Candidate] = []
     unchanged: list[Checkpoint] = []
     apart: list[Problem] = []
@@ -82,7 +81,7 @@ def find_candidates(
                     used.append(Candidate(checkpoint, digest, sketched))
             except InputError as error:
                 bad += error.problems
-    if bad and not skip_bad:
+    if bad and strict:
         raise InputError(*bad)
     left_out = (*others, *apart, *bad)
     if not used and not unchanged:
@@ -113,18 +112,18 @@ def _far_problem(base: Base, checkpoint: Checkpoint, sketched: Sketch | None) ->
     if share <= FAR:
         return None
     found = f"{share:.2f} times the norm of the base's weights away from them"
-    fix = "give the base that it was trained from, or pass --accept-base"
-    return Problem(OTHER_MODEL, str(checkpoint.path), found, f"at most {FAR}", fix)
+    fix = "give the base that it was trained from, or pass `accept_base`"
+    return Problem(OTHER_MODEL, str(checkpoint.path), found, f"at most {FAR}", fix, FOREIGN)
 
 
 def _check_modules(
-    base: Base, checkpoints: Sequence[Checkpoint], accept_base: bool, skip_bad: bool
+    base: Base, checkpoints: Sequence[Checkpoint], accept_base: bool, strict: bool
 ) -> tuple[tuple[Checkpoint, ...], tuple[Problem, ...]]:
     """Those whose modules fit ``base``, and the problems of the others.
 
     An adapter none of whose modules fits is simply for another base, and so is a model of
-    another architecture; an adapter that fits in part would be half loaded by other tools, so
-    it is an error.
+    another architecture. An adapter that fits in part would be half loaded by other tools: it is
+    broken.
     """
     used: list[Checkpoint] = []
     others: list[Problem] = []
@@ -137,11 +136,11 @@ def _check_modules(
         found = change_problems(base.model, checkpoint.path)
         if not found:
             used.append(checkpoint)
-        elif found[0].what == OTHER_BASE or checkpoint.kind == "full":
+        elif found[0].code == FOREIGN or checkpoint.kind == "full":
             others += found
         else:
             partial += found
-    if partial and not skip_bad:
+    if partial and strict:
         raise InputError(*partial)
     if not used:
         raise InputError(*others, *partial)

@@ -7,9 +7,10 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+from mashup.checkpoint import check_base
 from mashup.errors import InputError
 from mashup.evaluate.evaluate import SAMPLES, sample_tokens
-from mashup.library import Index, Library, fitting, scan
+from mashup.library import Index, Library, fitting, scan, skipped
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
 from mashup.score import store
@@ -36,7 +37,7 @@ def score(
     finalists: int = FINALISTS,
     max_length: int = 1024,
     accept_base: bool = False,
-    skip_bad: bool = False,
+    strict: bool = False,
     progress: Progress = SILENT,
 ) -> Scores:
     """Rank the checkpoints of a library by how well each fits a task.
@@ -51,16 +52,19 @@ def score(
         finalists: how many checkpoints a strategy measures on the whole sample at least.
         max_length: the longest example in tokens.
         accept_base: also take adapters that name no base or another one, if they fit.
-        skip_bad: leave broken checkpoints out instead of raising.
+        strict: stop at broken checkpoints instead of skipping and counting them.
         progress: where to show a bar.
 
     Raises:
-        InputError: no usable checkpoint, broken checkpoints, or unusable examples.
+        InputError: no such base, no usable checkpoint, or unusable examples; broken checkpoints
+            and ``strict``.
     """
     start = time.perf_counter()
     library = library if isinstance(library, Library) else scan(library)
     name = base if isinstance(base, str) else base.name
-    fit = fitting(library.checkpoints, name, accept_base=accept_base, skip_bad=skip_bad)
+    if isinstance(base, str):
+        check_base(base, (checkpoint.base for checkpoint in library.checkpoints))
+    fit = fitting(library.checkpoints, name, accept_base=accept_base, strict=strict)
     task = task if isinstance(task, Task) else load_task(task)
     base = load_base(base) if isinstance(base, str) else base
     tokens = sample_tokens(base, task, samples, seed, max_length)
@@ -68,8 +72,10 @@ def score(
         if ledger.problem:
             progress.say(str(ledger.problem))
         found = find_candidates(
-            base, fit.used, index, accept_base=accept_base, skip_bad=skip_bad, progress=progress
+            base, fit.used, index, accept_base=accept_base, strict=strict, progress=progress
         )
+        if line := skipped((*fit.left_out, *found.left_out), len(library.checkpoints)):
+            progress.say(line)
         scorer = Scorer(base, tokens, index)
         own = _base_score(scorer, progress)
         chosen, reason, outcome = run_strategy(

@@ -54,7 +54,15 @@ class Example:
 
 
 class RowError(ValueError):
-    """A row that cannot become an example; the text says what was found and expected."""
+    """A row that cannot become an example.
+
+    Attributes:
+        code: of its problem, "" for the general one.
+    """
+
+    def __init__(self, found: str, code: str = "") -> None:
+        super().__init__(found)
+        self.code = code
 
 
 def from_row(row: Mapping[str, Any]) -> Example:

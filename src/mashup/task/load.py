@@ -107,7 +107,7 @@ def _labelled(
     """
     hidden: list[Problem] = []
     tests = _examples(rows.test, record, f"{where} (test)", hidden)
-    unanswered = all(NO_ANSWER in problem.found for problem in hidden)
+    unanswered = all(problem.code == NO_ANSWER for problem in hidden)
     if dev and rows.test and not tests and unanswered and not given:
         return [], dev
     problems += hidden
@@ -144,7 +144,8 @@ def _examples(
             examples.append(make(row))
         except RowError as error:
             fix = "mend or remove the row"
-            problems.append(Problem("bad row", f"{where}, row {number}", str(error), fix=fix))
+            place, found = f"{where}, row {number}", str(error)
+            problems.append(Problem("bad row", place, found, fix=fix, code=error.code))
     return examples
 
 

@@ -20,7 +20,7 @@ from mashup.task.example import Example, RowError
 
 _Made = TypeVar("_Made")
 
-NO_ANSWER = "is none of"  # how a row whose answer is no label, or hidden, is told
+NO_ANSWER = "row.no-answer"  # code of a row whose answer is no label, or hidden
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Record:
             raise RowError(f"{len(options)} options for {len(labels)} labels")
         answer = _value(self.answer, row, str)
         if answer not in labels:
-            raise RowError(f"answer {answer!r} {NO_ANSWER} {', '.join(labels)}")
+            raise RowError(f"answer {answer!r} is none of {', '.join(labels)}", NO_ANSWER)
         kind = "number" if labels[0].isdigit() else "letter"
         lines = [self.instruction, "", _text(self.question, row), ""]
         lines += [f"{label}. {option}" for label, option in zip(labels, options, strict=True)]

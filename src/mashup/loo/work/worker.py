@@ -76,7 +76,7 @@ class Worker:
             self.donors(job), self.base, self.task(job.about["task"]), samples=choose.samples,
             seed=self.experiment.split_seed, criterion=choose.criterion, strategy=choose.strategy,
             finalists=finalists_for(choose.k), max_length=self.experiment.train.max_length,
-            accept_base=True, progress=self.progress,
+            accept_base=True, strict=not self.experiment.library, progress=self.progress,
         )  # fmt: skip
 
     def place(self, relative: str) -> Path:
