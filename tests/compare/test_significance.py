@@ -52,6 +52,15 @@ def test_no_p_without_differences():
     assert wilcoxon_p([0.0, 0.0, 0.0]) is None
 
 
+@pytest.mark.parametrize("crumbs", [1e-18, -1e-18, 3e-17])
+def test_rounding_errors_are_neither_differences_nor_break_ties(crumbs):
+    gains = [0.015, 0.02, 0.02, 0.03]
+    level = wilcoxon_p([*gains, 0.0, 0.0, 0.0, 0.0])
+    assert level == pytest.approx(0.125)
+    assert wilcoxon_p([*gains[:2], 0.02 + crumbs, 0.03, *[crumbs] * 4]) == level
+    assert wilcoxon_p([crumbs] * 4) is None
+
+
 def test_the_least_p_is_reached_when_all_tasks_agree():
     assert wilcoxon_p(range(1, 9)) == pytest.approx(least_p(8)) == pytest.approx(2 / 2**8)
 

@@ -1,5 +1,7 @@
 """The paired bootstrap against what is known about it."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,16 @@ from mashup.compare.significance import mean_difference
 def test_no_difference_is_certain():
     values = np.random.default_rng(0).normal(size=(1, 50))
     assert paired_bootstrap(values, values) == Difference(0.0, 0.0, 0.0)
+
+
+def test_seeds_that_cancel_exactly_are_no_difference():
+    def hits(count):
+        return [1.0] * count + [0.0] * (200 - count)
+
+    for gains in itertools.product(range(-6, 7), repeat=3):
+        if sum(gains) == 0:
+            arm = [hits(100 + gain) for gain in gains]
+            assert paired_bootstrap(arm, [hits(100)] * 3, resamples=1).value == 0.0
 
 
 def test_the_interval_is_the_normal_one_for_many_examples():
