@@ -8,6 +8,7 @@ import yaml
 from experiments import write_experiment, write_tasks
 from mashup import UsageError
 from mashup.loo import Experiment, read_experiment
+from mashup.loo.experiment import folder_of, task_in
 
 
 def wrong(path, text):
@@ -51,6 +52,27 @@ def test_what_cannot_be_is_told(tmp_path, change, told):
     found = wrong(tmp_path / "x.yaml", GOOD | change)
     text = " ".join(f"{p.expected} {p.fix}" for p in found.values())
     assert told in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "../a", "../../../escaped", "a/../b", "/absolute", "a//b", "a/"),
+        *("nul\0", "line\n", "\x1b[2J", "long" * 75, "長" * 60, "a" + "/" * 60),
+    ],
+)
+def test_a_name_that_is_no_name_of_a_folder_is_refused(tmp_path, name):
+    (problem,) = wrong(tmp_path / "x.yaml", GOOD | {"tasks": {name: "a.jsonl", "b": "b"}}).values()
+    assert "control characters" in f"{problem.expected} {problem.fix}"
+
+
+@pytest.mark.parametrize(
+    "name", ["glue/sst2", "a b", "50 %", "%2F", "a/b/c", "長い名前", "-x", "x.y"]
+)
+def test_a_folder_tells_the_task_that_it_is_called_after(name):
+    Experiment(**GOOD | {"tasks": {name: {"dataset": "a"}, "z": {"dataset": "b"}}})
+    assert "/" not in folder_of(name)
+    assert task_in(folder_of(name)) == name
 
 
 def test_the_data_may_lie_elsewhere(tmp_path):

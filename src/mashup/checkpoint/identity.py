@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mashup.errors import InputError
-from mashup.files import digest_file, read_json
+from mashup.files import digest_file, digest_of, read_json
 
 _HUB_CACHE = re.compile(r"models--(?:[^/]+?--)?(?P<name>[^/]+)/snapshots/")
 #: Words that say how a model was quantised, and words about such a word. At the end of a name
@@ -38,6 +38,23 @@ HEAD = "lm_head.weight"
 _SIZES = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"),
+)
+#: Settings that say where a model is from and how it was saved, not what it computes.
+_NOT_COMPUTED = frozenset(
+    (
+        *("_name_or_path", "name_or_path", "_commit_hash", "transformers_version"),
+        *("architectures", "tokenizer_file"),
+    )
+)
+#: Files that decide which tokens a text becomes. JSON of settings is compared by its values.
+_TOKENIZER_SETTINGS = (
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    "chat_template.json",
+)
+TOKENIZER_FILES = (
+    *(*_TOKENIZER_SETTINGS, "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"),
+    *("chat_template.jinja", "spiece.model", "sentencepiece.bpe.model", "vocab.txt"),
+    "additional_chat_templates",
 )
 
 
@@ -85,6 +102,36 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     sizes = {name: text.get(name, config.get(name)) for name in _SIZES}
     tokens = folder / "tokenizer.json"
     return sizes | {"tokenizer": digest_file(tokens)[:16] if tokens.is_file() else None}
+
+
+def computed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a config without those that change nothing that the model computes."""
+    return {name: value for name, value in config.items() if name not in _NOT_COMPUTED}
+
+
+def settings_digest(folder: Path) -> str:
+    """Digest (hex) of what a model's results depend on besides its weights.
+
+    That is ``config.json``, the tokenizer's files, special tokens and chat templates. Settings
+    count by their values, so a file that was only written anew gives the same digest;
+    ``generation_config.json`` and cards do not count.
+
+    Raises:
+        InputError: a file of settings is no JSON.
+    """
+    parts: list[Any] = [computed(read_config(folder))]
+    for name in TOKENIZER_FILES:
+        path = folder / name
+        inner = sorted(path.iterdir()) if path.is_dir() else [path]
+        parts += [(one.name, _content(one)) for one in inner if one.is_file()]
+    return digest_of(parts)
+
+
+def _content(path: Path) -> Any:
+    if path.name not in _TOKENIZER_SETTINGS:
+        return digest_file(path)
+    value = read_json(path)
+    return computed(value) if isinstance(value, dict) else value
 
 
 def quantised_note(trained_on: str, used_on: str = "") -> str:

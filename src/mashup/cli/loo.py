@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def run(options: LooOptions) -> None:
     from mashup.loo import prepare, run_experiment
 
     prepared = prepare(*_inputs(options), jobs=_jobs(options))
+    for note in prepared.notes if is_first() else ():
+        print(note, file=sys.stderr)
     if options.dry_run:
         _print_jobs(prepared, as_json=options.json_)
         return

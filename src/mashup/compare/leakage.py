@@ -1,32 +1,47 @@
-"""Donors that have seen the test rows: found by the prompts that our runs leave behind."""
+"""Donors that have seen a task's dev or test rows: the one check of all verbs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from mashup.checkpoint import Checkpoint
 from mashup.checkpoint.history import read_prompts
 from mashup.errors import Problem
-from mashup.task import Task
+from mashup.task import Example, Task
+
+
+def prompts_of(examples: Iterable[Example]) -> frozenset[str]:
+    """Short keys of prompts, as a trained folder lists those that it was trained on."""
+    return frozenset(example.prompt_key[:16] for example in examples)
+
+
+def share_seen(trained_on: Collection[str], task: Task) -> float:
+    """Share of the dev and test prompts of ``task`` that are among those trained on.
+
+    Args:
+        trained_on: keys, as :func:`prompts_of` gives them.
+        task: that results are measured on.
+    """
+    held = prompts_of((*task.dev, *task.test))
+    return len(held.intersection(trained_on)) / len(held)
+
+
+def leak(where: str, share: float) -> Problem:
+    """The problem of a donor that was trained on this share of the dev and test prompts."""
+    return Problem(
+        "trained on the held-out rows",
+        where,
+        f"{share:.0%} of the dev and test prompts",
+        "none of them",
+        "its gain would be memory; it is left out of the comparison",
+    )
 
 
 def leaking(checkpoints: Iterable[Checkpoint], task: Task) -> dict[str, Problem]:
     """Path to problem of every checkpoint that was trained on dev or test prompts of ``task``.
 
-    Only what our own ``train`` and ``merge`` made can be told, with what it was started or
-    merged from; other checkpoints have no list of prompts.
+    Only what our own ``train`` and ``merge`` made can be checked, together with what it was
+    started or merged from; other checkpoints have no list of prompts.
     """
-    held = {example.prompt_key[:16] for example in (*task.dev, *task.test)}
-    found = {}
-    for checkpoint in checkpoints:
-        seen = read_prompts(checkpoint.run)
-        if seen & held:
-            share = len(seen & held) / len(held)
-            found[str(checkpoint.path)] = Problem(
-                "trained on the held-out rows",
-                str(checkpoint.path),
-                f"{share:.0%} of the dev and test prompts",
-                "none of them",
-                "its gain would be memory; it is left out of the comparison",
-            )
-    return found
+    shares = {str(c.path): share_seen(read_prompts(c.run), task) for c in checkpoints}
+    return {path: leak(path, share) for path, share in shares.items() if share}

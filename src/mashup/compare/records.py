@@ -50,6 +50,8 @@ class Record:
 
 #: The arm of the one record of a task that no run made: what the commonest answer gets right.
 COMMONEST = "commonest-answer"
+#: Metric of a donor that was not used: share of the held-out prompts that it was trained on.
+LEFT_OUT = "left_out"
 
 
 def commonest_record(experiment: str, task: str, accuracy: float) -> Record:

@@ -1,7 +1,13 @@
 """Library: the checkpoints below a folder, found fast and remembered."""
 
 from mashup.library.compatible import fitting, other_weights, skipped
-from mashup.library.digest import adapter_digest, checkpoint_digest, model_digest, whole_digest
+from mashup.library.digest import (
+    adapter_digest,
+    base_digest,
+    checkpoint_digest,
+    model_digest,
+    whole_digest,
+)
 from mashup.library.index import Index
 from mashup.library.names import name_bases
 from mashup.library.scan import Library, scan
@@ -10,6 +16,7 @@ __all__ = [
     "Index",
     "Library",
     "adapter_digest",
+    "base_digest",
     "checkpoint_digest",
     "fitting",
     "model_digest",

@@ -10,6 +10,7 @@ from pathlib import Path
 from mashup.checkpoint import read_adapter_config, read_tensors
 from mashup.checkpoint.adapter import adapter_weights
 from mashup.checkpoint.config import CONFIG
+from mashup.checkpoint.identity import settings_digest
 from mashup.checkpoint.read import is_whole
 from mashup.checkpoint.targets import Targets
 from mashup.files import digest_file, digest_of
@@ -58,6 +59,18 @@ def whole_digest(folder: Path, index: Index | None = None) -> str:
     stats = [(path.name, path.stat()) for path in files]
     stamp = "|".join(f"{name}:{s.st_size}:{s.st_mtime_ns}" for name, s in stats)
     return _remembered(folder, stamp, index, lambda: digest_of([digest_file(p) for p in files]))
+
+
+def base_digest(folder: Path, index: Index | None = None) -> str:
+    """Digest (hex) of everything in a base's folder that results depend on.
+
+    Its weights (:func:`whole_digest`), config, tokenizer and chat template
+    (:func:`mashup.checkpoint.identity.settings_digest`).
+
+    Raises:
+        InputError: a file of settings is no JSON.
+    """
+    return digest_of(whole_digest(folder, index), settings_digest(folder))
 
 
 def model_digest(folder: Path) -> str:

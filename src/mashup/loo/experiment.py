@@ -33,6 +33,26 @@ ARMS: tuple[LooArm, ...] = get_args(LooArm)
 _OWN = ("learning_rate", "seed")
 
 
+_LONGEST = 150  # bytes of a task's name in the name of a folder, which may have 255
+
+
+def folder_of(task: str) -> str:
+    """What the folder of a run on a task is called: its name, ``glue/sst2`` as ``glue%2Fsst2``."""
+    return task.replace("%", "%25").replace("/", "%2F")
+
+
+def task_in(folder: str) -> str:
+    """The task whose run is in a folder of this name."""
+    return folder.replace("%2F", "/").replace("%25", "%")
+
+
+def _is_name(task: str) -> bool:
+    """Whether a task's name can name a folder, and could do so as a path of parts as well."""
+    parts = task.split("/")
+    safe = task.isprintable() and not {"", ".", ".."}.intersection(parts)
+    return safe and len(folder_of(task).encode()) <= _LONGEST
+
+
 class Experiment(Settings):
     """Leave-one-out over tasks × learning rates × seeds × arms.
 
@@ -40,7 +60,9 @@ class Experiment(Settings):
     ``library``.
     """
 
-    name: str = Field(pattern=r"^[\w.-]+$", description="of the experiment, in records and pages")
+    name: str = Field(
+        pattern=r"^[\w.-]{1,100}$", description="of the experiment, in records and pages"
+    )
     note: str = Field("", description="what a reader of its report must know")
     base: str = Field(description="base model: a folder or a Hub id")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -78,6 +100,17 @@ class Experiment(Settings):
         description="mashup with other settings of choose and merge, each an arm of that name",
     )
     executor: Executor = Field(default_factory=Executor)
+
+    @field_validator("tasks")
+    @classmethod
+    def _names_of_folders(cls, value: dict[str, TaskData]) -> dict[str, TaskData]:
+        bad = [name for name in value if not _is_name(name)]
+        if bad:
+            raise ValueError(
+                f"{', '.join(ascii(name[:40]) for name in bad)}: a name of 1 to {_LONGEST} bytes "
+                "that is no path out of a folder and has no control characters"
+            )
+        return value
 
     @field_validator("train", mode="before")
     @classmethod

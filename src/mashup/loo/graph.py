@@ -16,13 +16,20 @@ class Inputs:
         base: digest of the base's weights, with the precision that it is loaded in.
         tasks: task name to digest of its examples and splits.
         steps: task name to optimizer steps of a whole run.
-        library: digests of the checkpoints of an outside library.
+        library: name to digest of the checkpoints of an outside library.
+        left_out: target to the donors that may not be used for it, each with the share of the
+            target's dev and test prompts that it was trained on.
     """
 
     base: str
     tasks: Mapping[str, str]
     steps: Mapping[str, int]
-    library: tuple[str, ...] = ()
+    library: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def may_use(self, donor: str, target: str) -> bool:
+        """Whether the run on another task may be used: it has not seen the held-out rows."""
+        return donor != target and donor not in self.left_out.get(target, {})
 
 
 @dataclass(frozen=True)
@@ -49,10 +56,15 @@ class Cell:
 
 @dataclass
 class Plan:
-    """Jobs by key, each after those that it needs, and the cells that they fill."""
+    """Jobs by key, each after those that it needs, and the cells that they fill.
+
+    Attributes:
+        left_out: as in :class:`Inputs`.
+    """
 
     jobs: dict[str, Job] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
+    left_out: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def add(self, job: Job) -> str:
         """Put a job in, once; a later wish to keep its weights holds."""

@@ -10,7 +10,7 @@ from mashup.loo.training import training
 
 def make_plan(experiment: Experiment, inputs: Inputs) -> Plan:
     """All jobs of an experiment: donors first, then target by target."""
-    plan = Plan()
+    plan = Plan(left_out=inputs.left_out)
     donors = {} if experiment.library else _donors(plan, experiment, inputs)
     shuffled = {}
     if "format-only" in experiment.arms:
@@ -25,7 +25,7 @@ def _donors(
 ) -> dict[str, tuple[str, ...]]:
     """Task to keys of the runs on it, one a learning rate: from the best of these others start."""
     words = ("shuffled",) if shuffled else ()
-    needed = [n for n in experiment.tasks if any(n != t for t in experiment.wanted)]
+    needed = [n for n in experiment.tasks if any(inputs.may_use(n, t) for t in experiment.wanted)]
     return {
         task: tuple(
             plan.add(

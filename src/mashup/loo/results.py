@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mashup.compare.arms import Arm, pool_of
-from mashup.compare.records import Record, commonest_record
+from mashup.compare.records import LEFT_OUT, Record, commonest_record
 from mashup.compare.results import ArmResult, make_records
 from mashup.loo.experiment import Experiment
 from mashup.loo.graph import Cell, Plan
@@ -26,7 +26,8 @@ def all_records(
 
     Those of arms are as ``mashup compare`` writes them. Beside them: ``end_...`` of every run
     with its ``learning_rate`` (no value: it diverged), and of every ``donor`` (and the base)
-    ``relevance_...`` on the sample, on how many examples, and whether it was ``chosen``.
+    ``relevance_...`` on the sample, on how many examples, and whether it was ``chosen``; of every
+    donor that was not used, ``left_out``: the share of the held-out prompts it was trained on.
 
     Args:
         experiment, plan, store: what was run.
@@ -40,6 +41,7 @@ def all_records(
             records += make_records(experiment.name, target, results, pool_of)
             records += [one for cell in cells for one in _ends(experiment.name, cell, plan, store)]
             records += _relevance(experiment.name, target, cells, store)
+            records += _left_out(experiment.name, target, plan)
             records.append(commonest_record(experiment.name, target, commonest[target]))
     return tuple(records)
 
@@ -128,3 +130,11 @@ def _relevance(
         values |= {"relevance_examples": one["examples"]}
         values |= {"chosen": float(one["digest"] in chosen)}
         yield from (record(one["name"], metric, value) for metric, value in values.items())
+
+
+def _left_out(experiment: str, target: str, plan: Plan) -> list[Record]:
+    """Donors that were trained on held-out rows of a target, with the share of them."""
+    return [
+        Record(experiment, target, "score", -1, 1.0, 0, 0.0, 0, LEFT_OUT, share, donor=donor)
+        for donor, share in plan.left_out.get(target, {}).items()
+    ]

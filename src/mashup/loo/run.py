@@ -14,7 +14,7 @@ from mashup.files import read_json, to_json, write_text
 from mashup.loo.estimate import bytes_of, seconds_a_token, tokens_of
 from mashup.loo.experiment import Experiment
 from mashup.loo.graph import Plan
-from mashup.loo.inputs import read_inputs
+from mashup.loo.inputs import notes_on, read_inputs
 from mashup.loo.job import Job
 from mashup.loo.local import run_local
 from mashup.loo.plan import make_plan
@@ -39,6 +39,7 @@ class Prepared:
         work: key of a job to its forward tokens, an estimate.
         rate: seconds a forward token, an estimate.
         commonest: accuracy of the commonest answer, by target.
+        notes: what a user must know of the data, such as donors that are left out.
     """
 
     experiment: Experiment
@@ -48,6 +49,7 @@ class Prepared:
     work: dict[str, float]
     rate: float
     commonest: dict[str, float]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def _tally(self) -> Tally:
@@ -85,7 +87,8 @@ def prepare(
     work = {key: tokens_of(job, tasks, donors) for key, job in plan.jobs.items()}
     rate = seconds_a_token(experiment, plan, store, work)
     commonest = {name: commonest_accuracy(tasks[name]) for name in experiment.wanted}
-    return Prepared(experiment, output, plan, store, work, rate, commonest)
+    notes = notes_on(inputs, tasks, experiment.wanted)
+    return Prepared(experiment, output, plan, store, work, rate, commonest, notes)
 
 
 def run_experiment(

@@ -41,7 +41,8 @@ class Target:
     variant: str = ""
 
     def others(self, runs: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        return {task: keys for task, keys in runs.items() if task != self.name}
+        """Of the tasks whose donors this target may use."""
+        return {task: keys for task, keys in runs.items() if self.inputs.may_use(task, self.name)}
 
     @property
     def decides(self) -> dict[str, Any]:
@@ -116,9 +117,15 @@ def _score(target: Target) -> str:
         "choose": experiment.choose.scoring,
         "split_seed": experiment.split_seed,
         "max_length": experiment.train.max_length,
-        "library": list(target.inputs.library),
+        "library": _library(target),
     }
     return target.plan.add(Job("score", decides, target.others(target.donors), target.about()))
+
+
+def _library(target: Target) -> list[str]:
+    """Digests of the outside checkpoints that this target may use."""
+    left_out = target.inputs.left_out.get(target.name, {})
+    return sorted(d for name, d in target.inputs.library.items() if name not in left_out)
 
 
 def _probed(target: Target, score: str) -> str:

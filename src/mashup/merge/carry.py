@@ -9,17 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mashup.checkpoint.history import PROMPTS, card_head, read_prompts
-from mashup.checkpoint.identity import read_config
+from mashup.checkpoint.identity import TOKENIZER_FILES, read_config
 from mashup.errors import InputError, Problem
 from mashup.files import read_json, read_text, to_json, write_text
 from mashup.merge.parents import Parent
 from mashup.strict import check_plain
 
-TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json"),
-    *("spiece.model", "sentencepiece.bpe.model", "vocab.txt", "additional_chat_templates"),
-)
 _FOLDERS = ("additional_chat_templates",)
 TEMPLATE = "chat_template.jinja"
 GENERATION = "generation_config.json"

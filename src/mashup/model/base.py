@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mashup.checkpoint import check_base
+from mashup.checkpoint.identity import computed
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.files import digest_of
 from mashup.model.device import parse_dtype, pick_device
@@ -23,8 +24,6 @@ _SIZES = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "vocab_size", "tie_word_embeddings"),
 )
-#: Settings that say where a model is from and how it was saved, not what it computes.
-_NOT_COMPUTED = {"_name_or_path", "_commit_hash", "transformers_version", "architectures"}
 AUTO = "auto"
 _NO_CONTEXT = 1_000_000  # tokenizers without a limit say a huge number
 
@@ -68,9 +67,7 @@ class Base:
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the configuration and of the names, types and bytes of all weights."""
-        config = self.model.config.to_dict()
-        kept = {key: value for key, value in config.items() if key not in _NOT_COMPUTED}
-        return digest_of(kept, weights_digest(self.model))
+        return digest_of(computed(self.model.config.to_dict()), weights_digest(self.model))
 
     @cached_property
     def norm(self) -> float:

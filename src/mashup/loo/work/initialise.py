@@ -37,7 +37,7 @@ def initialise(worker: Worker, job: Job) -> dict[str, Any]:
         output, accept_base=True, progress=worker.progress, **options,
     )  # fmt: skip
     folded = of.merge.fold and not of.train.is_full
-    return _facts(worker, init, [score.name for score in parents]) | {"folded": folded}
+    return _facts(worker, init, [worker.name_of(score) for score in parents]) | {"folded": folded}
 
 
 def _facts(worker: Worker, init: Init, parents: Sequence[str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def rank(worker: Worker, job: Job) -> dict[str, Any]:
         "base_accuracy": scores.base.accuracy,
         "ranking": [
             {
-                "name": score.name,
+                "name": worker.name_of(score),
                 "digest": score.digest,
                 "loss": score.loss,
                 "accuracy": score.accuracy,

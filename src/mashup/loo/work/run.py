@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mashup.errors import DivergedError
+from mashup.loo.experiment import folder_of
 from mashup.loo.job import Job
 from mashup.loo.work.worker import Worker, with_shuffled_answers
 from mashup.model import Base
@@ -29,7 +30,7 @@ def run(worker: Worker, job: Job) -> dict[str, Any]:
     settings = TrainSettings(**job.decides["settings"])
     if job.decides.get("longer"):
         settings = _longer(worker, job, settings)
-    shown = f"{name}-shuffled" if job.decides["shuffled"] else name
+    shown = folder_of(name) + ("-shuffled" if job.decides["shuffled"] else "")
     folder = worker.store.folder(job.key).absolute() / shown
     if (worker.store.folder(job.key) / "result.json").exists():
         shutil.rmtree(folder, ignore_errors=True)  # it was done and its weights are gone

@@ -11,7 +11,7 @@ from typing import Any
 from mashup.checkpoint import read_checkpoint
 from mashup.compare.leakage import leaking
 from mashup.library import Library, scan
-from mashup.loo.experiment import Experiment
+from mashup.loo.experiment import Experiment, task_in
 from mashup.loo.job import Job
 from mashup.loo.store import Store, best_of
 from mashup.model import Base, load_base
@@ -79,6 +79,10 @@ class Worker:
             accept_base=True, strict=not self.experiment.library, progress=self.progress,
         )  # fmt: skip
 
+    def name_of(self, donor: Score) -> str:
+        """What tables call a donor: its task, or its name in the library."""
+        return donor.name if self.experiment.library else task_of(donor)
+
     def place(self, relative: str) -> Path:
         """A path that a result tells, which is relative to the store."""
         return self.store.root / relative
@@ -87,7 +91,7 @@ class Worker:
 def task_of(score: Score) -> str:
     """What a donor of ours was trained on: its folder is called so."""
     assert score.checkpoint is not None
-    return score.checkpoint.path.name
+    return task_in(score.checkpoint.path.name)
 
 
 def load(experiment: Experiment, name: str) -> Task:

@@ -9,7 +9,7 @@ from statistics import fmean
 from scipy.stats import spearmanr
 
 from mashup.report import numbers
-from mashup.report.experiment.cells import Titled, whole
+from mashup.report.experiment.cells import Titled, percent, whole
 from mashup.report.experiment.summary import Relevance, Study, Target
 from mashup.report.tables import Cell, Table
 
@@ -127,3 +127,20 @@ def chosen_table(study: Study) -> Titled | None:
     rows = tuple((Cell(d), Cell(numbers.listed(tasks)), whole(len(tasks))) for d, tasks in order)
     table = Table(("Donor", "Chosen for", "Times"), rows, words=2)
     return Titled("chosen", "Which donors were chosen", table)
+
+
+def left_out_table(study: Study) -> Titled | None:
+    """Donors that were not used, and on how much of a target's held-out rows they were trained."""
+    rows = tuple(
+        (Cell(donor), Cell(target.task), percent(share))
+        for target in study.targets
+        for donor, share in target.left_out.items()
+    )
+    if not rows:
+        return None
+    note = (
+        "Trained on the target's held-out rows: their gain would be memory. Only donors of this "
+        "experiment and runs of mashup train can be checked."
+    )
+    table = Table(("Donor", "Left out for", "Trained on its dev and test prompts"), rows, words=2)
+    return Titled("left-out", "Donors that were left out", table, note)

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mashup.report.experiment.cells import Titled
-from mashup.report.experiment.donors import chosen_table, relevance_table, singles_table
+from mashup.report.experiment.donors import (
+    chosen_table,
+    left_out_table,
+    relevance_table,
+    singles_table,
+)
 from mashup.report.experiment.drawing import Drawing
 from mashup.report.experiment.figures import drawings
 from mashup.report.experiment.savings import ladder_table, parity_table, rates_table
@@ -75,7 +80,9 @@ def sections(study: Study) -> tuple[Section, ...]:
 
 
 def _donors(study: Study) -> tuple[Titled, ...]:
-    return _some(relevance_table(study), singles_table(study), chosen_table(study))
+    return _some(
+        relevance_table(study), singles_table(study), chosen_table(study), left_out_table(study)
+    )
 
 
 def _some(*tables: Titled | None) -> tuple[Titled, ...]:

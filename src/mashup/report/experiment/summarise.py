@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from mashup.compare.arms import pool_of
-from mashup.compare.records import Record
+from mashup.compare.records import LEFT_OUT, Record
 from mashup.compare.significance import holm, mean_difference, wilcoxon_p
 from mashup.compare.statistics import Difference
 from mashup.report.experiment.material import Folder
@@ -38,6 +38,7 @@ def _target(task: str, records: Sequence[Record]) -> Target:
     made = Target(
         task, arms, _overs(records, "accuracy"), _overs(records, "loss"), ladder(runs),
         _ends(records), _relevance(records), _examples(records), commonest_of(records),
+        left_out=_left_out(records),
     )  # fmt: skip
     return over_seeds(made)
 
@@ -73,7 +74,7 @@ def _ends(records: Iterable[Record]) -> tuple[End, ...]:
 def _relevance(records: Sequence[Record]) -> tuple[Relevance, ...]:
     found: dict[str, dict[str, float]] = {}
     for one in records:
-        if one.donor is not None and one.value is not None:
+        if one.donor is not None and one.value is not None and one.metric != LEFT_OUT:
             found.setdefault(one.donor, {})[one.metric] = one.value
     base = found.pop(_BASE, {}).get("relevance_loss", float("nan"))
     return tuple(
@@ -83,6 +84,11 @@ def _relevance(records: Sequence[Record]) -> tuple[Relevance, ...]:
         )
         for donor, values in found.items()
     )  # fmt: skip
+
+
+def _left_out(records: Iterable[Record]) -> dict[str, float]:
+    found = (one for one in records if one.metric == LEFT_OUT)
+    return {one.donor: one.value for one in found if one.donor and one.value}
 
 
 def _contrasts(targets: Sequence[Target]) -> tuple[Contrast, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mashup.compare.statistics import Difference
@@ -49,6 +49,8 @@ class Target(Armed):
         ladder: empty when only full runs were made.
         examples: test examples.
         spread: of runs over seeds; it is in every interval, None where no arm has several.
+        left_out: donors that were not used, with the share of the target's dev and test prompts
+            that they were trained on.
     """
 
     task: str
@@ -61,6 +63,7 @@ class Target(Armed):
     examples: int
     commonest: float | None = None
     spread: Spread | None = None
+    left_out: Mapping[str, float] = field(default_factory=dict)
 
     def gain(self, arm: str) -> Difference | None:
         """Of test accuracy over scratch; None where it was not compared."""
