@@ -30,11 +30,14 @@ class Evaluation:
         tokens: ``(n,)`` number of answer tokens.
         correct: ``(n,)`` whether every answer token is the most likely one, which is
             whether greedy decoding would write exactly this answer.
+        answers: ``(n, answers)`` log-probability in nats of every answer of a finite set; None
+            where the answers are free text.
     """
 
     losses: NDArray[np.float64]
     tokens: NDArray[np.int64]
     correct: NDArray[np.bool_]
+    answers: NDArray[np.float64] | None = None
 
     @property
     def loss(self) -> float:
@@ -74,7 +77,7 @@ def evaluate_copies(
     count = sum(len(batch.rows) for batch in batches)
     losses, correct = np.zeros((copies, count)), np.zeros((copies, count), bool)
     tokens = np.zeros(count, np.int64)
-    with _evaluating(model):
+    with evaluating(model):
         cache = run_prefix(model, batches[0], copies) if batches and batches[0].prefix else None
         for batch in batches:
             rows = batch.rows.numpy()
@@ -86,7 +89,8 @@ def evaluate_copies(
 
 
 @contextlib.contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
+    """Without dropout within the block."""
     was_training = model.training
     model.eval()
     try:

@@ -61,7 +61,7 @@ def answer_logits(model: Any, batch: Batch, copies: int = 1, cache: Any = None) 
     ids = batch.ids[:, start:-1].repeat(copies, 1)  # the last token predicts nothing
     mask = batch.mask[:, :-1].repeat(copies, 1)
     positions = batch.positions[:, start:-1].repeat(copies, 1)
-    past = {} if cache is None else {_cache_name(model): _widened(cache, len(batch.rows))}
+    past = cached(model, cache, len(batch.rows))
     with head_only_at(model, positions):
         output = model(
             input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=bool(past), **past
@@ -69,11 +69,16 @@ def answer_logits(model: Any, batch: Batch, copies: int = 1, cache: Any = None) 
     return output.logits[0].float()
 
 
-def _widened(cache: Any, times: int) -> Any:
-    """A copy that holds every row ``times`` times, for one forward pass to write to."""
+def cached(model: Any, cache: Any, rows: int) -> dict[str, Any]:
+    """The keyword of one forward pass of ``rows`` examples that go on from ``cache``, if any.
+
+    The pass writes to its cache, so it gets a copy with every row of the prefix ``rows`` times.
+    """
+    if cache is None:
+        return {}
     wide = copy.deepcopy(cache)
-    wide.batch_repeat_interleave(times)
-    return wide
+    wide.batch_repeat_interleave(rows)
+    return {_cache_name(model): wide}
 
 
 def _cache_name(model: Any) -> str:
@@ -173,8 +178,16 @@ def agrees(model: Any, batch: Batch) -> bool:
         return False
     finally:
         model.train(was_training)
-    allowed = max(_ROUNDINGS * torch.finfo(model.dtype).eps, _ROUNDING)
-    return shared <= allowed < without / 2
+    return shared <= _allowed(model.dtype) < without / 2
+
+
+def within_rounding(values: Tensor, plain: Tensor, dtype: torch.dtype) -> bool:
+    """Whether two ways to compute the same differ by no more than rounding in ``dtype``."""
+    return _distance(values, plain) <= _allowed(dtype)
+
+
+def _allowed(dtype: torch.dtype) -> float:
+    return max(_ROUNDINGS * torch.finfo(dtype).eps, _ROUNDING)
 
 
 def _differences(model: Any, batch: Batch) -> tuple[float, float]:

@@ -1,0 +1,289 @@
+"""Score every answer of a finite set for the price of little more than the right one.
+
+Prompts are run once. The answers follow each prompt as a tree: tokens that answers begin with
+together stand in it once, and an attention mask lets every token see its prompt and its own
+ancestors alone. So one forward pass gives the probability of every answer, and nothing of one
+answer is seen by another. A trial on a few examples decides whether a model computes that as it
+computes plain sequences; where it does not, every answer is run as a sequence of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mashup.evaluate.batches import Batch, make_batches
+from mashup.evaluate.evaluate import Evaluation, evaluate, evaluating
+from mashup.evaluate.head import head_only_at
+from mashup.evaluate.prefix import cached, run_prefix, within_rounding
+from mashup.progress import Advance
+from mashup.task import Example, Message, Tokens, tokenize
+
+MOST = 64  # answers of a set
+_TRIED = 3  # examples of the trial
+
+
+class FreeTextError(ValueError):
+    """The answers of a task are no finite set; the text says why."""
+
+
+@dataclass(frozen=True)
+class AnswerSet:
+    """The possible answers of a task.
+
+    Attributes:
+        texts: the answers, sorted.
+        tokens: of each answer, those that are predicted, with the end of the turn.
+        labels: ``(n,)`` which answer is the right one of each example.
+    """
+
+    texts: tuple[str, ...]
+    tokens: tuple[tuple[int, ...], ...]
+    labels: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def tree(self) -> Tree:
+        return Tree.of(self.tokens)
+
+    def of(self, rows: Sequence[int]) -> AnswerSet:
+        """The same answers for some of the examples."""
+        return replace(self, labels=self.labels[list(rows)])
+
+
+def answer_set(
+    tokenizer: Any,
+    examples: Sequence[Example],
+    tokens: Sequence[Tokens],
+    others: Sequence[Example] = (),
+) -> AnswerSet:
+    """The set of answers of some examples.
+
+    Args:
+        tokenizer: that of the base.
+        examples: the sample.
+        tokens: of the sample.
+        others: more examples of the task: an answer that only they have is possible too.
+
+    Raises:
+        FreeTextError: fewer than two answers, more than :data:`MOST`, more than one for every two
+            examples, several answers in one conversation, or tokens that make no set.
+    """
+    texts = [_answer(example) for example in examples]
+    known = sorted({*texts, *(_answer(example) for example in others)})
+    if len(known) < 2:
+        raise FreeTextError(f"one answer only, {known[0]!r}")
+    if len(known) > MOST or 2 * len(known) > len(texts) + len(others):
+        count = len(texts) + len(others)
+        raise FreeTextError(f"{len(known)} different answers in {count} rows")
+    made: dict[str, tuple[int, ...]] = {}
+    for text, one in zip(texts, tokens, strict=True):
+        if made.setdefault(text, _answer_tokens(one)) != _answer_tokens(one):
+            raise FreeTextError(f"the tokens of {text!r} depend on the prompt")
+    for text in set(known) - set(made):
+        other = _with_answer(examples[0], text)
+        made[text] = _answer_tokens(tokenize(tokenizer, [other], max_length=1 << 30)[0])
+    _refuse_prefixes(made)
+    labels = np.array([known.index(text) for text in texts], np.intp)
+    return AnswerSet(tuple(known), tuple(made[text] for text in known), labels)
+
+
+def _answer(example: Example) -> str:
+    if example.first_answer != len(example.messages) - 1:
+        raise FreeTextError("several answers in one conversation")
+    return example.messages[-1].content.strip()
+
+
+def _with_answer(example: Example, text: str) -> Example:
+    return replace(example, messages=(*example.messages[:-1], Message("assistant", text)))
+
+
+def _answer_tokens(tokens: Tokens) -> tuple[int, ...]:
+    start = tokens.answer.index(True)
+    if not all(tokens.answer[start:]):
+        raise FreeTextError("text after the answer")
+    return tokens.ids[start:]
+
+
+def _refuse_prefixes(answers: dict[str, tuple[int, ...]]) -> None:
+    """An answer that another one goes on from has the other's probability in its own."""
+    same = Counter(answers.values())
+    for text, one in answers.items():
+        longer = any(two != one and two[: len(one)] == one for two in answers.values())
+        if longer or same[one] > 1:
+            raise FreeTextError(f"{text!r} is the beginning of another answer, or the same tokens")
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Answers as a tree of the tokens that are read before one is predicted.
+
+    Attributes:
+        ids: ``(nodes,)`` token of each node; the last token of an answer is never read.
+        depth: ``(nodes,)`` tokens after the prompt, from 1.
+        sees: ``(nodes, nodes)`` True where a node may attend to another: its ancestors and itself.
+        place: ``(predicted,)`` for each predicted token of each answer where it is predicted:
+            0 at the end of the prompt, 1 + node in the tree.
+        token: ``(predicted,)`` that token.
+        answer: ``(predicted,)`` of which answer.
+    """
+
+    ids: Tensor
+    depth: Tensor
+    sees: Tensor
+    place: Tensor
+    token: Tensor
+    answer: Tensor
+
+    @classmethod
+    def of(cls, answers: Sequence[tuple[int, ...]]) -> Tree:
+        nodes: dict[tuple[int, ...], int] = {}
+        predicted = []
+        for number, answer in enumerate(answers):
+            for length, token in enumerate(answer):
+                read = answer[:length]
+                place = 1 + nodes.setdefault(read, len(nodes)) if read else 0
+                predicted.append((place, token, number))
+        sees = torch.zeros(len(nodes), len(nodes), dtype=torch.bool)
+        for read, node in nodes.items():
+            for length in range(1, len(read) + 1):
+                sees[node, nodes[read[:length]]] = True
+        place, token, answer_of = torch.tensor(predicted).unbind(1)
+        ids = torch.tensor([read[-1] for read in nodes], dtype=torch.long)
+        depth = torch.tensor([len(read) for read in nodes], dtype=torch.long)
+        return cls(ids, depth, sees, place, token, answer_of)
+
+
+@torch.no_grad()
+def evaluate_answers(
+    model: Any,
+    batches: Sequence[Batch],
+    answers: AnswerSet,
+    *,
+    copies: int = 1,
+    advance: Advance | None = None,
+) -> list[Evaluation]:
+    """:func:`mashup.evaluate.evaluate.evaluate_copies`, with the probabilities of all answers.
+
+    Args:
+        model: computes something of its own on each of ``copies`` copies of the examples.
+        batches: of the sample; the tokens after each prompt are not used.
+        answers: of the same examples. :func:`as_tree` must have agreed for this model.
+        copies: how many.
+        advance: called after a batch.
+    """
+    count = sum(len(batch.rows) for batch in batches)
+    logs = np.zeros((copies, count, len(answers)))
+    hits = np.zeros((copies, count, len(answers)), bool)
+    with evaluating(model):
+        cache = run_prefix(model, batches[0], copies) if batches and batches[0].prefix else None
+        for batch in batches:
+            rows = batch.rows.numpy()
+            logs[:, rows], hits[:, rows] = _forward(model, batch, answers.tree, copies, cache)
+            if advance:
+                advance()
+    lengths = np.array([len(one) for one in answers.tokens], np.int64)[answers.labels]
+    own = np.arange(count), answers.labels
+    return [
+        Evaluation(-logs[copy][own], lengths, hits[copy][own], logs[copy]) for copy in range(copies)
+    ]
+
+
+def _forward(
+    model: Any, batch: Batch, tree: Tree, copies: int, cache: Any
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Log-probability of every answer, and whether greedy decoding writes it.
+
+    Each ``(copies, batch, answers)``.
+    """
+    logits = _logits(model, batch, tree, copies, cache)
+    total = torch.logsumexp(logits, -1)
+    best = logits.argmax(-1)
+    place, token, answer = (t.to(logits.device) for t in (tree.place, tree.token, tree.answer))
+    logs = (logits[:, place, token] - total[:, place]).double()
+    missed = (best[:, place] != token).double()
+    shape = (len(logits), int(tree.answer.max()) + 1)
+    summed = torch.zeros(shape, dtype=torch.float64, device=logits.device)
+    wrong = summed.index_add(1, answer, missed).cpu().numpy()
+    summed = summed.index_add(1, answer, logs).cpu().numpy()
+    apart = (copies, -1, shape[1])
+    return summed.reshape(apart), wrong.reshape(apart) == 0
+
+
+def _logits(model: Any, batch: Batch, tree: Tree, copies: int, cache: Any) -> Tensor:
+    """``(copies · batch, 1 + nodes, vocabulary)``, float32: first at the end of the prompt."""
+    device = next(model.parameters()).device
+    start = 0 if cache is None else batch.prefix
+    lengths = batch.positions.int().argmax(1, keepdim=True) + 1  # of the prompts
+    rows, longest, nodes = len(batch.rows), int(lengths.max()), len(tree.ids)
+    columns = torch.arange(longest)
+    ids = torch.cat((batch.ids[:, start:longest], tree.ids.expand(rows, nodes)), 1)
+    places = torch.cat((columns[start:].expand(rows, -1), lengths - 1 + tree.depth), 1)
+    sees = torch.zeros(rows, ids.shape[1], longest + nodes, dtype=torch.bool)
+    sees[:, : longest - start, :longest] = columns[start:, None] >= columns
+    sees[:, longest - start :, :longest] = (columns < lengths)[:, None]
+    sees[:, longest - start :, longest:] = tree.sees
+    wanted = torch.cat((columns[start:] == lengths - 1, torch.ones(rows, nodes).bool()), 1)
+    blocked = torch.finfo(model.dtype).min
+    mask = torch.zeros(sees.shape, dtype=model.dtype).masked_fill(~sees, blocked)[:, None]
+    past = cached(model, cache, rows)
+    with head_only_at(model, wanted.repeat(copies, 1)):
+        output = model(
+            input_ids=ids.repeat(copies, 1).to(device),
+            attention_mask=mask.repeat(copies, 1, 1, 1).to(device),
+            position_ids=places.repeat(copies, 1).to(device),
+            use_cache=bool(past),
+            **past,
+        )
+    return output.logits[0].float().view(copies * rows, 1 + nodes, -1)
+
+
+def evaluate_apart(
+    model: Any, tokens: Sequence[Tokens], answers: AnswerSet, pad_id: int, vocabulary: int
+) -> Evaluation:
+    """The same numbers from a plain sequence for every prompt and answer: slow, always right."""
+    whole = []
+    for one in tokens:
+        prompt = one.ids[: one.answer.index(True)]
+        for answer in answers.tokens:
+            marks = (False,) * len(prompt) + (True,) * len(answer)
+            whole.append(Tokens(prompt + answer, marks))
+    found = evaluate(model, make_batches(whole, pad_id, vocabulary))
+    shape = (len(tokens), len(answers))
+    own = np.arange(len(tokens)), answers.labels
+    return Evaluation(
+        found.losses.reshape(shape)[own],
+        found.tokens.reshape(shape)[own],
+        found.correct.reshape(shape)[own],
+        -found.losses.reshape(shape),
+    )
+
+
+def as_tree(
+    model: Any, tokens: Sequence[Tokens], answers: AnswerSet, pad_id: int, vocabulary: int
+) -> bool:
+    """Whether ``model`` computes a tree of answers as it computes them apart.
+
+    By a trial on the longest examples: up to rounding, the numbers must be the same.
+    """
+    order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row].ids))[:_TRIED]
+    some, few = [tokens[row] for row in order], answers.of(order)
+    plain = evaluate_apart(model, some, few, pad_id, vocabulary).answers
+    try:
+        batches = make_batches(some, pad_id, vocabulary)
+        tree = evaluate_answers(model, batches, few)[0].answers
+    except Exception:  # whatever a model raises that cannot be used this way
+        return False
+    assert plain is not None
+    assert tree is not None
+    return within_rounding(torch.from_numpy(tree), torch.from_numpy(plain), model.dtype)
