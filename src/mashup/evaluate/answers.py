@@ -150,10 +150,10 @@ class Tree:
         nodes: dict[tuple[int, ...], int] = {}
         predicted = []
         for number, answer in enumerate(answers):
-            for length, token in enumerate(answer):
+            for length, following in enumerate(answer):
                 read = answer[:length]
-                place = 1 + nodes.setdefault(read, len(nodes)) if read else 0
-                predicted.append((place, token, number))
+                after = 1 + nodes.setdefault(read, len(nodes)) if read else 0
+                predicted.append((after, following, number))
         sees = torch.zeros(len(nodes), len(nodes), dtype=torch.bool)
         for read, node in nodes.items():
             for length in range(1, len(read) + 1):
@@ -195,7 +195,8 @@ def evaluate_answers(
     lengths = np.array([len(one) for one in answers.tokens], np.int64)[answers.labels]
     own = np.arange(count), answers.labels
     return [
-        Evaluation(-logs[copy][own], lengths, hits[copy][own], logs[copy]) for copy in range(copies)
+        Evaluation(-logs[copy][own], lengths, hits[copy][own], logs[copy], answers.labels)
+        for copy in range(copies)
     ]
 
 
@@ -212,12 +213,12 @@ def _forward(
     place, token, answer = (t.to(logits.device) for t in (tree.place, tree.token, tree.answer))
     logs = (logits[:, place, token] - total[:, place]).double()
     missed = (best[:, place] != token).double()
-    shape = (len(logits), int(tree.answer.max()) + 1)
-    summed = torch.zeros(shape, dtype=torch.float64, device=logits.device)
-    wrong = summed.index_add(1, answer, missed).cpu().numpy()
-    summed = summed.index_add(1, answer, logs).cpu().numpy()
-    apart = (copies, -1, shape[1])
-    return summed.reshape(apart), wrong.reshape(apart) == 0
+    none = torch.zeros(
+        len(logits), int(answer.max()) + 1, dtype=torch.float64, device=logits.device
+    )
+    summed = none.index_add(1, answer, logs).view(copies, len(batch.rows), -1)
+    wrong = none.index_add(1, answer, missed).view_as(summed)
+    return summed.cpu().numpy(), (wrong == 0).cpu().numpy()
 
 
 def _logits(model: Any, batch: Batch, tree: Tree, copies: int, cache: Any) -> Tensor:
@@ -266,6 +267,7 @@ def evaluate_apart(
         found.tokens.reshape(shape)[own],
         found.correct.reshape(shape)[own],
         -found.losses.reshape(shape),
+        answers.labels,
     )
 
 
@@ -284,6 +286,4 @@ def as_tree(
         tree = evaluate_answers(model, batches, few)[0].answers
     except Exception:  # whatever a model raises that cannot be used this way
         return False
-    assert plain is not None
-    assert tree is not None
-    return within_rounding(torch.from_numpy(tree), torch.from_numpy(plain), model.dtype)
+    return within_rounding(torch.tensor(tree), torch.tensor(plain), model.dtype)

@@ -32,12 +32,14 @@ class Evaluation:
             whether greedy decoding would write exactly this answer.
         answers: ``(n, answers)`` log-probability in nats of every answer of a finite set; None
             where the answers are free text.
+        labels: ``(n,)`` which of them is the right one.
     """
 
     losses: NDArray[np.float64]
     tokens: NDArray[np.int64]
     correct: NDArray[np.bool_]
     answers: NDArray[np.float64] | None = None
+    labels: NDArray[np.intp] | None = None
 
     @property
     def loss(self) -> float:
