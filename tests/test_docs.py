@@ -10,7 +10,7 @@ import pytest
 import typer
 
 import mashup
-from mashup.cli.__main__ import make_app, spread
+from mashup.cli.__main__ import make_app
 from mashup.cli.options import Options, build
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ def options_of(verb):
     ids=lambda value: value.name if isinstance(value, Path) else " ".join(value)[:60],
 )
 def test_every_command_is_one_that_the_command_line_takes(page, arguments):
-    verb, *rest = spread(arguments)
+    verb, *rest = arguments
     given = VERBS[verb].make_context(verb, rest).params
     aliases = {key: field.alias or key for key, field in options_of(verb).model_fields.items()}
     values = {aliases[k]: v for k, v in given.items() if v not in (None, [], ()) and k in aliases}

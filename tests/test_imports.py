@@ -33,7 +33,7 @@ FLOORS = (
     ("report",),
     ("loo",),
     ("demo",),
-    ("cli",),
+    ("cli", "__main__"),
 )
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
 #: ``compare`` ends by writing its report, which reads the records that compare defines.

@@ -37,9 +37,11 @@ def test_flags_and_experiments_have_the_same_settings(flags, yaml, own):
 
 
 def test_weights_are_words_in_experiments_and_numbers_too_as_flags():
-    assert MergeOptions(weights=("0.5", "2")).merging()["weights"] == (0.5, 2.0)
+    for given in (("0.5", "2"), [0.5, 2], "0.5, 2", "0.5 2", ["0.5,2"]):
+        assert MergeOptions(weights=given).merging()["weights"] == (0.5, 2.0)
     for word in settings.WEIGHTS:
-        assert MergeOptions(weights=(word,)).merging()["weights"] == word
+        assert MergeOptions(weights=word).merging()["weights"] == word
+        assert MergeOptions(weights=[word]).merging()["weights"] == word
         assert Merging(weights=word).weights == word
     assert MergeOptions().merging() == Merging().options()
     with pytest.raises(ValueError, match="uniform"):

@@ -10,6 +10,7 @@ command line shows them as flags.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -57,11 +58,24 @@ class Problem:
 
 
 def _shown(text: str) -> str:
-    """Text of a file that is not ours, for a terminal: no control characters, not too long."""
-    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
-    if cut.isprintable():
-        return cut
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in cut)
+    """Text of a file that is not ours, as a problem holds it: printable, and not too long."""
+    return printable(text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ...")
+
+
+def printable(text: str) -> str:
+    """``text`` without anything that a terminal obeys: control codes become ``\\x1b``.
+
+    Names of folders and texts of files come from anyone. Line ends and spaces stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(ascii(c)[1:-1] if _is_control(c) else c for c in text)
+
+
+def _is_control(character: str) -> bool:
+    """Control, format, half a pair, unassigned, or a separator of lines."""
+    kind = unicodedata.category(character)
+    return character != "\n" and (kind[0] == "C" or kind in ("Zl", "Zp"))
 
 
 def grouped(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -1,9 +1,9 @@
-"""Settings from YAML and flags: what cannot be read or cannot be is told, all at once."""
+"""Settings from YAML, JSON and flags: all that is wrong with them, in plain words, at once."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -12,29 +12,51 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mashup.errors import Problem, UsageError
+from mashup.strict import parse_json
 
 _LONGEST = 200  # characters of a value that cannot be
+_LEGIBLE = "write names and values, as in 'seed: 42'; put quotes around a text with ': ' or ' #'"
 
 #: Where a setting is: names, keys of mappings and numbers in lists, from the outside in.
 Place = tuple[Any, ...]
+#: A part of a JSON schema.
+Node = Mapping[str, Any]
 T = TypeVar("T", bound=BaseModel)
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
-    """Names and values of a YAML file.
+    """Names and values of a YAML or JSON file.
 
     Raises:
-        UsageError: unreadable, no YAML, or something else than names and values.
+        UsageError: unreadable, neither YAML nor JSON, a name twice, or no names and values.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        values = parse_json(text) if path.suffix == ".json" else yaml.load(text, _Loader)
+    except OSError as error:
+        fix = "give the path of a YAML file that can be read"
+        raise UsageError(Problem("cannot read config", str(path), str(error), fix=fix)) from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         # A ValueError is text that is not UTF-8, or a date that no calendar has.
-        raise UsageError(Problem("cannot read config", str(path), str(error))) from error
+        found = str(error)
+        raise UsageError(Problem("cannot read config", str(path), found, fix=_LEGIBLE)) from error
     if not isinstance(values, dict):
-        found, expected = repr(values)[:_LONGEST], "names and values, as in 'seed: 42'"
-        raise UsageError(Problem("cannot read config", str(path), found, expected))
+        found, expected = repr(values)[:_LONGEST], "names and values"
+        raise UsageError(Problem("cannot read config", str(path), found, expected, _LEGIBLE))
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that stands twice, where YAML would silently take the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if key.tag.endswith(":str") and key.value in seen:
+                problem = f"the name {key.value!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value if key.tag.endswith(":str") else None)
+        return super().construct_mapping(node, deep)
 
 
 def dotted(place: Place) -> str:
@@ -48,6 +70,7 @@ def validated(
     where: str,
     *,
     spelled: Callable[[Place], str] = dotted,
+    hints: Mapping[str, str] | None = None,
 ) -> T:
     """A model made of ``values``; all faults at once.
 
@@ -56,6 +79,7 @@ def validated(
         values: by name; parts within it as mappings.
         where: the file, or what else the values are from.
         spelled: what the user calls a place, where it is not called as in YAML.
+        hints: what to use instead of names that other tools have.
 
     Raises:
         UsageError: unknown names (with a suggestion), missing or impossible values.
@@ -64,8 +88,12 @@ def validated(
         return model.model_validate(values)
     except ValidationError as error:
         faults = _innermost(error.errors())
-        problems = [_problem(fault, model, where, spelled) for fault in faults]
-        raise UsageError(*problems) from None
+        unknown = [fault["loc"] for fault in faults if fault["type"] == "extra_forbidden"]
+        others = [fault for fault in faults if fault["type"] != "extra_forbidden"]
+        told = (_problem(fault, model, values, where, spelled) for fault in others)
+        # Each part of a union that refuses a value has a fault of its own: one problem.
+        bad = dict.fromkeys(told)
+        raise UsageError(*bad, *_unknown(unknown, model, where, hints or {})) from None
 
 
 def names_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -81,27 +109,117 @@ def _innermost(faults: Iterable[Any]) -> list[Any]:
 
 
 def _problem(
-    fault: Any, model: type[BaseModel], where: str, spelled: Callable[[Place], str]
+    fault: Any,
+    model: type[BaseModel],
+    values: Mapping[Any, Any],
+    where: str,
+    spelled: Callable[[Place], str],
 ) -> Problem:
-    place, kind = fault["loc"], fault["type"]
-    if not place:
-        return Problem("bad settings", where, fix=fault["msg"])
+    kind, msg = fault["type"], str(fault.get("ctx", {}).get("error", fault["msg"]))
+    if not fault["loc"]:
+        return Problem("bad settings", where, fix=msg)
+    schema = model.model_json_schema()
+    place, node = _find(schema, fault["loc"])
     name, called = dotted(place), spelled(place)
-    if kind == "extra_forbidden":
-        return Problem("unknown setting", where, name, fix=_suggestion(model, place))
     if kind == "missing":
         fix = f"give {called}" if called == name else f"give {called}, or {name} in YAML"
         return Problem("missing setting", where, expected=name, fix=fix)
-    found = str(fault["input"])[:_LONGEST]
-    return Problem("bad setting", f"{called} ({where})", found, fault["msg"])
+    found = fault["input"] if place == fault["loc"] else _value(values, place, fault["input"])
+    if kind == "invalid_key" or fault["loc"][-1] == "[key]":
+        expected = "names that are text"
+    else:
+        expected = msg if kind == "value_error" else _in_words(node, schema)
+    return Problem("bad setting", f"{called} ({where})", str(found)[:_LONGEST], expected)
 
 
-def _suggestion(model: type[BaseModel], place: Place) -> str:
-    """What may have been meant by a name that is not known."""
-    *outer, last = place
-    known = sorted(names_of(_part(model, outer)))
-    close = difflib.get_close_matches(str(last), known, 1)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+def _find(schema: Node, loc: Place) -> tuple[Place, Node]:
+    """The part of a schema that a place of pydantic leads to; unions are not entered."""
+    node = schema
+    for depth, part in enumerate(loc):
+        inner = _step(_resolved(node, schema), part)
+        if inner is None:
+            return loc[:depth] or loc, node
+        node = inner
+    return loc, node
+
+
+def _step(node: Node, part: Any) -> Node | None:
+    if isinstance(part, int):
+        return node.get("items")
+    more = node.get("additionalProperties")
+    named = node.get("properties", {}).get(part)
+    return named if named is not None else more if isinstance(more, Mapping) else None
+
+
+def _resolved(node: Node, schema: Node) -> Node:
+    """The definition that a node refers to."""
+    name = node.get("$ref", "").removeprefix("#/$defs/")
+    return schema["$defs"][name] if name else node
+
+
+def _value(values: Any, place: Place, otherwise: Any) -> Any:
+    """What was given at a place."""
+    for part in place:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            return otherwise
+    return values
+
+
+def _in_words(node: Node, schema: Node) -> str:
+    """``a whole number of at least 1``, for a person."""
+    node = _resolved(node, schema)
+    if "anyOf" in node:
+        parts = [part for part in node["anyOf"] if part.get("type") != "null"]
+        return ", or ".join(_in_words(part, schema) for part in parts)
+    if "const" in node:
+        return str(node["const"])
+    if "enum" in node:
+        return _listed(node["enum"])
+    kind = node.get("type")
+    if kind == "array":
+        return f"a list; each {_in_words(node.get('items', {}), schema)}"
+    words = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}
+    words |= {"string": "text", "object": "names and values"}
+    limits = (
+        *(("minimum", "of at least"), ("exclusiveMinimum", "above")),
+        *(("maximum", "of at most"), ("exclusiveMaximum", "below"), ("pattern", "that matches")),
+    )
+    told = [f"{word} {node[limit]}" for limit, word in limits if limit in node]
+    return " ".join(filter(None, (words.get(str(kind), "another value"), " and ".join(told))))
+
+
+def _listed(words: Sequence[Any]) -> str:
+    *first, last = map(str, words)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _unknown(
+    places: Sequence[Place], model: type[BaseModel], where: str, hints: Mapping[str, str]
+) -> list[Problem]:
+    """Each name with what may have been meant; the others together with the names that exist."""
+    problems: list[Problem] = []
+    strange: dict[Place, list[str]] = {}
+    for place in places:
+        name, known = str(place[-1]), names_of(_part(model, place[:-1]))
+        if fix := suggestion(name, known, hints):
+            problems.append(Problem("unknown setting", where, dotted(place), fix=fix))
+        else:
+            strange.setdefault(place[:-1], []).append(dotted(place))
+    for outer, names in strange.items():
+        known = names_of(_part(model, outer))
+        fix = f"known are {', '.join(sorted(known))}"
+        problems.append(Problem("unknown setting", where, ", ".join(names), fix=fix))
+    return problems
+
+
+def suggestion(name: str, known: Iterable[str], hints: Mapping[str, str]) -> str:
+    """What to use instead of an unknown name; empty if nothing is near."""
+    if name in hints:
+        return hints[name]
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else ""
 
 
 def _part(model: type[BaseModel], place: Iterable[Any]) -> type[BaseModel]:

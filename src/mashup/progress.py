@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from mashup.errors import printable
+
 
 class Advance(Protocol):
     """Tells a bar that some parts of its total are done."""
@@ -55,13 +57,13 @@ class Bars(Progress):
                 self._live = None
 
     def say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     def _display(self) -> Any:
         from rich import progress
 
         return progress.Progress(
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TimeElapsedColumn(),
@@ -73,7 +75,7 @@ class Bars(Progress):
         )
 
     def _task(self, display: Any, label: str, total: int) -> Iterator[Advance]:
-        task = display.add_task(label, total=total)
+        task = display.add_task(printable(label), total=total)
         try:
             yield lambda parts=1: display.advance(task, parts)
         finally:

@@ -6,13 +6,19 @@ bounds and description.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+import re
+from functools import lru_cache
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -41,40 +47,125 @@ WeightsName = Literal["uniform", "loss", "newton"]
 WEIGHTS: tuple[WeightsName, ...] = get_args(WeightsName)
 
 
-class Settings(BaseModel):
-    """Values that do not change; unknown names are errors."""
+#: A name in a list of names: no comma or space in it, so that ``a,b`` and ``a b`` are two.
+Name = Annotated[str, Field(pattern=r"^[^,\s]+$")]
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class Settings(BaseModel):
+    """Values that do not change; unknown names are errors.
+
+    Values may be written as a person writes them in YAML or on a command line: a number where a
+    text is expected (``rank: 8``); for a list also one value (``seeds: 1``) or one text with
+    commas or spaces (``seeds: 1, 2``).
+
+    Attributes:
+        panel: title of these settings in ``--help``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    panel: ClassVar[str] = "Options"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _listed(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        item = item_of(annotation)
+        return value if item is None else _as_list(value, item, words_of(annotation))
+
+
+def item_of(annotation: Any) -> Any:
+    """``X`` of ``tuple[X, ...]``, also as one part of a union; None for anything else."""
+    if get_origin(annotation) is tuple:
+        return get_args(annotation)[0]
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    return next((item for part in parts if (item := item_of(part)) is not None), None)
+
+
+def words_of(annotation: Any) -> tuple[str, ...]:
+    """The words of a ``Literal``, also as one part of a union or as an item of a list."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return tuple(word for part in get_args(annotation) for word in words_of(part))
+
+
+def is_item(value: Any, item: Any) -> bool:
+    """Whether a list of ``item`` may hold the value."""
+    try:
+        _adapter(item).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+@lru_cache
+def _adapter(item: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(item)
+
+
+def _as_list(value: Any, item: Any, words: tuple[str, ...]) -> Any:
+    """A list for one value or one text; a word that stands for a whole list stays as it is."""
+    values = value if isinstance(value, list | tuple) else (value,)
+    if len(values) == 1 and values[0] in words and not is_item(values[0], item):
+        return values[0]
+    if isinstance(value, str | int | float | list | tuple):
+        return tuple(part for one in values for part in parts_of(one, item))
+    return value
+
+
+def parts_of(value: Any, item: Any) -> tuple[Any, ...]:
+    """A text cut at commas and spaces, if every part is an item; free text is never cut."""
+    if isinstance(value, str) and item is not str:
+        parts = tuple(filter(None, re.split(r"[,\s]+", value)))
+        if all(is_item(part, item) for part in parts):
+            return parts
+    return (value,)
 
 
 class ScoreSettings(Settings):
     """How well a checkpoint fits a task."""
 
+    panel: ClassVar[str] = "Choosing checkpoints"
     samples: int = Field(256, ge=2, description="training examples to score on")
-    criterion: Criterion = Field("loss", description="what to rank by")
-    strategy: StrategyName = Field("auto", description="how to spend forward passes (see docs)")
+    criterion: Criterion = Field("loss", description="what to rank checkpoints by")
+    strategy: StrategyName = Field(
+        "auto",
+        description="which checkpoints are scored on how many examples; exhaustive: all on all",
+    )
 
 
 class SelectSettings(Settings):
     """Which of the checkpoints are taken."""
 
-    k: int = Field(2, ge=1, description="how many checkpoints at most")
-    diversity: float = Field(0.0, ge=0, description="price of likeness to those chosen before")
+    panel: ClassVar[str] = "Choosing checkpoints"
+    k: int = Field(2, ge=1, description="most checkpoints to merge")
+    diversity: float = Field(
+        0.0,
+        ge=0,
+        description="penalty on checkpoints that are similar to ones chosen already; 0: none",
+    )
 
 
 class MergeSettings(Settings):
     """How checkpoints are merged; what weights there may be differs from place to place."""
 
-    method: MethodName = Field("linear", description="merge method (see mashup methods)")
+    panel: ClassVar[str] = "Merging"
+    method: MethodName = Field("linear", description="merge method; see mashup methods")
     scale: float | Literal["search"] = Field(
-        1.0, description="factor on the merged delta; search: the best of six on the sample"
+        1.0,
+        description="factor on the merged delta, or search: the best of six on the sample",
     )
-    density: float = Field(0.5, description="share of the numbers that trimming methods keep")
-    gamma: float = Field(0.01, description="share of the largest that breadcrumbs drops")
-    epsilon: float = Field(0.1, description="half the width of della's probabilities")
-    rank: str = Field("sum", description="of a LoRA: sum (exact), max, a number, or energy=X")
+    density: float = Field(
+        0.5, description="share of the numbers to keep, for methods that drop some"
+    )
+    gamma: float = Field(0.01, description="share of the largest numbers that breadcrumbs drops")
+    epsilon: float = Field(
+        0.1, description="della: how far its keep probabilities differ from the density"
+    )
+    rank: str = Field(
+        "sum", description="rank of a merged LoRA: sum (exact), max, a number, or energy=X"
+    )
     factors: Literal["rotated", "initialised", "balanced"] = Field(
-        "rotated", description="how the merged delta is factored"
+        "rotated", description="how the merged delta is split into A and B"
     )
 
 
@@ -87,12 +178,15 @@ class TrainSettings(Settings):
     they are turned into those and are None afterwards.
     """
 
+    panel: ClassVar[str] = "Training"
     learning_rate: float = Field(5e-4, gt=0, description="peak learning rate")
     epochs: float = Field(1.0, gt=0, description="passes over the training rows")
     max_steps: int | None = Field(None, ge=1, description="optimizer steps, instead of epochs")
-    batch_size: int = Field(16, ge=1, description="examples a step, over all processes")
+    batch_size: int = Field(16, ge=1, description="examples per optimizer step, over all processes")
     micro_batch_size: int | None = Field(
-        None, ge=1, description="examples a forward pass; gradients are accumulated to batch_size"
+        None,
+        ge=1,
+        description="examples per forward pass; gradients are accumulated up to the batch size",
     )
     per_device_train_batch_size: int | None = Field(
         None, ge=1, description="examples a device and forward pass, as in TRL"
@@ -101,32 +195,38 @@ class TrainSettings(Settings):
         None, ge=1, description="forward passes a step, as in TRL"
     )
     finetuning_type: Literal["lora", "full"] = Field(
-        "lora", description="lora, or full: all weights"
+        "lora", description="train a LoRA, or all weights"
     )
-    lora_r: int = Field(8, ge=1, description="rank of the adapter")
-    lora_alpha: float = Field(16, gt=0, description="alpha of the adapter")
-    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before A")
+    lora_r: int = Field(8, ge=1, description="rank of the LoRA")
+    lora_alpha: float = Field(16, gt=0, description="alpha of the LoRA")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the LoRA's input")
     lora_target_modules: str = Field(
-        "all-linear", description="all-linear, names with commas, or a regular expression"
+        "all-linear",
+        description="all-linear, names of modules, or one regular expression",
+        json_schema_extra={"several": True},
     )
     optim: str = Field("adamw_torch", description="optimizer, as TrainingArguments names it")
-    scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="schedule")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
-    weight_decay: float = Field(0.0, ge=0, description="of the optimizer")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
+    scheduler: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="learning rate schedule"
+    )
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps for warm-up")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of the optimizer")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient norm to clip at")
     gradient_checkpointing: bool = Field(
         False, description="less memory: compute activations again in the backward pass"
     )
-    evaluations: int = Field(4, ge=1, description="points of the curve after step 0")
+    evaluations: int = Field(4, ge=1, description="evaluations during training, after step 0")
     eval_steps: float | None = Field(
-        None, gt=0, description="steps between points, or a share below 1; instead of evaluations"
+        None,
+        gt=0,
+        description="steps between evaluations, or a share below 1; instead of evaluations",
     )
     logging_steps: float | None = Field(
         None, gt=0, description="steps between training losses, or a share below 1 (a tenth)"
     )
-    max_length: int = Field(1024, ge=8, description="longest example in tokens")
+    max_length: int = Field(1024, ge=8, description="longest example, in tokens")
     save_steps: int = Field(50, ge=1, description="optimizer steps between resume points")
-    seed: int = Field(42, ge=0, description="of order and initialisation")
+    seed: int = Field(42, ge=0, description="seed of initialisation and data order")
 
     @field_validator("lora_target_modules", mode="before")
     @classmethod

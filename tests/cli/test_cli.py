@@ -9,7 +9,7 @@ import pytest
 
 from helpers import prompt_rows, write_adapter, write_full, write_json, write_jsonl
 from lora import save_lora
-from mashup.cli.__main__ import main, spread
+from mashup.cli.__main__ import main
 
 VERBS = ("scan", "score", "merge", "init", "train", "compare", "loo", "report", "demo", "tasks",
          "env")  # fmt: skip
@@ -130,12 +130,17 @@ def test_compare_prints_the_table_and_the_page(mashup, tiny_base, tmp_path, data
     (library / "donor/train_prompts.txt").unlink()  # the same data: would be told as a leak
     code, out, _ = mashup(
         "compare", library, "--model", tiny_base, "--dataset", data, "-o", tmp_path / "c",
-        "--samples", 20, "--max-steps", 2, "--arms", "mashup,merged-untrained",
+        "--samples", 20, "--max-steps", 2, "--arms", "mashup", "merged-untrained",
         "--seeds", 1, 2, "--learning-rate", "1e-2", "--evaluations", 2,
     )  # fmt: skip
     assert code == 0
-    assert "| scratch" in out
+    assert "scratch" in out
+    assert "test accuracy" in out
+    assert "![" not in out
+    assert len(out.splitlines()) < 24
+    assert "| scratch" in (tmp_path / "c/table.md").read_text()
     assert str(tmp_path / "c/index.html") in out
+    assert str(tmp_path / "c/table.md") in out
 
 
 def test_env_and_tasks(mashup):
@@ -307,12 +312,6 @@ def test_stopping_a_command_says_how_to_go_on(mashup, tmp_path, monkeypatch):
     code, _, err = mashup("scan", tmp_path)
     assert code == 130
     assert "the same command goes on" in err
-
-
-def test_spreading():
-    assert spread(["--weights", "0.5", "-1", "x"]) == ["--weights", "0.5", "--weights", "-1", "x"]
-    assert spread(["--seed", "1", "2"]) == ["--seed", "1", "2"]
-    assert spread(["--lora_r=8", "a_b"]) == ["--lora-r=8", "a_b"]
 
 
 def test_the_module_runs_as_a_command(tmp_path):

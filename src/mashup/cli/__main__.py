@@ -1,13 +1,17 @@
 """``mashup`` and its verbs: scan, score, merge, init, train, compare, loo and what helps them.
 
 Exit codes: 0 fine, 1 crash, 2 usage or config, 3 bad input and nothing written, 4 a quality
-gate said no under ``--strict``.
+gate said no under ``--strict``, 130 stopped with Ctrl-C, 141 the reader of the output has gone
+(``mashup ... | head``).
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 import typer
 
@@ -24,16 +28,17 @@ from mashup.cli import (
     report,
     scan,
     score,
+    show,
     tasks,
     train,
 )
-from mashup.cli.common import is_number
+from mashup.errors import MashupError
 
-_SPREAD = ("--weights", "--seeds", "--learning-rates", "--budgets")
 _VERBS = (
     *(scan, check, convert, score, merge, init, train, compare, loo, report),
     *(methods, demo, tasks, env),
 )
+_CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell counts it
 
 
 def make_app() -> typer.Typer:
@@ -42,7 +47,6 @@ def make_app() -> typer.Typer:
         name="mashup",
         help="Start fine-tuning from the best of your past checkpoints.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -52,44 +56,60 @@ def make_app() -> typer.Typer:
     return app
 
 
-def _root(
-    version: bool = typer.Option(False, "--version", help="print the version", is_eager=True),
-) -> None:
-    """Start fine-tuning from the best of your past checkpoints (arXiv 2603.10156)."""
-    if version:
+def _version(wanted: bool) -> None:
+    if wanted:
         import mashup
 
-        print(mashup.__version__)
+        show.line(mashup.__version__)
         raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(
+        False, "--version", "-V", help="print the version", callback=_version, is_eager=True
+    ),
+) -> None:
+    """Start fine-tuning from the best of your past checkpoints (arXiv 2603.10156)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    make_app()(args=spread(sys.argv[1:] if arguments is None else arguments))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a character that the encoding lacks becomes "?"
+            stream.reconfigure(errors="replace")
+    with _exit_codes():
+        make_app()(args=sys.argv[1:] if arguments is None else arguments, prog_name="mashup")
 
 
-def spread(arguments: Sequence[str]) -> list[str]:
-    """Arguments as typer wants them.
+@contextlib.contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Our own errors as a table and Ctrl-C as a line, each with its code; the rest are crashes."""
+    try:
+        try:
+            yield
+        except MashupError as error:
+            show.problems(error.problems)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _leave()
+    except SystemExit as done:
+        if isinstance(done.__context__, BrokenPipeError):  # as rich and typer end on one
+            _leave()
+        if done.code == 130:
+            show.note("stopped; the same command goes on from what was saved")
+        raise
 
-    ``--learning_rate`` becomes ``--learning-rate``, and ``--weights 0.5 0.5`` becomes
-    ``--weights 0.5 --weights 0.5``.
-    """
-    spelled: list[str] = []
-    flag = ""
-    for argument in map(_dashed, arguments):
-        if not is_number(argument):
-            flag = argument if argument in _SPREAD else ""
-        elif flag and spelled[-1] != flag:
-            spelled.append(flag)
-        spelled.append(argument)
-    return spelled
 
-
-def _dashed(argument: str) -> str:
-    if not argument.startswith("--"):
-        return argument
-    name, equals, value = argument.partition("=")
-    return name.replace("_", "-") + equals + value
+def _leave() -> NoReturn:
+    """End without a word, as other tools do when nobody reads what they write."""
+    for stream in (sys.stdout, sys.stderr):
+        if show.is_closed(stream):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(_CLOSED_PIPE)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from mashup.errors import printable
 from mashup.progress import Advance, Progress
 
 
@@ -18,7 +19,7 @@ class Board(Progress):
 
         self._console = Console(stderr=True)
         self._bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TimeRemainingColumn(),
@@ -51,7 +52,7 @@ class Board(Progress):
 
     @contextlib.contextmanager
     def bar(self, label: str, total: int) -> Iterator[Advance]:
-        task = self._bars.add_task(label, total=total)
+        task = self._bars.add_task(printable(label), total=total)
         try:
             yield lambda parts=1: self._bars.advance(task, parts)
         finally:
@@ -59,7 +60,7 @@ class Board(Progress):
 
     def say(self, line: str) -> None:
         if self._live is None:
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     def _drawn(self, status: Any) -> Any:
         from rich.console import Group

@@ -16,7 +16,7 @@ _COLUMNS = ("checkpoint", "kind", "base", "size", "dtype", "tensors", "verdict")
 class Options(JsonOption):
     checkpoints: tuple[str, ...] = positional("checkpoint folders, or folders of such")
     model: str | None = Field(None, description="base model to compare with, by its headers")
-    accept_base: bool = Field(False, description="do not mind blank or other names of the base")
+    accept_base: bool = Field(False, description="accept base names that differ or are blank")
     read: bool = Field(False, description="read all numbers and look for NaN and infinity")
 
 
@@ -41,10 +41,10 @@ def run(options: Options) -> int:
         show.table(_COLUMNS, map(_row, reports), numbers=("size", "tensors"))
         for report in reports:
             for note in report.notes:
-                print(f"note: {report.checkpoint.path}: {note}")
+                show.line(f"note: {report.checkpoint.path}: {note}")
         wrong = sum(bool(report.problems) for report in reports)
         how = "numbers and headers" if options.read else "headers"
-        print(f"{len(reports)} checked by {how}, {wrong} with problems")
+        show.line(f"{len(reports)} checked by {how}, {wrong} with problems")
     if problems:
         show.problems(problems)
     return 3 if problems else 0

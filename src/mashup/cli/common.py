@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from mashup.cli import show
 from mashup.cli.options import Options
-from mashup.errors import Problem, UsageError
 from mashup.processes import is_first
-from mashup.settings import WEIGHTS, MergeSettings, ScoreSettings
+from mashup.settings import WEIGHTS, MergeSettings, ScoreSettings, WeightsName
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class ModelOptions(Options):
+    panel: ClassVar[str] = "Base model"
     model: str = Field(description="base model: a folder or a Hub id")
-    dtype: Dtype = Field("auto", description="precision of the base; auto is bfloat16 where native")
-    device: str = Field("auto", description="auto, cpu, cuda or mps")
+    dtype: Dtype = Field(
+        "auto", description="precision of the base; auto is bfloat16 where the device has it"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     attn_implementation: str = Field(
-        "auto", description="eager, sdpa, flash_attention_2, ...; auto is transformers' choice"
+        "auto", description="eager, sdpa, flash_attention_2, ...; auto lets transformers choose"
     )
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
 
     def load_base(self) -> Any:
         """The base in memory; says so first, since the imports alone take seconds."""
         if is_first():
-            print(f"loading base {self.model} ...", file=sys.stderr)
+            show.note(f"loading base {self.model} ...")
         from mashup.model import load_base
 
         return load_base(
@@ -41,13 +42,16 @@ class ModelOptions(Options):
 
 
 class DataOptions(Options):
+    panel: ClassVar[str] = "Data"
     dataset: str = Field(description="JSONL, JSON, CSV, Parquet, a folder, or a Hub id")
     test_dataset: str | None = Field(None, description="file with the test rows")
-    task_record: str | None = Field(None, description="benchmark record (see mashup tasks)")
+    task_record: str | None = Field(
+        None, description="benchmark whose rows these are; see mashup tasks"
+    )
     train_rows: int | None = Field(None, ge=1, description="training rows to use")
     dev_rows: int | None = Field(None, ge=1, description="rows held out for dev")
     test_rows: int | None = Field(None, ge=1, description="rows held out for test")
-    split_seed: int = Field(42, description="seed of the splits and of the sample")
+    split_seed: int = Field(42, description="seed of the splits and of the scoring sample")
 
     def load_task(self) -> Any:
         from mashup.task import load_task
@@ -64,51 +68,24 @@ class DataOptions(Options):
 
 
 class ScoreOptions(ScoreSettings, Options):
-    max_length: int = Field(1024, ge=8, description="longest example in tokens")
-    all_checkpoints: bool = Field(False, description="every checkpoint-N, not one a run")
-    accept_base: bool = Field(False, description="take adapters that name no base or another")
+    panel: ClassVar[str] = "Choosing checkpoints"
+    max_length: int = Field(1024, ge=8, description="longest example, in tokens")
+    all_checkpoints: bool = Field(
+        False, description="consider every checkpoint-N, not one for each run"
+    )
+    accept_base: bool = Field(
+        False, description="accept checkpoints that name no base, or another one"
+    )
     strict: bool = Field(False, description="stop at a broken checkpoint instead of skipping it")
     skip_bad: bool = Field(False, description="has no effect: broken checkpoints are skipped")
 
 
 class MergeOptions(MergeSettings, Options):
-    weights: tuple[str, ...] = Field(
-        WEIGHTS[:1], description="uniform, loss, newton (see the docs), or one a checkpoint"
+    panel: ClassVar[str] = "Merging"
+    weights: WeightsName | tuple[float, ...] = Field(
+        WEIGHTS[0], description="uniform, loss, newton, or a number for each checkpoint"
     )
-
-    @field_validator("weights")
-    @classmethod
-    def _known_weights(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        """One of the words, or numbers."""
-        if given not in [(word,) for word in WEIGHTS] and not all(map(is_number, given)):
-            raise ValueError(f"{', '.join(WEIGHTS)}, or a number for each checkpoint")
-        return given
 
     def merging(self) -> dict[str, Any]:
         """Keyword arguments of :func:`mashup.merge`."""
-        values = {name: getattr(self, name) for name in MergeOptions.model_fields}
-        word = self.weights[0] if len(self.weights) == 1 else ""
-        weights = word if word in WEIGHTS else tuple(map(float, self.weights))
-        return values | {"weights": weights}
-
-
-def named_arms(text: str, known: Sequence[str]) -> tuple[Any, ...]:
-    """Names with commas between them.
-
-    Raises:
-        UsageError: one that is not ``known``.
-    """
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UsageError(Problem("unknown arm", "--arms", ", ".join(unknown), ", ".join(known)))
-    return names
-
-
-def is_number(text: str) -> bool:
-    """Whether ``float`` reads it."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        return {name: getattr(self, name) for name in MergeOptions.model_fields}

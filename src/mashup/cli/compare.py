@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import typer
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from mashup.cli import show
-from mashup.cli.common import (
-    DataOptions,
-    MergeOptions,
-    ModelOptions,
-    ScoreOptions,
-    named_arms,
-)
+from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.cli.score import load_inputs
 from mashup.cli.train import settings_of
-from mashup.settings import ARMS, SelectSettings, TrainSettings
+from mashup.settings import ARMS, ArmName, SelectSettings, TrainSettings
 
 
 class Options(
@@ -30,20 +25,17 @@ class Options(
     TrainSettings,
     JsonOption,
 ):
-    library: str = positional("folder with checkpoints")
-    output: str = Field(description="folder to make")
-    arms: str = Field(",".join(ARMS), description="which arms, with commas")
+    library: str = positional("folder with checkpoints in it")
+    output: str = Field(description="folder for runs, records and pages")
+    arms: tuple[ArmName, ...] = Field(ARMS, description="what to compare; scratch is always run")
     seeds: tuple[int, ...] = Field((42,), description="seeds of the training runs")
-    learning_rates: tuple[float, ...] = Field((), description="grid, best by dev loss for each arm")
-    budgets: tuple[float, ...] = Field((1.0,), description="ladder, e.g. 0.25 0.5 0.75 1")
-
-    @field_validator("arms", mode="before")
-    @classmethod
-    def _joined(cls, value: object) -> object:
-        """A YAML list of names as one text with commas."""
-        return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
-
-    evaluations: int = Field(8, ge=1, description="points of the curve after step 0")
+    learning_rates: tuple[float, ...] = Field(
+        (), description="several rates to try; each arm keeps its best by dev loss"
+    )
+    budgets: tuple[float, ...] = Field(
+        (1.0,), description="shares of the training steps to measure as well, e.g. 0.25 0.5 1"
+    )
+    evaluations: int = Field(8, ge=1, description="evaluations during training, after step 0")
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +47,6 @@ def run(options: Options) -> None:
     from mashup.compare import compare
     from mashup.progress import Bars
 
-    arms = named_arms(options.arms, ARMS)
     library, task, base = load_inputs(options)
     done = compare(
         library,
@@ -67,7 +58,7 @@ def run(options: Options) -> None:
         criterion=options.criterion,
         strategy=options.strategy,
         samples=options.samples,
-        arms=arms,
+        arms=options.arms,
         seeds=options.seeds,
         learning_rates=options.learning_rates,
         budgets=options.budgets,
@@ -81,9 +72,37 @@ def run(options: Options) -> None:
 
 
 def print_comparison(done: Any, *, as_json: bool = False) -> None:
-    """The table and where the page is, or all records."""
+    """The summary of a comparison, or all its records."""
     if as_json:
         show.print_json([record.to_json() for record in done.records])
-        return
-    print(done.table.read_text())
-    print(f"page: {done.page}")
+    else:
+        print_summary(done.path)
+
+
+def print_summary(folder: Path) -> None:
+    """A screen about the comparison in a folder: the verdict, a row for each arm, and the pages."""
+    from mashup.report.markdown import capital
+    from mashup.report.material import read_material
+    from mashup.report.summarise import summarise
+    from mashup.report.tables import arms_table
+    from mashup.report.verdict import make_verdict
+
+    summary = summarise(read_material(folder))
+    verdict = make_verdict(summary)
+    show.line(" ".join((capital(verdict.sentence), *verdict.notes)))
+    columns = ("arm", "starts from", "test accuracy", "gain, points", "seconds", "parity, steps")
+    rows = [
+        (
+            arm.text,
+            arm.detail,
+            accuracy.text,
+            f"{gain.text} {gain.detail}",
+            seconds.text,
+            steps.text,
+        )
+        for arm, accuracy, _, gain, seconds, steps, *_ in arms_table(summary).rows
+    ]
+    show.table(columns, rows, numbers=("test accuracy", "seconds", "parity, steps"))
+    show.line("parity: the arm's / scratch's steps to scratch's final dev loss, overhead charged")
+    show.line(f"report: {folder / 'table.md'}")
+    show.line(f"page: {folder / 'index.html'}")

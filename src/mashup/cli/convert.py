@@ -28,6 +28,6 @@ def run(options: Options) -> None:
         return
     for folder, paths in written.items():
         for path in paths:
-            print(f"written: {path} ({show.size(path.stat().st_size)})")
+            show.line(f"written: {path} ({show.size(path.stat().st_size)})")
         if not paths:
-            print(f"nothing to do: {folder} has safetensors already")
+            show.line(f"nothing to do: {folder} has safetensors already")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import typer
 from pydantic import Field
 
+from mashup.cli import show
 from mashup.cli.options import JsonOption, add_command
 
 
 class DemoOptions(JsonOption):
-    output: str = Field("demo", description="folder to make")
+    output: str = Field("demo", description="folder to write")
     quick: bool = Field(False, description="smaller, at most three minutes on two cores")
     base_only: bool = Field(False, description="fetch the base model, print its folder, and stop")
     model: str | None = Field(None, description="another base model: a folder or a Hub id")
@@ -27,7 +28,7 @@ def run(options: DemoOptions) -> None:
     from mashup.progress import Bars
 
     if options.base_only:
-        print(demo_base(progress=Bars()))
+        show.line(str(demo_base(progress=Bars())))
         return
     done = run_demo(options.output, quick=options.quick, model=options.model, progress=Bars())
     print_comparison(done, as_json=options.json_)

@@ -17,10 +17,10 @@ from mashup.settings import SelectSettings
 
 
 class Options(ModelOptions, DataOptions, ScoreOptions, SelectSettings, MergeOptions, JsonOption):
-    library: str = positional("folder with checkpoints")
-    output: str = Field(description="folder to make")
+    library: str = positional("folder with checkpoints in it")
+    output: str = Field(description="folder to write")
     strict: bool = Field(
-        False, description="stop at a broken checkpoint; exit with code 4 when none helps"
+        False, description="stop at a broken checkpoint; exit with code 4 if none helps"
     )
 
 
@@ -58,10 +58,10 @@ def run(options: Options) -> None:
         show.print_json(to_json(scores) | {"init": manifest, "sentence": selection.sentence})
     else:
         print_scores(scores, [str(s.checkpoint.path) for s in selection.chosen if s.checkpoint])
-        print(selection.sentence)
+        show.line(selection.sentence)
         if init:
             print_init(init)
-            print(_measured(init.manifest["sample"]))
+            show.line(_measured(init.manifest["sample"]))
     if options.strict and init is None:
         raise GateError(Problem("quality gate", options.library, selection.sentence))
 

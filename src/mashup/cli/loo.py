@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,27 @@ from pydantic import Field
 
 from mashup.cli import show
 from mashup.cli.board import COLUMNS, Board, duration, rows_of
-from mashup.cli.common import named_arms
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.errors import Problem, UsageError
 from mashup.processes import is_first
+from mashup.settings import Name
 
 
 class LooOptions(JsonOption):
     experiment: str = positional("YAML file; with --status the folder of an experiment")
-    output: str | None = Field(None, description="folder of the results; the file's name")
-    jobs: str | None = Field(None, description="folder of jobs to share; OUTPUT/jobs")
+    output: str | None = Field(
+        None, description="folder for results; by default the name of the file"
+    )
+    jobs: str | None = Field(
+        None, description="folder of finished jobs, to share them; by default OUTPUT/jobs"
+    )
     model: str | None = Field(None, description="base model, instead of the file's")
     data: str | None = Field(None, description="folder of the tasks' data, instead of the file's")
-    arms: str | None = Field(None, description="which arms and variants, with commas; the file's")
-    dry_run: bool = Field(False, description="print the jobs, seconds and disk, and do nothing")
-    status: bool = Field(False, description="how far it is")
+    arms: tuple[Name, ...] = Field(
+        (), description="arms and variants to run, instead of the file's"
+    )
+    dry_run: bool = Field(False, description="print jobs, seconds and disk space, and stop")
+    status: bool = Field(False, description="print how far the experiment is, and stop")
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +45,7 @@ def run(options: LooOptions) -> None:
 
     prepared = prepare(*_inputs(options), jobs=_jobs(options))
     for note in prepared.notes if is_first() else ():
-        print(note, file=sys.stderr)
+        show.note(note)
     if options.dry_run:
         _print_jobs(prepared, as_json=options.json_)
         return
@@ -55,9 +61,9 @@ def run(options: LooOptions) -> None:
     if options.json_:
         show.print_json([record.to_json() for record in records])
         return
-    print(f"{len(records)} records: {prepared.output / 'records.jsonl'}")
+    show.line(f"{len(records)} records: {prepared.output / 'records.jsonl'}")
     if records:
-        print(f"page: {prepared.output / 'report' / 'index.html'}")
+        show.line(f"page: {prepared.output / 'report' / 'index.html'}")
 
 
 def _inputs(options: LooOptions) -> tuple[Any, Path]:
@@ -96,11 +102,15 @@ def _jobs(options: LooOptions) -> str | None:
     return options.jobs or (read_json(told)["jobs"] if told.exists() else None)
 
 
-def _with_arms(experiment: Any, text: str) -> Any:
+def _with_arms(experiment: Any, names: Sequence[str]) -> Any:
+    """Only these arms and variants."""
     from mashup.loo import ARMS
 
-    names = tuple(dict.fromkeys(named_arms(text, (*ARMS, *experiment.variants))))
-    arms = tuple(name for name in names if name in ARMS)
+    known = (*ARMS, *experiment.variants)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UsageError(Problem("unknown arm", "--arms", ", ".join(unknown), ", ".join(known)))
+    arms = tuple(name for name in dict.fromkeys(names) if name in ARMS)
     variants = {name: one for name, one in experiment.variants.items() if name in names}
     return experiment.model_copy(update={"arms": arms, "variants": variants})
 
@@ -122,7 +132,7 @@ def _print_jobs(prepared: Any, *, as_json: bool) -> None:
     lines = [(r["job"], "done" if r["done"] else "", duration(r["seconds"])) for r in rows]
     show.table(("job", "", "about"), lines, numbers=("about",))
     status = prepared.status
-    print(
+    show.line(
         f"{status.total} jobs, {status.done} done, about {duration(status.seconds)} one after the "
         f"other and {show.size(prepared.bytes)} of disk"
     )
@@ -135,4 +145,4 @@ def _print_status(prepared: Any, *, as_json: bool) -> None:
         return
     show.table(COLUMNS, rows_of(status), numbers=COLUMNS[1:])
     for name, seconds in status.running:
-        print(f"begun {duration(seconds)} ago: {name}")
+        show.line(f"begun {duration(seconds)} ago: {name}")

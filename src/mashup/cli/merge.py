@@ -17,24 +17,32 @@ _NAMED = 8  # tensors that are named; all of them are in the manifest
 
 class Options(MergeOptions, JsonOption):
     checkpoints: tuple[str, ...] = positional("checkpoint folders: LoRAs and whole models")
-    output: str = Field(description="folder to make")
-    model: str | None = Field(None, description="base model; for whole models and full output")
+    output: str = Field(description="folder to write")
+    model: str | None = Field(
+        None, description="base model; needed for whole models and for full output"
+    )
     output_kind: Literal["auto", "lora", "full"] = Field(
-        "auto", description="what to write; auto is full if any checkpoint is"
+        "auto", description="what to write; auto writes a LoRA unless a parent is a whole model"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="of the written weights; auto keeps a model's, float32 for a LoRA"
+        "auto", description="of the written weights; auto: a model's own, float32 for a LoRA"
     )
-    shard_size: float = Field(5.0, gt=0, description="most GB (10^9 bytes) of a model's file")
-    seed: int = Field(42, description="of random methods and of the rotation of factors")
-    accept_base: bool = Field(False, description="merge though base names differ or are blank")
-    allow_partial: bool = Field(False, description="merge what fits of those that fit in part")
-    untie: bool = Field(False, description="write a separate output head where a parent has one")
+    shard_size: float = Field(5.0, gt=0, description="largest file of a model, in GB (10^9 bytes)")
+    seed: int = Field(42, description="seed of random methods and of the rotation of factors")
+    accept_base: bool = Field(False, description="accept base names that differ or are blank")
+    allow_partial: bool = Field(
+        False, description="merge the parts that fit of checkpoints that fit only in part"
+    )
+    untie: bool = Field(
+        False, description="write a separate output head if a parent has trained one"
+    )
     tokenizer: str | None = Field(None, description="folder whose vocabulary the result gets")
-    allow_pickle: bool = Field(False, description="read .bin files too, weights only")
-    dataset: str | None = Field(None, description="for --weights loss, newton and greedy_soup")
-    samples: int = Field(256, ge=2, description="examples of --dataset to measure on")
-    dry_run: bool = Field(False, description="tell what would be read and written, and stop")
+    allow_pickle: bool = Field(False, description="read .bin files as well, weights only")
+    dataset: str | None = Field(
+        None, description="rows to measure on, for --weights loss, newton and greedy_soup"
+    )
+    samples: int = Field(256, ge=2, description="examples of the dataset to measure on")
+    dry_run: bool = Field(False, description="print what would be read and written, and stop")
 
 
 def register(app: typer.Typer) -> None:
@@ -90,8 +98,8 @@ def _arguments(options: Options) -> dict[str, Any]:
 
 def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
     """Losses of the checkpoints and a way to measure merges, where they are asked for."""
-    newton = options.weights == ("newton",)
-    if not newton and options.weights != ("loss",) and options.method != "greedy_soup":
+    newton = options.weights == "newton"
+    if not newton and options.weights != "loss" and options.method != "greedy_soup":
         return {}
     if options.model is None or options.dataset is None:
         return {}  # merge itself says what is missing
@@ -113,10 +121,10 @@ def _dry_run(options: Options) -> None:
     if options.json_:
         show.print_json(cost)
         return
-    print(f"output: {cost['output_kind']}, {cost['tensors']} tensors in {cost['files']} files")
+    show.line(f"output: {cost['output_kind']}, {cost['tensors']} tensors in {cost['files']} files")
     for name in ("bytes_read", "bytes_written", "peak_memory"):
-        print(f"{name.replace('_', ' ')}: {show.size(cost[name])}")
-    print("nothing was written (--dry-run)")
+        show.line(f"{name.replace('_', ' ')}: {show.size(cost[name])}")
+    show.line("nothing was written (--dry-run)")
 
 
 def print_init(init: Any) -> None:
@@ -131,15 +139,16 @@ def print_init(init: Any) -> None:
     ]
     show.table(columns, rows, numbers=("weight", "covered"))
     if about["output_kind"] == "lora":
-        print(f"rank {about['resolved_rank']} over {about['modules']} modules, {quality(about)}")
+        rank, modules = about["resolved_rank"], show.count(about["modules"], "module")
+        show.line(f"rank {rank} over {modules}, {quality(about)}")
         if names := about["left_out_tensors"]:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            print(f"left out: {', '.join(names[:_NAMED])}{more}")
+            show.line(f"left out: {', '.join(names[:_NAMED])}{more}")
     else:
-        print(quality(about))
+        show.line(quality(about))
     for path, what in about.get("partial", {}).items():
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in what.items() if names)
-        print(f"merged in part (--allow-partial): {path}: {counts}")
+        show.line(f"merged in part (--allow-partial): {path}: {counts}")
     for note in about.get("notes", []):
-        print(f"note: {note}")
-    print(f"written: {init.path}")
+        show.line(f"note: {note}")
+    show.line(f"written: {init.path}")

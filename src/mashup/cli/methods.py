@@ -26,4 +26,4 @@ def run(options: Options) -> None:
         show.print_json([dict(zip(columns, row, strict=True)) for row in rows])
         return
     show.table(columns, rows)
-    print("δ is a parent's difference from the base, w its weight, λ is --scale.")
+    show.line("δ is a parent's difference from the base, w its weight, λ is --scale.")

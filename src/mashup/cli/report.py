@@ -9,6 +9,7 @@ import typer
 from pydantic import Field
 
 from mashup.cli import show
+from mashup.cli.compare import print_summary
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.errors import Problem, UsageError
 
@@ -41,8 +42,8 @@ def run(options: Options) -> None:
         show.print_json({"page": str(output / "index.html"), "verdicts": told})
         return
     for study in studies:
-        print(f"{study.name}: {lead(study).numbers or lead(study).answer}")
-    print(f"page: {output / 'index.html'}")
+        show.line(f"{study.name}: {lead(study).numbers or lead(study).answer}")
+    show.line(f"page: {output / 'index.html'}")
 
 
 def _rebuild(folders: list[Path], options: Options) -> None:
@@ -54,9 +55,7 @@ def _rebuild(folders: list[Path], options: Options) -> None:
         fix = "give the folder of one comparison, without --output"
         raise UsageError(Problem(what, ", ".join(map(str, folders)), fix=fix))
     rebuild(folders[0])
-    page = folders[0] / "index.html"
     if options.json_:
-        show.print_json({"page": str(page)})
-        return
-    print((folders[0] / "table.md").read_text())
-    print(f"page: {page}")
+        show.print_json({"page": str(folders[0] / "index.html")})
+    else:
+        print_summary(folders[0])

@@ -48,7 +48,7 @@ def run(options: ScanOptions) -> None:
     ordered = sorted(library.checkpoints, key=lambda c: c.problem is None)
     shown = ordered if options.all_rows else ordered[:_SHOWN]
     show.table(_COLUMNS, map(_row, shown), numbers=("rank", "size"))
-    print(_summary(library, len(ordered) - len(shown)))
+    show.line(_summary(library, len(ordered) - len(shown)))
 
 
 def _row(c: Any) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from mashup.settings import SelectSettings
 
 
 class Options(ModelOptions, DataOptions, ScoreOptions, SelectSettings, JsonOption):
-    library: str = positional("folder with checkpoints")
+    library: str = positional("folder with checkpoints in it")
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,7 @@ def run(options: Options) -> None:
         show.print_json(to_json(scores) | {"sentence": selection.sentence})
         return
     print_scores(scores, [str(score.path) for score in selection.chosen])
-    print(selection.sentence)
+    show.line(selection.sentence)
 
 
 def load_inputs(options: Any) -> tuple[Any, Any, Any]:
@@ -101,13 +101,13 @@ def print_scores(scores: Any, chosen: Collection[str]) -> None:
         fit = (str(row["examples"]), f"{row['loss']:.4f}", f"{row['accuracy']:.1%}")
         rows.append((mark, row["name"], *fit, difference, error, seconds))
     show.table(columns, rows, numbers=columns[2:])
-    print(f"{scores.examples} examples of the training rows, {scores.seconds:.1f} s")
-    print(_strategy(scores))
-    print(_certainty(scores))
+    show.line(f"{scores.examples} examples of the training rows, {scores.seconds:.1f} s")
+    show.line(_strategy(scores))
+    show.line(_certainty(scores))
     for checkpoint in scores.unchanged:
-        print(f"left out, changes nothing (B = 0): {checkpoint.name}")
+        show.line(f"left out, changes nothing (B = 0): {checkpoint.name}")
     for problem in grouped(scores.left_out):
-        print(f"left out, {problem.what}: {problem.where} ({problem.found})")
+        show.line(f"left out, {problem.what}: {problem.where} ({problem.found})")
 
 
 def _strategy(scores: Any) -> str:

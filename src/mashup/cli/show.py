@@ -1,33 +1,76 @@
-"""Results to stdout, problems and progress to stderr."""
+"""Results to stdout, problems to stderr: all that a verb prints goes through here.
+
+Names and texts come from files that anyone may have written, so control codes never reach the
+terminal (:func:`mashup.errors.printable`).
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import select
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mashup.errors import Problem, grouped
+from mashup.errors import Problem, grouped, printable
+
+_ANY_WIDTH = 10_000  # columns of what is no terminal: a file or another program
+
+
+def is_closed(stream: Any) -> bool:
+    """Whether nobody reads any more what is written to a stream."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+    except (OSError, ValueError):  # no file behind it
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def line(text: str) -> None:
+    """One or more lines of text on stdout."""
+    print(printable(text))
+
+
+def note(text: str) -> None:
+    """One or more lines of text on stderr: what is going on."""
+    print(printable(text), file=sys.stderr)
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Sequence[str] = (),
+    cut: bool = False,
 ) -> None:
-    """A table on stdout; plain text when that is not a terminal."""
+    """A table on stdout, plain where that is no terminal.
+
+    Args:
+        columns: their heads.
+        rows: one text a column.
+        numbers: heads of the columns that are set to the right.
+        cut: whether a row is one line on a terminal that is too narrow for it: the widest texts
+            are cut. Else they are folded. Elsewhere rows are never cut nor folded.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
         right = column in numbers
-        made.add_column(
-            column, justify="right" if right else "left", overflow="fold", no_wrap=right
-        )
+        justify: Any = "right" if right else "left"
+        made.add_column(printable(column), justify=justify, overflow="fold", no_wrap=right)
     for row in rows:
-        made.add_row(*row)
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(made)
+        texts = [printable(text).replace("\n", "\\n") for text in row]
+        how: Any = {"no_wrap": True, "overflow": "ellipsis"} if cut else {"overflow": "fold"}
+        made.add_row(*(Text(text, **how) for text in texts))
+    fits = sys.stdout.isatty() or "COLUMNS" in os.environ
+    Console(highlight=False, markup=False, width=None if fits else _ANY_WIDTH).print(made)
 
 
 def problems(found: Sequence[Problem]) -> None:
@@ -61,6 +104,11 @@ def print_json(value: Any) -> None:
     """``value`` as JSON on stdout."""
     json.dump(value, sys.stdout, indent=2, default=str)
     sys.stdout.write("\n")
+
+
+def count(number: int, noun: str) -> str:
+    """``1 checkpoint``, ``2 checkpoints``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def size(count: int) -> str:

@@ -30,4 +30,4 @@ def run(options: Options) -> None:
         for r in known_records()
     ]
     show.table(("name", "--dataset on the Hub", "columns", "source"), rows)
-    print("Any other data: rows with messages, or with prompt and completion.")
+    show.line("Any other data: rows with messages, or with prompt and completion.")

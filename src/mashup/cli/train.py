@@ -17,10 +17,10 @@ from mashup.settings import TrainSettings
 class TrainOptions(ModelOptions, DataOptions, TrainSettings, JsonOption):
     output: str = Field(description="folder of the run")
     init: str | None = Field(
-        None, description="start: an adapter folder; a whole model where all weights are trained"
+        None, description="checkpoint to start from: an adapter, or a whole model with full"
     )
-    accept_base: bool = Field(False, description="take an init that names no base or another")
-    report_to: str = Field("none", description="tracker, as transformers names it")
+    accept_base: bool = Field(False, description="accept an init that names no base, or another")
+    report_to: str = Field("none", description="tracker, as transformers names it, e.g. wandb")
 
 
 def register(app: typer.Typer) -> None:
@@ -75,8 +75,8 @@ def _print(done: Any) -> None:
     show.table(columns, rows, numbers=columns)
     check = done.record["start_check"]
     if check:
-        print(
+        show.line(
             f"start check: dev loss {check['step_0_loss']:.4f} at step 0, "
             f"{check['scored_loss']:.4f} as scoring measures it"
         )
-    print(f"written: {done.path}")
+    show.line(f"written: {done.path}")

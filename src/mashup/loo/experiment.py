@@ -197,7 +197,7 @@ class Experiment(Settings):
             return own
         if rank == "sum":
             return own * (1 if self.merge.method == "factor_average" else self.choose.k)
-        return int(rank) if rank.isdigit() else own
+        return int(rank) if rank.isascii() and rank.isdigit() else own
 
     def settings(
         self, *, seed: int, rate: float, steps: int | None = None, donor: bool = False

@@ -36,7 +36,7 @@ class Rank:
         text = str(rank)
         if text in ("sum", "max"):
             return cls(text)
-        if text.isdigit() and int(text) > 0:
+        if text.isascii() and text.isdigit() and int(text) > 0:
             return cls(text, number=int(text))
         return cls(text, share=_share(text))
 

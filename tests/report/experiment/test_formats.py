@@ -4,6 +4,8 @@ import csv
 import io
 import re
 
+import pytest
+
 from mashup.report.experiment.formats import escape, to_csv, to_latex
 from mashup.report.tables import Cell, Table
 
@@ -22,6 +24,19 @@ def test_csv_reads_back_with_full_numbers():
     assert float(rows[1][1]) == 0.0803
     assert rows[1][2] == "[+3.0, +14.0]"
     assert rows[2][0] == 'say "hi", then\nleave'
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1+cmd|' /C calc'!A0", "-a", "@x", "\tx", "\rx", "\n=x"])
+def test_a_name_in_csv_is_no_formula(name):
+    table = Table(("Arm", "Gain"), ((Cell(name, name), Cell("+1.0", value=-1.5)),))
+    rows = list(csv.reader(io.StringIO(to_csv(table), newline="")))
+    assert rows[1] == [f"'{name}", f"'{name}", "-1.5"]
+
+
+@pytest.mark.parametrize("number", ["+8.0", "-8.0", "+8.0 %", "+0.1 ± 0.02", "–", "−3", "a-b"])
+def test_numbers_and_names_stay_as_they_are_in_csv(number):
+    table = Table(("Arm",), ((Cell(number),),))
+    assert list(csv.reader(io.StringIO(to_csv(table))))[1] == [number]
 
 
 def test_latex_has_a_row_a_row_and_the_columns_that_it_says():

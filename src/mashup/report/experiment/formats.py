@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 
 from mashup.report.tables import Cell, Table
@@ -14,6 +15,8 @@ _TEX = {
     "−": "$-$", "–": "--", "±": r"$\pm$", "×": r"$\times$", "<": "$<$", ">": "$>$",
     "[": "{[}",  # after the end of a row it would be an option
 }  # fmt: skip
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NUMBER = re.compile(r"[+-]?[\d.,]+( %)?( ± [\d.,]+)?")
 
 
 def to_csv(table: Table) -> str:
@@ -34,8 +37,18 @@ def _detail_head(head: str, detailed: bool) -> tuple[str, ...]:
 
 
 def _values(cell: Cell, detailed: bool) -> tuple[str, ...]:
-    own = cell.text if cell.value is None else repr(float(cell.value))
-    return (own, cell.detail) if detailed else (own,)
+    own = as_text(cell.text) if cell.value is None else repr(float(cell.value))
+    return (own, as_text(cell.detail)) if detailed else (own,)
+
+
+def as_text(text: str) -> str:
+    """``text`` as a spreadsheet shows it: what it would take as a formula is quoted by ``'``.
+
+    Names come from folders and files that anyone may have written (OWASP, CSV injection).
+    Numbers stay as they are.
+    """
+    is_formula = text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if is_formula else text
 
 
 def to_latex(table: Table, caption: str, label: str) -> str:
