@@ -61,7 +61,7 @@ def test_an_experiment_is_run_and_then_said_to_be_done(mashup, recipe, tmp_path)
     ("more", "what", "code"),
     [
         (("--arms", "mash"), "unknown arm", 2),
-        (("--model", "nowhere/at-all"), "cannot load base model", 3),
+        (("--model", "nowhere/at-all"), "no such base model", 3),
     ],
 )
 def test_mistakes_are_told(mashup, recipe, tmp_path, more, what, code):

@@ -233,8 +233,8 @@ def test_unknown_names_are_listed_once_with_all_that_are_known(mashup, tmp_path)
     ("flag", "fix"),
     [
         ("--bf16", "--dtype bfloat16"),
-        ("--eval_steps", "--evaluations"),
-        ("--gradient_checkpointing", "micro-batch-size"),
+        ("--eval_strategy", "--eval-steps"),
+        ("--load_in_4bit", "with your own trainer"),
         ("--resume_from_checkpoint", "continues where it stopped"),
         ("--lr", "--learning-rate"),
         ("--learning-rat", "did you mean --learning-rate?"),
