@@ -1,7 +1,9 @@
 """Pickles to safetensors: the same tensors, no code run, nothing half written."""
 
 import json
+import os
 import pickle
+import signal
 
 import pytest
 import torch
@@ -9,11 +11,12 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
-from helpers import full_disk, refused, write_adapter, write_json
+from helpers import full_disk, in_a_child, refused, write_adapter, write_json
 from lora import some_ids
 from mashup import convert, merge
 from mashup.convert import converted
 from mashup.errors import OutputError
+from mashup.files import only_one, temporary_folder
 from mashup.merge.shards import ShardWriter
 from wholes import relative_of, same_bits, tensors_of
 
@@ -166,3 +169,25 @@ def test_a_head_that_is_its_own_stays_though_it_shares_the_embeddings_memory(tin
     (folder / "model.safetensors").unlink()
     convert(folder)
     assert tensors_of(folder).keys() == tensors.keys()
+
+
+def test_tensors_that_have_no_names_are_refused(tiny_base, tmp_path):
+    folder = pickled(relative_of(tiny_base, tmp_path / "a", seed=1))
+    torch.save({1: torch.ones(2)}, folder / "pytorch_model.bin")
+    with refused("cannot read pickle", found="a dict of other things"):
+        convert(folder)
+
+
+def test_a_folder_is_converted_by_one_at_a_time_and_a_kill_leaves_nothing(tiny_base, tmp_path):
+    folder = pickled(relative_of(tiny_base, tmp_path / "a", seed=1))
+
+    def killed() -> None:
+        with only_one(folder), temporary_folder(folder / "weights") as part:
+            (part / "half").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    in_a_child(killed)
+    with only_one(folder), refused("output is being written", where=str(folder)):
+        convert(folder)
+    assert convert(folder) == [folder / "model.safetensors"]
+    assert not list(tmp_path.rglob(".*"))

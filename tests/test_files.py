@@ -1,22 +1,33 @@
 import hashlib
 import json
+import os
+import shutil
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from safetensors.numpy import save_file
 
-from helpers import full_disk, refused
+from helpers import full_disk, in_a_child, refused
 from mashup.errors import OutputError
 from mashup.files import (
     digest_file,
     digest_of,
     disk_errors,
     new_folder,
+    only_one,
     read_json,
+    read_lines,
+    read_state,
     refuse_existing,
+    temporary_folder,
     to_json,
     user_cache,
     write_text,
@@ -27,6 +38,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
+
+
+PART = ".mashup-part"
+
+
+class State(BaseModel):
+    version: Literal[1] = 1
+    seconds: float
 
 
 def names(folder: Path) -> list[str]:
@@ -130,13 +149,144 @@ def test_a_full_disk_leaves_no_folder(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_what_a_killed_run_left_is_cleared_away(tmp_path):
-    (tmp_path / "init.part").mkdir()
-    (tmp_path / "init.part" / "half").touch()
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(tmp_path):
+    def killed() -> None:
+        with only_one(tmp_path / "init"), temporary_folder(tmp_path / "init") as part:
+            (part / "half").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    in_a_child(killed)
+    assert len(names(tmp_path)) == 2  # the lock's file and the temporary folder
     with new_folder(tmp_path / "init") as part:
         (part / "weights").touch()
     assert names(tmp_path) == ["init"]
     assert names(tmp_path / "init") == ["weights"]
+
+
+def test_what_another_process_is_writing_below_a_folder_is_not_removed(tmp_path):
+    with new_folder(tmp_path / "run" / "init") as part:
+        (part / "weights").touch()
+        (tmp_path / "run" / f".run.json.01234567{PART}").touch()
+        with only_one(tmp_path / "run"):
+            assert part.exists()
+            assert not (tmp_path / "run" / f".run.json.01234567{PART}").exists()
+    assert names(tmp_path / "run") == ["init"]
+
+
+@pytest.mark.parametrize("name", ["init.part", ".init.part", f".init{PART}", f".init.old{PART}"])
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "dangling", "pipe"])
+def test_what_is_not_ours_is_left_alone_and_in_nobodys_way(tmp_path, name, kind):
+    other = tmp_path / name
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis").write_text("mine")
+    if kind == "file":
+        other.write_text("mine")
+    elif kind == "folder":
+        shutil.copytree(tmp_path / "precious", other)
+    elif kind == "pipe":
+        os.mkfifo(other)
+    else:
+        other.symlink_to("precious" if kind == "link" else "nowhere")
+    before = sorted((str(p), p.is_symlink(), p.is_file()) for p in tmp_path.rglob("*"))
+    with new_folder(tmp_path / "init") as part:
+        (part / "weights").write_text("1")
+    shutil.rmtree(tmp_path / "init")
+    write_text(tmp_path / "init", "text")
+    (tmp_path / "init").unlink()
+    assert sorted((str(p), p.is_symlink(), p.is_file()) for p in tmp_path.rglob("*")) == before
+    assert (tmp_path / "precious" / "thesis").read_text() == "mine"
+
+
+def test_a_link_as_output_stays_a_link_and_what_it_leads_to_is_made(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "init").symlink_to("disk/init")
+    with new_folder(tmp_path / "init") as part:
+        (part / "weights").touch()
+    assert names(tmp_path) == ["disk", "init"]
+    assert names(tmp_path / "disk" / "init") == ["weights"]
+    with refused("output exists already"), new_folder(tmp_path / "init"):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ü" * 127])
+def test_a_name_as_long_as_the_file_system_takes_is_a_name(tmp_path, name):
+    with new_folder(tmp_path / name) as part:
+        (part / "weights").touch()
+    assert names(tmp_path) == [name]
+
+
+def test_a_name_that_is_too_long_a_loop_and_a_file_on_the_way_are_output_errors(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    for name in ("n" * 256, "loop", "loop/init", "file/init"):
+        with pytest.raises(OutputError, match="could not write"):
+            refuse_existing(tmp_path / name)
+        with pytest.raises(OutputError, match="could not write"), new_folder(tmp_path / name):
+            raise AssertionError
+    assert names(tmp_path) == ["file", "loop"]
+
+
+def test_a_folder_that_is_removed_while_it_is_written_is_an_output_error(tmp_path):
+    def write() -> None:
+        with new_folder(tmp_path / "m") as part:
+            shutil.rmtree(part)
+            (part / "weights").touch()
+
+    with pytest.raises(OutputError, match="could not write"):
+        write()
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_told_with_the_room_that_there_is(tmp_path):
+    with full_disk(), pytest.raises(OutputError, match=r"[1-9]\S* .?B free"):
+        write_text(tmp_path / "a", "new" * 1000)
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_the_lock_of_a_killed_process_is_gone_with_it(tmp_path, wait):
+    def killed() -> None:
+        with only_one(tmp_path / "run"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    in_a_child(killed)
+    with only_one(tmp_path / "run", wait=wait):
+        with refused("output is being written", where="run"), only_one(tmp_path / "run"):
+            raise AssertionError
+        with refused("output is being written"), only_one(tmp_path / "." / "run"):
+            raise AssertionError
+    assert names(tmp_path) == []
+
+
+def test_who_waits_for_a_lock_gets_it_and_nobody_else(tmp_path):
+    inside, most, order = [], [], []
+
+    def work(n: int) -> None:
+        with only_one(tmp_path / "new" / "base", wait=True):
+            inside.append(n)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.remove(n)
+            order.append(n)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(16)))
+    assert set(most) == {1}
+    assert sorted(order) == list(range(16))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_folders_made_for_a_lock_are_removed_if_nothing_was_written(tmp_path):
+    with only_one(tmp_path / "a" / "b" / "run"):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert names(tmp_path) == []
+
+
+def test_our_own_temporary_files_do_not_count_as_content(tmp_path):
+    (tmp_path / f".run.json.0123abcd{PART}").touch()
+    refuse_existing(tmp_path)
+    (tmp_path / "run.json.part").touch()
+    with refused("output exists already"):
+        refuse_existing(tmp_path)
 
 
 def test_a_full_disk_under_safetensors_is_an_output_error(tmp_path):
@@ -185,3 +335,34 @@ def test_a_missing_file_within_the_block_is_not_taken_for_a_lost_lock(tmp_path):
     with pytest.raises(FileNotFoundError), new_folder(tmp_path / "m"):
         (tmp_path / "nothing").read_text()
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"[]", b"null", b'{"seconds": "1"}', b'{"seconds": true}', b"{}"),
+        *(b"\xff\xfe{", b"[" * 100_000, b'{"a":' * 100_000, b'{"seconds": "\\ud800"}'),
+    ],
+)
+def test_a_damaged_file_of_ours_is_one_problem_with_its_fix(tmp_path, content):
+    (tmp_path / "run.json").write_bytes(content)
+    for read in (read_state, read_lines):
+        if content or read is read_state:
+            with refused("damaged file", where="run.json") as caught:
+                read(State, tmp_path / "run.json", "remove it")
+            assert [problem.fix for problem in caught.value.problems] == ["remove it"]
+
+
+def test_a_file_without_version_is_of_the_first_and_a_newer_one_is_refused(tmp_path):
+    write_text(tmp_path / "a", '{"seconds": 1}')
+    assert read_state(State, tmp_path / "a", "") == State(seconds=1)
+    write_text(tmp_path / "a", '{"version": 2, "seconds": 1}')
+    with refused("file of a newer version", where="a"):
+        read_state(State, tmp_path / "a", "remove it")
+
+
+def test_a_line_that_a_kill_cut_is_dropped_where_that_is_asked_for(tmp_path):
+    write_text(tmp_path / "a", '{"seconds": 1}\n{"sec')
+    assert read_lines(State, tmp_path / "a", "", may_be_cut=True) == (State(seconds=1),)
+    with refused("damaged file"):
+        read_lines(State, tmp_path / "a", "remove it")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,15 @@ from mashup.checkpoint.identity import HEAD, is_tied, read_config
 from mashup.checkpoint.naming import named_base, write_names
 from mashup.checkpoint.vocabulary import EMBEDDINGS
 from mashup.errors import InputError, Problem
-from mashup.files import digest_of, disk_errors, new_folder, read_json, user_cache
+from mashup.files import (
+    digest_of,
+    disk_errors,
+    move,
+    only_one,
+    read_json,
+    temporary_folder,
+    user_cache,
+)
 from mashup.headers import TensorInfo
 from mashup.merge.shards import open_shards, plan_shards
 from mashup.weights import SAFETENSORS
@@ -41,21 +48,18 @@ def convert(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not pickles_of(folder):
         return []
-    part = folder / ".converting.part"
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        with disk_errors(folder):
-            part.mkdir()
+    with only_one(folder), disk_errors(folder):
+        if not pickles_of(folder):  # another command has just converted it
+            return []
+        with temporary_folder(folder / "weights") as part:
             return _move(_write(folder, part), folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _move(files: list[Path], folder: Path) -> list[Path]:
     """Give finished files their names, the index last: without it shards are nothing yet."""
     index = files[0].with_name(full.INDEX)
     for path in [*files, *([index] if index.exists() else [])]:
-        os.replace(path, folder / path.name)
+        move(path, folder / path.name)
     return [folder / path.name for path in files]
 
 
@@ -97,10 +101,12 @@ def converted(folder: Path) -> Path:
     place = folder.resolve()
     # the last two names are the source's, since run/checkpoint-N is what a checkpoint is called
     copy = user_cache() / "converted" / digest_of(stats)[:16] / place.parent.name / place.name
-    if not copy.exists():
-        with new_folder(copy) as made:
-            _write(folder, made)
-            _copy_settings(folder, made)
+    with only_one(copy, wait=True):
+        if not copy.exists():
+            with temporary_folder(copy) as made, disk_errors(copy):
+                _write(folder, made)
+                _copy_settings(folder, made)
+                move(made, copy)
     if base := named_base(folder):
         write_names(copy.parent, {copy.name: base})
     return copy
@@ -140,15 +146,18 @@ def _load(path: Path) -> Mapping[str, Tensor]:
         found = " ".join(str(error).split())[:200]
         fix = "if you trust it, load and save it yourself with safe_serialization=True"
         raise InputError(Problem("cannot read pickle", str(path), found, "weights", fix)) from error
-    if not isinstance(content, Mapping) or not _are_tensors(list(content.values())):
+    if not isinstance(content, Mapping) or not _are_tensors(content):
         fix = "give the file that the trainer saved as the model's weights"
         found = f"a {type(content).__name__} of other things"
         raise InputError(Problem("cannot read pickle", str(path), found, "tensors by name", fix))
     return content
 
 
-def _are_tensors(values: Sequence[Any]) -> bool:
-    return bool(values) and all(isinstance(v, Tensor) and v.dtype in SAFETENSORS for v in values)
+def _are_tensors(content: Mapping[Any, Any]) -> bool:
+    return bool(content) and all(
+        isinstance(name, str) and isinstance(value, Tensor) and value.dtype in SAFETENSORS
+        for name, value in content.items()
+    )
 
 
 def _without_tied_head(

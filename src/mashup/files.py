@@ -1,27 +1,46 @@
-"""Reading JSON with errors that help, digests, and folders that appear whole or not at all."""
+"""Files that we write: whole or not at all, by one process at a time, and read back checked.
+
+An output is written under a lock (:func:`only_one`) and under a temporary name that nobody else
+has. The lock vanishes with a killed process; what such a process left under temporary names is
+removed by the next one that writes the same output.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mashup.errors import InputError, OutputError, Problem
 from mashup.strict import parse_json, read_plain
 
-_PART = ".part"
-_REFUSALS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
-    *(errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR),
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+T = TypeVar("T")
+_PART, _LOCK = ".mashup-part", ".mashup-lock"
+_OURS = re.compile(rf"\..+\.[0-9a-f]{{8}}{_PART}|\..+{_LOCK}", re.DOTALL)
+_POLL = 0.05  # seconds between two attempts to get a lock
+_LONGEST_NAME = 200  # bytes; file systems take 255, and the temporary name is longer
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSALS = _NO_ROOM | {
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EBUSY),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
 }
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 _FULL_DISK = ("os error", "no space left", "iostream error", "inline_container.cc")
+_GONE = "parent directory"  # torch: "Parent directory X does not exist"
 
 
 def read_text(path: Path) -> str:
@@ -52,21 +71,124 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def read_state(kind: type[T], path: Path, fix: str) -> T:
+    """The content of a JSON file that this package wrote, checked against its type.
+
+    A file without ``version`` was written before there were versions and is read as version 1.
+
+    Args:
+        kind: a pydantic model, or any type that pydantic can check.
+        path: the file.
+        fix: what the user can do about a damaged file.
+
+    Raises:
+        InputError: missing, unreadable, damaged, or of a newer version.
+    """
+    with _damage(path, fix):
+        return _checker(kind)(read_plain(path))
+
+
+def read_lines(kind: type[T], path: Path, fix: str, *, may_be_cut: bool = False) -> tuple[T, ...]:
+    """The lines of a JSONL file that this package wrote, each checked as by :func:`read_state`.
+
+    Args:
+        kind, path, fix: as for :func:`read_state`.
+        may_be_cut: drop a last line without an end, as a killed process leaves one.
+
+    Raises:
+        InputError: as :func:`read_state`.
+    """
+    with _damage(path, fix):
+        *lines, rest = read_plain(path).split(b"\n")
+        check = _checker(kind)
+        return tuple(map(check, lines if may_be_cut or not rest else [*lines, rest]))
+
+
+def _checker(kind: type[T]) -> Callable[[bytes], T]:
+    from pydantic import TypeAdapter
+
+    adapter = TypeAdapter(kind)
+    return lambda content: adapter.validate_json(content, strict=True)
+
+
+@contextlib.contextmanager
+def _damage(path: Path, fix: str) -> Iterator[None]:
+    """Turn what a damaged file of ours raises into one problem."""
+    from pydantic import ValidationError
+
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        if first["loc"] == ("version",):
+            what, fix = "file of a newer version", "update mashup"
+            raise InputError(Problem(what, str(path), first["msg"], fix=fix)) from error
+        found = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        raise InputError(Problem("damaged file", str(path), found, fix=fix)) from error
+    except (OSError, ValueError) as error:
+        raise InputError(Problem("damaged file", str(path), str(error), fix=fix)) from error
+
+
 def to_json(value: Any, *, allow_nan: bool = False) -> str:
     """JSON text of ``value``: sorted keys, one trailing newline; NaN and infinity if allowed."""
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=allow_nan, default=str) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` by way of a temporary name, so that it is never half there."""
-    part = path.with_name(path.name + _PART)
-    try:
-        with disk_errors(path):
-            part.write_text(text, encoding="utf-8")
+    """Write ``text`` to ``path``, whole or not at all, also when the power fails."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, whole or not at all, also when the power fails."""
+    part = _temporary(path)
+    with disk_errors(path):
+        try:
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
             os.replace(part, path)
+            _sync_one(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise
+
+
+def sync(path: Path) -> None:
+    """Have the system put a file, or a folder and all that is in it, on the disk."""
+    if path.is_dir() and not path.is_symlink():
+        for inner in path.iterdir():
+            sync(inner)
+    _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    """The bytes of a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not every file system can
+            raise
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder with those above it, or that which a link leads to."""
+    Path(os.path.realpath(path)).mkdir(parents=True, exist_ok=True)
+
+
+def move(made: Path, path: Path) -> None:
+    """Give a finished file or folder its name: it is on the disk before it is there.
+
+    ``path`` may be a file, or an empty folder in place of which a folder comes.
+    """
+    sync(made)
+    os.replace(made, path)
+    _sync_one(path.parent)
 
 
 def user_cache() -> Path:
@@ -86,24 +208,39 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def size(count: int) -> str:
+    """Bytes for people: ``4.9 MB``."""
+    number = float(count)
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
 def refuse_existing(path: Path) -> None:
     """Refuse to write over something.
 
     Raises:
         InputError: ``path`` exists and is not an empty folder.
+        OutputError: ``path`` cannot be a name, or cannot be looked at.
     """
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if path.exists():
-        raise InputError(
-            Problem(
-                "output exists already",
-                str(path),
-                "a folder with files in it" if path.is_dir() else "a file",
-                "a new name or an empty folder",
-                "choose another --output, or remove it first",
-            )
+    with disk_errors(path):
+        try:
+            folder = stat.S_ISDIR(path.stat().st_mode)
+        except FileNotFoundError:
+            return
+        if folder and all(_OURS.fullmatch(name) for name in os.listdir(path)):
+            return
+    raise InputError(
+        Problem(
+            "output exists already",
+            str(path),
+            "a folder with files in it" if folder else "a file",
+            "a new name or an empty folder",
+            "choose another --output, or remove it first",
         )
+    )
 
 
 @contextlib.contextmanager
@@ -114,42 +251,80 @@ def new_folder(path: Path) -> Iterator[Path]:
         InputError: ``path`` exists already, or another process or thread is writing it.
         OutputError: the disk is full or not writable.
     """
-    refuse_existing(path)
-    part = path.with_name(path.name + _PART)
-    with disk_errors(path), _claimed(part, path):
-        try:
+    with only_one(path), disk_errors(path):
+        refuse_existing(path)
+        with temporary_folder(path) as part:
             yield part
-            if path.is_dir():
-                path.rmdir()
-            os.replace(part, path)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            move(part, Path(os.path.realpath(path)))
 
 
 @contextlib.contextmanager
-def _claimed(part: Path, path: Path) -> Iterator[None]:
-    """``part``, empty, for this block alone; the lock vanishes with a process that is killed."""
-    part.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(part, os.O_RDONLY)
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside ``path`` with a name that nobody else has; gone after the block.
+
+    Call it under :func:`only_one` of ``path``, or of the folder that it is in.
+    """
+    part = _temporary(Path(os.path.realpath(path)))
+    part.mkdir(parents=True)
     try:
-        if not _is_ours(descriptor, part):
-            raise _busy(path)
-        for left in part.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        yield
+        yield part
+    except FileNotFoundError as error:
+        if part.exists():
+            raise
+        raise _output_error(path, "removed while it was being written") from error
     finally:
-        os.close(descriptor)
+        shutil.rmtree(part, ignore_errors=True)
 
 
-def _is_ours(descriptor: int, part: Path) -> bool:
-    """Lock an open folder; whether nobody else has, or has moved it away meanwhile."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return part.exists() and os.path.samestat(os.fstat(descriptor), part.stat())
+@contextlib.contextmanager
+def only_one(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """No other process or thread writes the output ``path`` within the block.
+
+    The lock is a hidden file beside ``path``, so that ``path`` need not exist yet; it is inside
+    ``path`` where the folder above is not writable. The system drops the lock of a process that
+    is killed, and what that process left under temporary names is removed here.
+
+    Args:
+        path: the file or folder that is written.
+        wait: wait for the other instead of refusing.
+
+    Raises:
+        InputError: another process or thread is writing it.
+        OutputError: the disk is full or not writable.
+    """
+    path = Path(os.path.realpath(path))
+    with disk_errors(path), contextlib.ExitStack() as undo:
+        inside = path.is_dir() and not os.access(path.parent, os.W_OK)
+        folder = path if inside else path.parent
+        undo.callback(_remove_empty, [one for one in (folder, *folder.parents) if not one.exists()])
+        lock = _locked(folder / f".{_short(path)}{_LOCK}", path, wait)
+        undo.callback(_unlock, lock)
+        _sweep(path)
+        kept = undo.pop_all()
+    with kept:
+        yield
+
+
+def _locked(file: Path, path: Path, wait: bool) -> BaseFileLock | None:
+    """A lock that is held; None on a file system without locks."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file, timeout=0, thread_local=False)
+    while True:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+            return lock
+        except FileNotFoundError:  # another that wrote nothing has just removed the folder
+            continue
+        except Timeout:
+            if not wait:
+                raise _busy(path) from None
+            time.sleep(_POLL)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return None
+            raise
 
 
 def _busy(path: Path) -> InputError:
@@ -158,26 +333,108 @@ def _busy(path: Path) -> InputError:
     return InputError(Problem("output is being written", str(path), found, "a new name", fix))
 
 
+def _unlock(lock: BaseFileLock | None) -> None:
+    """Remove the file while it is still ours: who waits for it sees that and makes another."""
+    if lock:
+        with contextlib.suppress(OSError):
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders that were made and have stayed empty, from the inside out."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed process left beside ``path`` and in it; the lock of ``path`` is held.
+
+    In ``path`` lie temporary files and folders of its own and those of outputs below it, which
+    may be in the making: these have a lock file.
+    """
+    beside = [one for one in _ours(path.parent) if _target(one) == _short(path)]
+    inside = [one for one in _ours(path) if not (path / f".{_target(one)}{_LOCK}").exists()]
+    for part in (*beside, *inside):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+def _ours(folder: Path) -> list[Path]:
+    """What is in ``folder`` under temporary names of this package."""
+    try:
+        names = [name for name in os.listdir(folder) if name.endswith(_PART)]
+    except OSError:
+        return []
+    return [folder / name for name in names if _OURS.fullmatch(name)]
+
+
+def _temporary(path: Path) -> Path:
+    """A hidden name beside ``path`` that nobody else has."""
+    return path.with_name(f".{_short(path)}.{secrets.token_hex(4)}{_PART}")
+
+
+def _target(part: Path) -> str:
+    """The name (:func:`_short`) of what a temporary name is for."""
+    return part.name[1 : -len(f".01234567{_PART}")]
+
+
+def _short(path: Path) -> str:
+    """The name of ``path``, or its digest where the name fills what the file system takes."""
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()[:16]
+
+
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into an :class:`OutputError` that names ``path``."""
+    """Turn a full, read-only or vanished place to write into an :class:`OutputError`.
+
+    Args:
+        path: what is written; named in the error.
+    """
     try:
         yield
     except OutputError:
         raise
     except Exception as error:
-        if _is_refusal(error):
-            raise _output_error(path, error) from error
+        if reason := _refusal(error, path):
+            raise _output_error(path, reason) from error
         raise
 
 
-def _is_refusal(error: Exception) -> bool:
-    """Whether the disk said no; safetensors and torch say so in errors of their own."""
+def _refusal(error: Exception, path: Path) -> str:
+    """How the disk said no, empty if it did not; safetensors and torch have errors of their own."""
+    text = " ".join(str(error).split())[:300]
     if isinstance(error, OSError):
-        return error.errno in _REFUSALS
-    return any(sign in str(error).lower() for sign in _FULL_DISK)
+        if error.errno in _NO_ROOM:
+            return f"{text}; {_free(path)}"
+        gone = error.errno == errno.ENOENT and _is_within(error.filename, path)
+        return text if gone or error.errno in _REFUSALS else ""
+    if _GONE in text.lower():
+        return text
+    return f"{text}; {_free(path)}" if any(sign in text.lower() for sign in _FULL_DISK) else ""
 
 
-def _output_error(path: Path, error: Exception) -> OutputError:
+def _is_within(name: Any, path: Path) -> bool:
+    """Whether a file that is not there should be where ``path`` is written."""
+    if not isinstance(name, str | os.PathLike):
+        return False
+    whole = Path(os.path.realpath(path))
+    return whole in Path(os.path.realpath(name)).parents
+
+
+def _free(path: Path) -> str:
+    """Room on the disk that ``path`` is on."""
+    with contextlib.suppress(OSError):
+        place = next(one for one in (path, *path.absolute().parents) if one.exists())
+        return f"{size(shutil.disk_usage(place).free)} free"
+    return "free space unknown"
+
+
+def _output_error(path: Path, found: str) -> OutputError:
     fix = "free some space or choose another folder, then run the same command again"
-    return OutputError(Problem("could not write", str(path), str(error), "room to write", fix))
+    return OutputError(Problem("could not write", str(path), found, "room to write", fix))

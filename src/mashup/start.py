@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from mashup.delta import Delta
 from mashup.errors import Problem, UsageError
 from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import batches_for, evaluate, evaluate_showing, sample_tokens
-from mashup.files import refuse_existing
+from mashup.files import disk_errors, move, only_one, refuse_existing, temporary_folder
 from mashup.merge import Init, merge
 from mashup.model import Base, applied, load_base, read_change
 from mashup.model.names import by_own_names
@@ -64,10 +65,9 @@ def make_init(
     Raises:
         InputError: as :func:`mashup.merge`.
     """
-    refuse_existing(output)
-    staged = output.with_name(f".{output.name}.measuring")  # it gets its name when it is complete
-    shutil.rmtree(staged, ignore_errors=True)
-    try:
+    with only_one(output), disk_errors(output), temporary_folder(output) as part:
+        refuse_existing(output)
+        staged = part / output.name  # it gets its place when it is complete
         if options.get("weights") == "newton":
             used = [s.checkpoint.path for s in selection.chosen if s.checkpoint]
             batches = _batches(base, task, sample)
@@ -87,9 +87,8 @@ def make_init(
             init = init.noting(scales={str(scale): loss for scale, loss in searched.items()})
         note = _note(selection.scores, merged)
         init = init.noting(task=about, sample=note, measure_seconds=seconds)
-        return replace(init, path=staged.replace(_free(output)))
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        move(staged, Path(os.path.realpath(output)))
+        return replace(init, path=output)
 
 
 def search_scale(
@@ -117,13 +116,6 @@ def search_scale(
         losses[scale] = loss_of(read_change(base.model, staged))
         shutil.rmtree(staged)
     return losses
-
-
-def _free(output: Path) -> Path:
-    """``output``, without the empty folder that may be there."""
-    if output.is_dir():
-        output.rmdir()
-    return output
 
 
 def measuring(

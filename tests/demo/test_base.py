@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -77,16 +78,24 @@ def test_refuses_another_file_than_the_pinned_one(index: Path, tmp_path: Path) -
     with pytest.raises(InputError, match="not the pinned file") as caught:
         fetch(artefact, cache=tmp_path / "cache")
     assert artefact.sha256 in caught.value.problems[0].expected
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not (tmp_path / "cache").exists()
 
 
 def test_interrupted_download_is_not_trusted(index: Path, tmp_path: Path) -> None:
     artefact = put_wheel(index)
     whole = (index / artefact.filename).read_bytes()
     cache = tmp_path / "cache"
-    (cache / f"{artefact.filename}.part" / "got").mkdir(parents=True)
+    (cache / f".{artefact.filename}.0123abcd.mashup-part" / "got").mkdir(parents=True)
     (cache / artefact.filename).write_bytes(whole[:50])
     assert fetch(artefact, cache=cache).read_bytes() == whole
+    assert [file.name for file in cache.iterdir()] == [artefact.filename]
+
+
+def test_two_that_fetch_at_once_both_get_it(index: Path, tmp_path: Path) -> None:
+    artefact, cache = put_wheel(index), tmp_path / "cache"
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: fetch(artefact, cache=cache), range(2)))
+    assert paths == [cache / artefact.filename] * 2
     assert [file.name for file in cache.iterdir()] == [artefact.filename]
 
 
@@ -101,7 +110,7 @@ def test_a_ctrl_c_leaves_nothing(
     monkeypatch.setattr(fetch_module, "_wait", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch(artefact, cache=tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.usefixtures("index")

