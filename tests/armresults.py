@@ -10,8 +10,8 @@ import numpy as np
 from helpers import write_json
 from mashup.compare.arms import Arm
 from mashup.compare.results import ArmResult
+from mashup.results.curve import Point
 from mashup.train import Run
-from mashup.train.curve import Point
 
 TESTS = 100
 

@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 
 from helpers import prompt_rows, write_jsonl
-from mashup.compare import read_records
 from mashup.loo import Experiment, read_experiment
+from mashup.results import read_records
 
 TASKS = ("one", "two", "three")
 TRAIN = {"max_steps": 2, "batch_size": 4, "evaluations": 1, "lora_target_modules": "q_proj"}

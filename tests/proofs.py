@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 from helpers import BENCHMARKS
 from mashup import TrainSettings, load_base, train
-from mashup.compare import Record
 from mashup.evaluate.evaluate import sample_tokens
 from mashup.loo import Experiment, Prepared, prepare, read_experiment, run_experiment
 from mashup.loo.job import Job
 from mashup.loo.parts import Executor, TaskData
 from mashup.loo.work.worker import load
 from mashup.model import Base
+from mashup.results import Record
 from mashup.task import Tokens
 from mashup.train import Run
 from papers import TEMPLATES, write_paper_base

@@ -11,9 +11,8 @@ import numpy as np
 
 from armresults import PLANS, Plan, make_result
 from helpers import write_json
-from mashup.compare.arms import pool_of
-from mashup.compare.records import Record, commonest_record, write_records
 from mashup.compare.results import ArmResult, make_records
+from mashup.results.records import Record, commonest_record, pool_of, write_records
 
 TARGETS = ("trec", "sst2", "mrpc", "tweet_emotion")
 RATES = (2e-4, 5e-4, 1e-3)

@@ -12,7 +12,7 @@ from experiments import values, write_experiment, write_tasks
 from helpers import prompt_rows, write_jsonl
 from mashup import TrainSettings, UsageError, load_base, load_task, train
 from mashup.loo import prepare, run_experiment
-from mashup.train.curve import read_curve
+from mashup.results.curve import read_curve
 
 LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2")
 OPTIONS = ("--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")

@@ -7,10 +7,11 @@ import pytest
 from helpers import prompt_rows, refused, write_jsonl
 from lora import save_lora
 from mashup import TrainSettings, UsageError, compare, load_base, load_task, merge, scan, train
-from mashup.compare import bench, read_records
+from mashup.compare import bench
 from mashup.compare.leakage import leaking
 from mashup.report.material import read_material
 from mashup.report.summarise import summarise
+from mashup.results import read_records
 from mashup.task import commonest_accuracy
 
 SETTINGS = TrainSettings(max_steps=6, batch_size=8, learning_rate=1e-2, evaluations=2)

@@ -4,9 +4,9 @@ import pytest
 
 from experiments import TASKS, write_experiment, write_tasks
 from helpers import prompt_rows, refused, write_adapter, write_jsonl
-from mashup.compare import read_records
 from mashup.compare.leakage import prompts_of
 from mashup.loo import prepare, run_experiment
+from mashup.results import read_records
 from mashup.task import Example
 
 FEW = {"seeds": [1], "learning_rates": [0.01], "arms": ["scratch", "mashup"]}

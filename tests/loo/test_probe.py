@@ -6,7 +6,7 @@ from experiments import TRAIN, write_experiment, write_tasks
 from mashup import UsageError
 from mashup.loo import prepare, run_experiment
 from mashup.loo.probe import choose_by_probe, probe_rate
-from mashup.train.curve import CURVE, read_curve
+from mashup.results.curve import CURVE, read_curve
 
 RANKING = [{"digest": letter, "name": letter} for letter in "abc"]
 

@@ -10,8 +10,8 @@ import pytest
 
 from armresults import PLANS, TESTS, Plan, make_result
 from helpers import write_json
-from mashup.compare.records import commonest_record, write_records
 from mashup.compare.results import make_records
+from mashup.results.records import commonest_record, write_records
 
 
 def _scores(checkpoints: Sequence[tuple[str, float, float]]) -> list[dict[str, Any]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from mashup.compare.statistics import Difference
 from mashup.report.material import read_material
 from mashup.report.summarise import summarise
 from mashup.report.summary import Summary
 from mashup.report.verdict import make_verdict
+from mashup.results.statistics import Difference
 
 
 def summary_of(folder: Path) -> Summary:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -52,13 +51,6 @@ def make_arms(names: Sequence[ArmName], selection: Selection, seed: int) -> tupl
     }
     wanted = {"scratch", *names}
     return tuple(arm for name, arm in made.items() if name in wanted)
-
-
-def pool_of(name: str) -> str:
-    """The arm that an arm is one draw of: ``random`` of ``random-1``, else itself."""
-    if re.fullmatch(r"random-\d+", name):
-        return "random"
-    return "each-single" if name.startswith("single-") else name
 
 
 def _drawn(scores: Scores) -> str:

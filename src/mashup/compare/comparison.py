@@ -11,12 +11,12 @@ from mashup.compare.about import ABOUT, begin, describe, planned_arm
 from mashup.compare.arms import Arm, make_arms
 from mashup.compare.bench import Bench
 from mashup.compare.inputs import check_merging, check_values, usable
-from mashup.compare.records import Record, commonest_record, write_records
 from mashup.compare.results import ArmResult, make_records
 from mashup.files import refuse_existing, to_json, write_text
 from mashup.library import Library, scan
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
+from mashup.results.records import Record, commonest_record, write_records
 from mashup.score import Scores, score
 from mashup.score.choose import Strategy
 from mashup.score.racing import finalists_for
@@ -156,6 +156,5 @@ def _finish(bench: Bench, selection: Selection, results: tuple[ArmResult, ...]) 
     commonest = commonest_record(name, task.name, commonest_accuracy(task))
     records = (*make_records(name, task.name, results), commonest)
     write_records(bench.output / "records.jsonl", records)
-    comparison = Comparison(bench.output, selection, results, records)
-    write_report(comparison)
-    return comparison
+    write_report(bench.output)
+    return Comparison(bench.output, selection, results, records)

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mashup.compare.arms import Arm
-from mashup.compare.parity import Parity, fair_parity, paper_parity
-from mashup.compare.records import Record
-from mashup.compare.statistics import Difference, paired_bootstrap
 from mashup.files import read_json
+from mashup.results.curve import START_TEST, TEST, Point
+from mashup.results.parity import Parity, fair_parity, paper_parity
+from mashup.results.records import Record
+from mashup.results.statistics import Difference, paired_bootstrap
 from mashup.train import Run
-from mashup.train.curve import START_TEST, TEST, Point
 
 Values = dict[str, NDArray[np.float64]]
 _METRICS = ("dev_loss", "dev_accuracy", "test_loss", "test_accuracy")

@@ -12,8 +12,8 @@ from pydantic import (
     model_validator,
 )
 
-from mashup.compare.arms import pool_of
 from mashup.loo.parts import Choosing, Executor, Merging, TaskData, Variant
+from mashup.results.records import pool_of
 from mashup.settings import Settings, TrainSettings
 
 LooArm = Literal[

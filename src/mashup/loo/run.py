@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mashup.compare.records import Record, read_records, write_records
 from mashup.errors import InputError, Problem
 from mashup.files import read_json, to_json, write_text
 from mashup.loo.estimate import bytes_of, seconds_a_token, tokens_of
@@ -26,6 +25,7 @@ from mashup.loo.work.worker import Worker
 from mashup.processes import is_first, wait
 from mashup.progress import SILENT, Progress
 from mashup.report.experiment import write_experiment_report
+from mashup.results.records import Record, read_records, write_records
 from mashup.task import commonest_accuracy
 
 EXPERIMENT, RECORDS, JOBS, REPORT = "experiment.json", "records.jsonl", "jobs", "report"

@@ -9,10 +9,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mashup.compare.records import Record, read_records
 from mashup.errors import InputError, Problem
 from mashup.files import read_json
-from mashup.train.curve import Point
+from mashup.results.curve import Point
+from mashup.results.records import Record, read_records
 
 _CURVE = ("dev_loss", "dev_accuracy", "test_loss", "test_accuracy")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mashup.compare.statistics import Difference
 from mashup.report.ranking import RankRow
 from mashup.report.summary import Reach
+from mashup.results.statistics import Difference
 
 NONE = "–"
 

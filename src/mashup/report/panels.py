@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from mashup.report.material import Measured
 from mashup.report.style import Theme, dash, marker
 from mashup.report.summary import MASHUP, SCRATCH, Armed, ArmRow
-from mashup.train.curve import Point
+from mashup.results.curve import Point
 
 _WIDE = 4.0  # largest loss by smallest from which a logarithmic scale is better
 

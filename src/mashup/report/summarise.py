@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
-from mashup.compare.records import COMMONEST, Record
-from mashup.compare.statistics import Difference
 from mashup.report.material import Material, Measured, measured
 from mashup.report.ranking import Ranking, make_ranking
 from mashup.report.summary import COSTS, SCRATCH, ArmRow, Reach, Rung, Summary
+from mashup.results.records import COMMONEST, Record
+from mashup.results.statistics import Difference
 
 
 def summarise(material: Material) -> Summary:

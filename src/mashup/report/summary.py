@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mashup.compare.statistics import Difference
 from mashup.report.material import Measured
 from mashup.report.ranking import Ranking
+from mashup.results.statistics import Difference
 
 SCRATCH, MASHUP = "scratch", "mashup"
 COSTS = ("score", "merge", "search", "train")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mashup.files import only_one, write_bytes, write_text
 from mashup.report.figures import curves_figure, ranking_figure, render
@@ -12,14 +11,6 @@ from mashup.report.material import read_material
 from mashup.report.page import page
 from mashup.report.style import LIGHT
 from mashup.report.summarise import summarise
-
-if TYPE_CHECKING:
-    from mashup.compare import Comparison
-
-
-def write_report(comparison: Comparison) -> None:
-    """Write table, pictures and page of a finished comparison into its folder."""
-    _write(comparison.path)
 
 
 def rebuild(folder: Path) -> None:
@@ -34,10 +25,11 @@ def rebuild(folder: Path) -> None:
         OutputError: the disk is full or not writable.
     """
     with only_one(folder):
-        _write(folder)
+        write_report(folder)
 
 
-def _write(folder: Path) -> None:
+def write_report(folder: Path) -> None:
+    """:func:`rebuild` for a caller that holds the folder's lock."""
     summary = summarise(read_material(folder))
     curves = curves_figure(summary, LIGHT)
     write_bytes(folder / "curves.svg", render(curves, "svg"))

@@ -18,29 +18,9 @@ from mashup.evaluate.evaluate import Evaluation, evaluate_showing
 from mashup.files import to_json, write_text
 from mashup.processes import is_first
 from mashup.progress import SILENT, Progress
+from mashup.results.curve import START_TEST, Point, read_curve
 
 CLOCK = "clock.txt"  # training seconds, beside a resume point
-CURVE, TEST, START_TEST = "curve.jsonl", "test.json", "test-start.json"
-
-
-@dataclass(frozen=True)
-class Point:
-    """One evaluation.
-
-    Attributes:
-        step: optimizer steps so far.
-        seconds: spent on training steps so far, evaluations not counted.
-        tokens: input tokens trained on so far.
-        dev_loss, test_loss: nats per answer token. dev_accuracy, test_accuracy: exact answers.
-    """
-
-    step: int
-    seconds: float
-    tokens: int
-    dev_loss: float
-    dev_accuracy: float
-    test_loss: float
-    test_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -49,17 +29,6 @@ class Held:
 
     dev: Sequence[Batch]
     test: Sequence[Batch]
-
-
-def read_curve(path: Path) -> tuple[Point, ...]:
-    """The points of a ``curve.jsonl``; a last line that was cut off by a kill is dropped."""
-    points = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            points.append(Point(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError):
-            break
-    return tuple(points)
 
 
 def write_values(path: Path, test: Evaluation) -> None:

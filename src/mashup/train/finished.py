@@ -13,7 +13,7 @@ import torch
 from mashup.checkpoint.history import MANIFEST, PROMPTS, read_prompts
 from mashup.files import to_json, write_text
 from mashup.merge.manifest import versions
-from mashup.train.curve import CURVE, read_curve
+from mashup.results.curve import CURVE, read_curve
 from mashup.train.whole import save_whole
 from mashup.train.work import Work
 

@@ -21,10 +21,11 @@ from mashup.files import read_json
 from mashup.model.quiet import quiet_transformers
 from mashup.processes import is_first, wait
 from mashup.progress import Advance, Progress
+from mashup.results.curve import CURVE, TEST
 from mashup.settings import TrainSettings
 from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
-from mashup.train.curve import CLOCK, CURVE, TEST, CurveCallback, Held, write_values
+from mashup.train.curve import CLOCK, CurveCallback, Held, write_values
 from mashup.train.finished import facts_of, save, write_about
 from mashup.train.trainer import AnswerTrainer, Collator, arguments, steps_between
 from mashup.train.whole import fill

@@ -16,9 +16,9 @@ from mashup.merge import Init
 from mashup.model import Base, load_base
 from mashup.processes import is_first, wait
 from mashup.progress import SILENT, Progress
+from mashup.results.curve import CURVE, Point, read_curve
 from mashup.settings import TrainSettings
 from mashup.task import Task, load_task
-from mashup.train.curve import CURVE, Point, read_curve
 from mashup.train.loop import fit
 from mashup.train.tokens import RunTokens, run_tokens
 from mashup.train.work import Work

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from armresults import PLANS
-from mashup.compare.records import read_records
-from mashup.compare.significance import holm, wilcoxon_p
 from mashup.report.experiment.donors import agreement
 from mashup.report.experiment.material import read_folders
 from mashup.report.experiment.summarise import make_study
+from mashup.results.records import read_records
+from mashup.results.significance import holm, wilcoxon_p
 from studies import TARGETS, plans, write_study
 
 

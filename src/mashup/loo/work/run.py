@@ -11,9 +11,9 @@ from mashup.loo.experiment import folder_of
 from mashup.loo.job import Job
 from mashup.loo.work.worker import Worker, with_shuffled_answers
 from mashup.model import Base
+from mashup.results.curve import CURVE, START_TEST, TEST
 from mashup.settings import TrainSettings
 from mashup.train import Run, train
-from mashup.train.curve import CURVE, START_TEST, TEST
 from mashup.train.run import RUN
 from mashup.train.trainer import steps_of
 

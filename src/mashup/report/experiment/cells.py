@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mashup.compare.statistics import Difference
 from mashup.report import numbers
 from mashup.report.tables import Cell, Table
+from mashup.results.statistics import Difference
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 
-from mashup.compare.statistics import Difference
 from mashup.report.experiment.summary import Study
 from mashup.report.figures import add_legend
 from mashup.report.panels import quiet
 from mashup.report.ranking_panel import drawable, short
 from mashup.report.style import Theme, marker
 from mashup.report.summary import MASHUP, SCRATCH
+from mashup.results.statistics import Difference
 
 _APART = 0.8  # of a line's height, for all arms together
 _BESIDE = 6  # arms that a line has room for

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mashup.compare.records import Record, read_records
 from mashup.errors import InputError, Problem, raise_all
 from mashup.files import read_json
+from mashup.results.records import Record, read_records
 
 RECORDS, ABOUT = "records.jsonl", "experiment.json"
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-from mashup.compare.statistics import Difference
 from mashup.report.material import Measured
 from mashup.report.summary import ArmRow
+from mashup.results.statistics import Difference
 
 
 @dataclass(frozen=True)

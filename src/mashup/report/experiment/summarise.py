@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from mashup.compare.arms import pool_of
-from mashup.compare.records import LEFT_OUT, Record
-from mashup.compare.significance import holm, mean_difference, wilcoxon_p
-from mashup.compare.statistics import Difference
 from mashup.report.experiment.material import Folder
 from mashup.report.experiment.summary import Contrast, End, Relevance, Study, Target
 from mashup.report.experiment.widen import over_seeds
 from mashup.report.material import measured
 from mashup.report.summarise import arm_row, commonest_of, gain_of, ladder
 from mashup.report.summary import MASHUP, SCRATCH
+from mashup.results.records import LEFT_OUT, Record, pool_of
+from mashup.results.significance import holm, mean_difference, wilcoxon_p
+from mashup.results.statistics import Difference
 
 _OVER = "test_{}_gain_over_"
 _BASE = "base"

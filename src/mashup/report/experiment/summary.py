@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mashup.compare.statistics import Difference
 from mashup.report.experiment.seeds import Spread
 from mashup.report.summary import MASHUP, SCRATCH, Armed, ArmRow, Rung
+from mashup.results.statistics import Difference
 
 
 @dataclass(frozen=True)

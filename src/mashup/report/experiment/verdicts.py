@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mashup.compare.significance import examples_needed, least_p
-from mashup.compare.statistics import Difference
 from mashup.report import numbers
 from mashup.report.experiment.summary import Contrast, Study, Target
 from mashup.report.summary import MASHUP, SCRATCH
+from mashup.results.significance import examples_needed, least_p
+from mashup.results.statistics import Difference
 
 _HOPELESS = 100  # times the examples that there are: then no number helps
 LEVEL = 0.05

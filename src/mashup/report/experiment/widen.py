@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mashup.compare.statistics import Difference
 from mashup.report.experiment.seeds import Spread, spread_of, widened
 from mashup.report.experiment.summary import Target
 from mashup.report.summary import MASHUP, SCRATCH, ArmRow
+from mashup.results.statistics import Difference
 
 
 def over_seeds(target: Target) -> Target:

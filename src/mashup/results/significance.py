@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import PermutationMethod, wilcoxon
 
-from mashup.compare.statistics import NORMAL, Difference
+from mashup.results.statistics import NORMAL, Difference
 
 _ALL_SIGNS = 2**14  # up to so many patterns of signs are all tried: exact
 #: Decimals of a difference that count. A mean of seeds and draws has rounding errors of 1e-16; the

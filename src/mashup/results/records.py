@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,3 +68,10 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 def read_records(path: Path) -> tuple[Record, ...]:
     """The records of a ``records.jsonl``."""
     return tuple(Record(**json.loads(line)) for line in path.read_text().splitlines())
+
+
+def pool_of(name: str) -> str:
+    """The arm that an arm is one draw of: ``random`` of ``random-1``, else itself."""
+    if re.fullmatch(r"random-\d+", name):
+        return "random"
+    return "each-single" if name.startswith("single-") else name

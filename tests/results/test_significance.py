@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mashup.compare.significance import (
+from mashup.results.significance import (
     examples_needed,
     holm,
     least_p,
     mean_difference,
     wilcoxon_p,
 )
-from mashup.compare.statistics import Difference, paired_bootstrap
+from mashup.results.statistics import Difference, paired_bootstrap
 
 PS = st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=12)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mashup.compare import fair_parity, paper_parity
-from mashup.train.curve import Point
+from mashup.results import fair_parity, paper_parity
+from mashup.results.curve import Point
 
 
 def curve(losses, accuracies=None):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mashup.train.curve import Point
+from mashup.results.curve import Point
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from mashup.compare import Difference, paired_bootstrap
-from mashup.compare.significance import mean_difference
+from mashup.results import Difference, paired_bootstrap
+from mashup.results.significance import mean_difference
 
 
 def test_no_difference_is_certain():
