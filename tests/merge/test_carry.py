@@ -5,7 +5,8 @@ import json
 import pytest
 from transformers import AutoTokenizer
 
-from helpers import CHATML, write_json
+from helpers import CHATML, make_tokenizer, write_json
+from lora import save_lora
 from mashup import merge
 from mashup.checkpoint.history import card_head
 from wholes import relative_of
@@ -69,3 +70,38 @@ def test_code_of_the_model_comes_along_and_pickles_of_the_trainer_do_not(parents
     names = {path.name for path in init.path.iterdir()}
     assert "modeling_own.py" in names
     assert "optimizer.pt" not in names
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_what_cannot_be_averaged_is_the_first_parents_and_a_note_says_so(tiny_base, tmp_path, kind):
+    make = relative_of if kind == "full" else save_lora
+    parents = [make(tiny_base, tmp_path / name, seed=n) for n, name in enumerate("ab")]
+    for number, folder in enumerate(parents):
+        own = make_tokenizer()
+        own.chat_template = f"{folder.name}: {CHATML}"
+        own.eos_token = ("<|im_end|>", "<|end|>")[number]
+        own.save_pretrained(folder)
+        if kind == "full":
+            config = json.loads((folder / "config.json").read_text())
+            write_json(folder / "config.json", config | {"eos_token_id": number})
+    for number, order in enumerate((parents, parents[::-1])):
+        first, other = order
+        init = merge(order, output=tmp_path / f"m{number}", accept_base=True)
+        made = AutoTokenizer.from_pretrained(init.path)
+        assert made.chat_template == f"{first.name}: {CHATML}"
+        assert made.eos_token == AutoTokenizer.from_pretrained(first).eos_token
+        if kind == "full":
+            end = json.loads((init.path / "config.json").read_text())["eos_token_id"]
+            assert end == parents.index(first)
+        assert [p["path"] for p in init.manifest["parents"]] == [str(p) for p in order]
+        kinds = ["chat template", "end token", *(["end token's id"] if kind == "full" else [])]
+        assert init.manifest["notes"] == [
+            f"the {what} is that of {first}; another one in {other}" for what in kinds
+        ]
+    weights = [[p.read_bytes() for p in (tmp_path / f"m{n}").glob("*.safetensors")] for n in (0, 1)]
+    assert weights[0] == weights[1]
+
+
+def test_parents_that_agree_leave_no_note(tiny_base, parents, tmp_path):
+    init = merge(parents, output=tmp_path / "m", base=tiny_base, accept_base=True)
+    assert "notes" not in init.manifest

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from helpers import Q_PROJ, refused, write_adapter, write_json
 from kinds import load_kind, save_kind, write_base
 from mashup import merge
+from wholes import relative_of
 
 IDS = torch.randint(0, 300, (2, 9), generator=torch.Generator().manual_seed(1))
 SAVED = {"modules_to_save": ["embed_tokens"]}
@@ -107,3 +108,28 @@ def test_modules_below_a_compiled_one_are_refused(tmp_path):
     one = write_adapter(tmp_path / "a", modules={name: (16, 16)})
     with refused("modules under other names", where="/a", found=name):
         merge([one], output=tmp_path / "m")
+
+
+@pytest.mark.parametrize("method", ["ties", "dare_linear", "della", "slerp", "model_stock"])
+def test_values_and_a_lora_of_one_tensor_are_no_two_merges(bases, tmp_path, method):
+    """PEFT saves an embedding's values with a LoRA on it: a method must see both in one delta."""
+    base = bases["llama"]
+    whole, lora = relative_of(base, tmp_path / "w", seed=1), save_kind(base, tmp_path / "l", **LORA)
+    given = {"base": base, "accept_base": True, "output_kind": "lora", "rank": 32}
+    with refused("cannot be merged into a LoRA", where=method, found="model.embed_tokens.weight"):
+        merge([whole, lora], output=tmp_path / "m", method=method, **given)
+    merge([whole, lora], output=tmp_path / "m", method="task_arithmetic", **given)
+
+
+@pytest.mark.parametrize("method", ["ties", "breadcrumbs", "slerp", "model_stock"])
+def test_values_of_the_base_beside_a_lora_are_no_change(bases, tmp_path, method):
+    base = bases["llama"]
+    loras = pair(base, tmp_path, LORA, LORA)
+    given = {"base": base, "method": method}
+    lora = merge(loras, output=tmp_path / "m", rank=32, **given).path
+    full = merge(loras, output=tmp_path / "n", output_kind="full", **given).path
+    found, wanted = (
+        logits(load_kind(base, lora)),
+        logits(AutoModelForCausalLM.from_pretrained(full)),
+    )
+    assert_close(found, wanted, rtol=1e-4, atol=1e-4)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mashup.checkpoint.history import PROMPTS, card_head, read_prompts
 from mashup.checkpoint.identity import TOKENIZER_FILES, read_config
+from mashup.checkpoint.vocabulary import FILE, read_vocabulary
 from mashup.errors import InputError, Problem
-from mashup.files import read_json, read_text, to_json, write_text
+from mashup.files import digest_of, read_json, read_text, to_json, write_text
 from mashup.merge.parents import Parent
 from mashup.strict import check_plain
 
@@ -44,18 +45,63 @@ def carry_tokenizer(folders: Sequence[Path], output: Path) -> Path | None:
     return source
 
 
+def differences(parents: Sequence[Parent], output: Path) -> list[str]:
+    """What cannot be averaged and is not the same in all parents: a sentence for each.
+
+    Args:
+        parents: in the order of the user.
+        output: the merged folder, which has one parent's, or the base's.
+    """
+    notes = []
+    for what, read in _ONE_OF_ALL.items():
+        kept = read(output).strip()
+        own = {str(p.checkpoint.path): read(p.checkpoint.path).strip() for p in parents}
+        others = [path for path, value in own.items() if value and value != kept]
+        if kept and others:
+            source = next((path for path, value in own.items() if value == kept), "the base")
+            notes.append(f"the {what} is that of {source}; another one in {', '.join(others)}")
+    return notes
+
+
+def _end_token(folder: Path) -> str:
+    token = _settings(folder / "tokenizer_config.json").get("eos_token")
+    return str(token.get("content", "") if isinstance(token, dict) else token or "")
+
+
+def _end_id(folder: Path) -> str:
+    return str(_settings(folder / "config.json").get("eos_token_id", ""))
+
+
+def _tokenizer(folder: Path) -> str:
+    return digest_of(read_vocabulary(folder)) if (folder / FILE).is_file() else ""
+
+
 def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("tokenizer_config.json", "tokenizer.json"))
 
 
 def chat_template(folder: Path) -> str:
     """The template of a folder's tokenizer, in a file of its own or in the settings; "" if none."""
-    path, settings = folder / TEMPLATE, folder / "tokenizer_config.json"
+    path = folder / TEMPLATE
     if path.is_file():
         return read_text(path)
-    told = read_json(settings) if settings.is_file() else {}
-    template = told.get("chat_template") if isinstance(told, dict) else ""
+    template = _settings(folder / "tokenizer_config.json").get("chat_template")
     return template if isinstance(template, str) else ""
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is none."""
+    values = read_json(path) if path.is_file() else {}
+    return values if isinstance(values, dict) else {}
+
+
+#: What a merge takes from one of its parents, and how it is read.
+_ONE_OF_ALL: dict[str, Callable[[Path], str]] = {
+    "chat template": chat_template,
+    "end token": _end_token,
+    "end token's id": _end_id,
+    "vocabulary": _tokenizer,
+}
 
 
 def carry_model_files(

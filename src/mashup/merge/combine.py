@@ -39,7 +39,7 @@ class Recipe:
     def is_mean(self) -> bool:
         """Whether values are averaged and the base drops out."""
         rest = 1 - self.settings.scale * sum(self.weights)
-        return self.method.trim is None and not self.method.needs_gram and abs(rest) < NOTHING
+        return self.method.is_sum and abs(rest) < NOTHING
 
 
 @dataclass(frozen=True)

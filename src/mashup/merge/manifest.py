@@ -58,7 +58,7 @@ def describe_parents(prepared: Prepared, base: str, given: str) -> dict[str, Any
         "kind": "init",
         "base": base,
         "method": method.name,
-        "parents": [_parent(parent, prepared) for parent in prepared.parents],
+        "parents": [_parent(parent, prepared) for parent in prepared.in_order],
         **numbers,
         "versions": versions(),
     }
@@ -69,7 +69,7 @@ def describe_parents(prepared: Prepared, base: str, given: str) -> dict[str, Any
 
 def _notes(prepared: Prepared, given: str) -> list[str]:
     """What a user should know of the parents, a sentence each."""
-    told = {p.checkpoint.path: quantised_note(p.checkpoint.base, given) for p in prepared.parents}
+    told = {p.checkpoint.path: quantised_note(p.checkpoint.base, given) for p in prepared.in_order}
     return [f"{path}: {note}" for path, note in told.items() if note]
 
 

@@ -33,6 +33,7 @@ class Parent:
         checkpoint: what and where it is.
         digest: of its content.
         weight: as it is used.
+        place: its number in the order that the user gave.
         adapter: what a LoRA changes; None for a whole model.
         tensors: of a whole model, without a head that repeats the embeddings.
         moved: its changes, where they were aligned with another vocabulary.
@@ -41,6 +42,7 @@ class Parent:
     checkpoint: Checkpoint
     digest: str
     weight: float
+    place: int
     adapter: Adapter | None
     tensors: Mapping[str, Stored]
     moved: Mapping[str, Change] | None = None
@@ -77,9 +79,10 @@ def read_parents(
     base: str | None = None,
     accept_base: bool,
 ) -> tuple[Parent, ...]:
-    """Describe the parents, sorted by content so that the order of arguments does not matter.
+    """Describe the parents, sorted by content so that weights do not depend on their order.
 
-    A whole model's digest is of samples: where two have the same, their paths decide.
+    What cannot be averaged goes by :attr:`Parent.place`. A whole model's digest is of samples:
+    where two have the same, their paths decide.
 
     Args:
         checkpoints: by value or path.
@@ -96,26 +99,26 @@ def read_parents(
         raise_all(_base_problems(found, base))
     parents: list[Parent] = []
     problems: list[Problem] = []
-    for checkpoint, weight in zip(found, weights, strict=True):
+    for place, (checkpoint, weight) in enumerate(zip(found, weights, strict=True)):
         try:
-            parents.append(_parent(checkpoint, weight))
+            parents.append(_parent(checkpoint, weight, place))
         except InputError as error:
             problems += error.problems
     raise_all([*problems, *_shape_problems(parents)])
     raise_all(_changes_nothing(parent) for parent in parents if _is_zero(parent))
-    return tuple(sorted(parents, key=_place))
+    return tuple(sorted(parents, key=_content))
 
 
-def _place(parent: Parent) -> tuple[str, float, str]:
+def _content(parent: Parent) -> tuple[str, float, str]:
     return parent.digest, parent.weight, str(parent.checkpoint.path.resolve())
 
 
-def _parent(checkpoint: Checkpoint, weight: float) -> Parent:
+def _parent(checkpoint: Checkpoint, weight: float, place: int) -> Parent:
     folder = checkpoint.path
     if checkpoint.kind == "lora":
         adapter = read_adapter(folder, read_adapter_config(folder))
-        return Parent(checkpoint, adapter_digest(folder), weight, adapter, {})
-    return Parent(checkpoint, model_digest(folder), weight, None, read_untied(folder)[0])
+        return Parent(checkpoint, adapter_digest(folder), weight, place, adapter, {})
+    return Parent(checkpoint, model_digest(folder), weight, place, None, read_untied(folder)[0])
 
 
 def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:

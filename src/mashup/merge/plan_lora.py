@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+import torch
+
 from mashup.checkpoint import LoraModule
 from mashup.checkpoint.conv1d import is_conv1d
 from mashup.checkpoint.identity import read_config
@@ -14,14 +16,15 @@ from mashup.checkpoint.vocabulary import BY_TOKEN, FILE, POSITIONS
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.files import digest_file
 from mashup.merge.algebra import FactorStyle
-from mashup.merge.changes import Change, Lora
+from mashup.merge.changes import Change, Lora, spans, upcast
 from mashup.merge.combine import Tensors
+from mashup.merge.methods import Method
 from mashup.merge.mixes import mix_problems
 from mashup.merge.modules import LoraPlan, Module, Saved, key_of
 from mashup.merge.parents import Parent
 from mashup.merge.rank import Rank
 from mashup.merge.reference import Reference
-from mashup.merge.values import OnDisk
+from mashup.merge.values import OnDisk, Value
 
 Changes = Sequence[Mapping[str, Change]]
 
@@ -31,8 +34,7 @@ def plan_lora(
     reference: Reference | None,
     rank: Rank,
     style: FactorStyle,
-    *,
-    averaged: bool,
+    method: Method,
 ) -> LoraPlan:
     """What the merged adapter holds.
 
@@ -41,7 +43,7 @@ def plan_lora(
         reference: None when no base is needed.
         rank: as asked for; a number or ``energy=X`` if a parent is a whole model.
         style: of the factors.
-        averaged: modules keep the rank and scale that the parents share (factor_average).
+        method: of ``factor_average`` modules keep the rank and scale that the parents share.
 
     Raises:
         InputError: kinds of change that a merged LoRA cannot hold.
@@ -54,7 +56,10 @@ def plan_lora(
     changes: Changes = reference.changes if reference else [p.changes for p in parents]
     saved, keys = _saved(parents, changes, reference)
     raise_all(_vocabulary_problems(parents, saved, reference))
+    if not method.is_sum:
+        raise_all(_split_problems(method, changes, keys, reference))
     config = read_config(reference.folder) if reference else {}
+    averaged = method.name == "factor_average"
     scale = max((m.scale for m in _modules(parents)), default=1.0)
     modules, left_out = [], []
     for name in sorted({name for parent in changes for name in parent}):
@@ -77,6 +82,35 @@ def _lora_part(name: str, changes: Changes, saved: Mapping[str, str]) -> list[Ch
     if name not in saved:
         return parts
     return [Change(lora=change.lora) if change and change.lora else None for change in parts]
+
+
+def _split_problems(
+    method: Method, changes: Changes, saved: Mapping[str, str], reference: Reference | None
+) -> list[Problem]:
+    """Tensors that parents change by a LoRA and by new values, and a method that needs the sum.
+
+    The adapter holds the two apart, so only a weighted sum can be taken of each by itself. PEFT
+    saves the base's values with a LoRA on embeddings: those change nothing and are no problem.
+    """
+    problems = []
+    fix = "use --method linear, or merge into a whole model: --output-kind full --model BASE"
+    for name in sorted(saved):
+        parts = [own[name] for own in changes if name in own]
+        base = reference.base(name) if reference else None
+        if base is None or not any(part.lora for part in parts):
+            continue
+        if any(part.value and not _equal(part.value, base) for part in parts):
+            found, expected = f"{name}: a LoRA, and new values", "one of the two for --method "
+            where = f"--method {method.name}"
+            what = "cannot be merged into a LoRA"
+            problems.append(Problem(what, where, found, expected + method.name, fix))
+    return problems
+
+
+def _equal(value: Value, base: Value) -> bool:
+    """Whether two tensors hold the same numbers."""
+    pieces = spans(tuple(base.shape))
+    return all(torch.equal(*(upcast(v.rows(*piece)) for v in (value, base))) for piece in pieces)
 
 
 def _saved(

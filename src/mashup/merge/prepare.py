@@ -78,6 +78,11 @@ class Prepared:
     plan: FullPlan | LoraPlan
     reference: Reference | None
 
+    @property
+    def in_order(self) -> list[Parent]:
+        """The parents as the user gave them: what cannot be averaged is the first one's."""
+        return sorted(self.parents, key=lambda parent: parent.place)
+
 
 def prepare(
     parents: Sequence[Parent], recipe: Recipe, base: Base | str | Path | None, options: Options
@@ -105,8 +110,7 @@ def prepare(
         full = plan_full(reference, options.torch_dtype(), options.shard_bytes)
         raise_all(_base_is_missing(recipe, full.tensors))
         return Prepared(tuple(parents), recipe, full, reference)
-    averaged = recipe.method.name == "factor_average"
-    plan = plan_lora(parents, reference, rank, options.factors, averaged=averaged)
+    plan = plan_lora(parents, reference, rank, options.factors, recipe.method)
     raise_all(_base_is_missing(recipe, all_tensors(plan)))
     return Prepared(tuple(parents), recipe, plan, reference)
 

@@ -10,7 +10,7 @@ import torch
 
 from mashup.checkpoint.vocabulary import BY_TOKEN
 from mashup.files import to_json, write_text
-from mashup.merge.carry import carry_model_files, carry_prompts, carry_tokenizer
+from mashup.merge.carry import carry_model_files, carry_prompts, carry_tokenizer, differences
 from mashup.merge.full import FullPlan, write_full
 from mashup.merge.lora import write_lora
 from mashup.merge.manifest import describe_full, describe_lora, describe_parents
@@ -29,7 +29,7 @@ def write_parts(
     progress: Progress,
 ) -> dict[str, Any]:
     """Everything but manifest and card; returns the manifest."""
-    parents, recipe, plan = prepared.parents, prepared.recipe, prepared.plan
+    parents, recipe, plan = prepared.in_order, prepared.recipe, prepared.plan
     given = name_of(base) if base is not None else ""
     name = given or _named_base(parents)
     about = describe_parents(prepared, name, given)
@@ -48,7 +48,8 @@ def write_parts(
         else:
             carry_tokenizer([p.checkpoint.path for p in parents], folder)
     carry_prompts(parents, folder)
-    return about
+    notes = [*about.get("notes", []), *differences(parents, folder)]
+    return about | ({"notes": notes} if notes else {})
 
 
 def _named_base(parents: Sequence[Parent]) -> str:
@@ -61,10 +62,10 @@ def _carry_full(folder: Path, prepared: Prepared) -> None:
     assert isinstance(prepared.plan, FullPlan)
     moved = bool(reference.bases)
     rows = [one.shape[0] for one in prepared.plan.tensors if one.name.endswith(BY_TOKEN)]
-    trained = [p.checkpoint.path for p in prepared.parents if p.is_full]
+    trained = [p.checkpoint.path for p in prepared.in_order if p.is_full]
     known = [reference.vocabulary, *trained] if moved else [*trained, reference.folder]
     carry_model_files(
-        reference.folder,
+        card_source(prepared) or reference.folder,
         folder,
         tied=reference.tied,
         rows=rows[0] if moved else None,
@@ -74,4 +75,8 @@ def _carry_full(folder: Path, prepared: Prepared) -> None:
 
 
 def card_source(prepared: Prepared) -> Path | None:
-    return prepared.reference.folder if prepared.reference else None
+    """The folder whose settings and card the result goes by: the base's, or the first parent's."""
+    reference = prepared.reference
+    if reference is None or reference.is_base:
+        return reference.folder if reference else None
+    return prepared.in_order[0].checkpoint.path

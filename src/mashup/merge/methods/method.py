@@ -92,6 +92,11 @@ class Method:
     takes: tuple[str, ...] = ()
     parents: tuple[int, int] = (1, 1_000_000)
 
+    @property
+    def is_sum(self) -> bool:
+        """Whether it is one weighted sum, whatever the deltas are."""
+        return self.trim is None and not self.needs_gram
+
     def check(self, settings: Settings, count: int) -> None:
         """Refuse a number of parents or settings that it cannot do.
 
