@@ -5,11 +5,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from lora import save_lora
 from mashup import merge
 from mashup.cli.__main__ import main
-from wholes import relative_of
+from wholes import relative_of, tensors_of, write_whole
 
 #: ``mashup`` in a process of its own, which prints its peak of memory in KiB at the end.
 _PEAK = (
@@ -75,3 +76,12 @@ def test_a_dry_run_refuses_what_a_merge_refuses(tiny_base, tied_base, tmp_path, 
         main([*arguments, "--accept-base", "--model", str(tiny_base)])
     assert done.value.code == 3
     assert "merge would break tied weights" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(("method", "least", "most"), [("ties", 0, 9e8), ("della", 1e9, 1e10)])
+def test_long_rows_are_counted_as_they_are_held(tiny_base, tmp_path, dry_run, method, least, most):
+    tensors = tensors_of(tiny_base) | {"model.long": torch.ones(1, 10_000_000)}
+    parents = [write_whole(tmp_path / n, tensors, tiny_base) for n in "ab"]
+    options = ("--accept-base", "--model", parents[0], "--method", method)
+    cost = dry_run(*parents, "-o", tmp_path / "m", *options)
+    assert least < cost["peak_memory"] < most

@@ -4,13 +4,17 @@ import shutil
 
 import pytest
 import torch
+from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
+from deltas import merged, noise
 from helpers import Q_PROJ, refused, write_adapter
 from lora import some_ids
 from mashup import merge
 from mashup.delta import read_delta
 from mashup.merge import METHODS
+from mashup.merge.changes import CHUNK
+from mashup.merge.shards import ShardWriter
 from wholes import relative_of, same_bits, tensors_of, write_whole
 
 MEASURED = ("greedy_soup", "factor_average")  # needs a model; LoRAs only
@@ -160,3 +164,35 @@ def test_weights_that_sum_to_one_but_for_rounding_need_no_base(tiny_base, tmp_pa
     wrong = {"weights": [0.1, 0.2, 0.7001], "accept_base": True}
     with refused("base model is needed"):
         merge(parents, output=tmp_path / "o", **wrong)
+
+
+@pytest.fixture
+def wide(tiny_base, tmp_path):
+    """Relatives of a base that has one tensor of a single long row, and codes of another one."""
+    long = {"model.long": noise(1, 1_300_000), "model.codes": torch.arange(1_300_000)}
+    base = write_whole(tmp_path / "base", tensors_of(tiny_base) | long, tiny_base)
+    changed = [
+        tensors_of(base) | {"model.long": long["model.long"] + noise(1, 1_300_000, seed=n) / 9}
+        for n in (1, 2)
+    ]
+    return base, [write_whole(tmp_path / f"w{n}", one, base) for n, one in enumerate(changed)]
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "ties", "breadcrumbs", "slerp"])
+def test_a_long_row_is_merged_in_pieces(wide, tmp_path, monkeypatch, method):
+    base, parents = wide
+    sizes = []
+
+    def write(self, name, start, rows, before=ShardWriter.write):
+        sizes.append(rows.numel())
+        before(self, name, start, rows)
+
+    monkeypatch.setattr(ShardWriter, "write", write)
+    given = {"base": base, "method": method, "accept_base": True}
+    found = tensors_of(merge(parents, output=tmp_path / "m", **given).path)
+    assert max(sizes) <= CHUNK
+    origin = tensors_of(base)
+    deltas = [(tensors_of(p)["model.long"] - origin["model.long"]).flatten() for p in parents]
+    wanted = merged(method, deltas, None if METHODS[method].sums else [0.5, 0.5])
+    assert_close((found["model.long"] - origin["model.long"]).flatten(), wanted, atol=1e-6, rtol=0)
+    assert torch.equal(found["model.codes"], origin["model.codes"])

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from mashup.merge.algebra import generator_for
-from mashup.merge.changes import Change, Opened, spans
+from mashup.merge.changes import CHUNK, Change, Opened, spans
 from mashup.merge.methods import Method, Settings
 from mashup.merge.methods.method import Trimmer
-from mashup.merge.values import Value
-from mashup.merge.weighted import NOTHING, Term, weighted_rows
+from mashup.merge.values import OnDisk, Value
+from mashup.merge.weighted import NOTHING, Piece, Term, weighted_rows
 from mashup.similarity import inner
 
 #: ``(start, stop, rows)`` of a tensor, in order.
@@ -58,6 +58,21 @@ class Tensors:
     changes: tuple[Change | None, ...]
     base: Value | None = None
 
+    def in_pieces(self, method: Method) -> Tensors:
+        """The same, or one long row of its numbers where one row of it is too large to hold.
+
+        Only of values as they are stored, and not for methods that look at whole rows.
+        """
+        values = [*(c.value if c else None for c in self.changes), self.base]
+        known = [value for value in values if value is not None]
+        plain = all(isinstance(value, OnDisk) for value in known)
+        more = any(c and (c.lora or c.rows or c.shift) for c in self.changes)
+        if math.prod(self.shape[1:]) <= CHUNK or method.by_row or more or not plain:
+            return self
+        flat = [v.flat() if isinstance(v, OnDisk) else None for v in values]
+        changes = tuple(Change(value) if value else None for value in flat[:-1])
+        return Tensors(self.name, (math.prod(self.shape),), changes, flat[-1])
+
 
 def needs_base(recipe: Recipe, changes: Sequence[Change | None]) -> bool:
     """Whether the merged value depends on the base's; not for a mean of whole new values."""
@@ -65,27 +80,37 @@ def needs_base(recipe: Recipe, changes: Sequence[Change | None]) -> bool:
 
 
 def merged_values(recipe: Recipe, tensors: Tensors) -> Pieces:
-    """Rows of the merged tensor, float32 or higher; each is valid until the next is asked for.
+    """Rows of the merged tensor, float32 or higher; each is valid until the next is asked for."""
+    for piece in merged_pieces(recipe, tensors, compare=False):
+        yield piece.start, piece.stop, piece.rows
+
+
+def merged_pieces(recipe: Recipe, tensors: Tensors, *, compare: bool) -> Iterator[Piece]:
+    """Pieces of the merged tensor, with what they change in the base if ``compare``.
 
     A mixing method is one weighted sum of values in which ``W0`` has what is left to one as
     its coefficient: a single parent of weight one comes back to the bit, and so does a tensor
     that no parent changes.
     """
+    base = tensors.base
     if all(change is None for change in tensors.changes):
-        yield from weighted_rows([Term(1.0, tensors.base)], tensors.shape)
+        yield from weighted_rows([Term(1.0, base)], tensors.shape, base if compare else None)
         return
     if recipe.method.trim:
-        base = tensors.base
         assert base is not None  # a trimmed delta is one from the base
-        for start, stop, rows in merged_deltas(recipe, tensors):
-            yield start, stop, rows.add_(base.rows(start, stop))
+        for start, stop, delta in merged_deltas(recipe, tensors):
+            stored = base.rows(start, stop)
+            if compare:
+                yield Piece(start, stop, delta.clone().add_(stored), stored, delta)
+            else:
+                yield Piece(start, stop, delta.add_(stored))
         return
     opened = open_changes(tensors)
     mixed = coefficients(recipe, tensors, opened)
     terms = [Term(mixed[i], one.value, one) for i, one in opened.items()]
     rest = 1 - sum(term.coefficient for term in terms if term.value is not None)
-    left = Term(rest if abs(rest) > NOTHING else 0.0, tensors.base)
-    yield from weighted_rows([*terms, left], tensors.shape)
+    left = Term(rest if abs(rest) > NOTHING else 0.0, base)
+    yield from weighted_rows([*terms, left], tensors.shape, base if compare else None)
 
 
 def merged_deltas(recipe: Recipe, tensors: Tensors) -> Pieces:

@@ -39,9 +39,9 @@ def cost_of(parents: Sequence[str | Path], **given: Any) -> dict[str, Any]:
             "output_kind": "full",
             "tensors": len(plan.tensors) + len(plan.copied),
             "files": len(plan.shards),
-            "bytes_read": plan.bytes_read(prepared.recipe),
+            "bytes_read": plan.bytes_read(),
             "bytes_written": plan.bytes_written,
-            "peak_memory": plan.peak_memory(len(prepared.parents)),
+            "peak_memory": plan.peak_memory(prepared.recipe),
         }
     read = sum(map(_bytes, prepared.parents))
     return {

@@ -15,14 +15,15 @@ from mashup.checkpoint import Stored
 from mashup.errors import OutputError, Problem
 from mashup.files import size
 from mashup.headers import TensorInfo
-from mashup.merge.changes import CHUNK
-from mashup.merge.combine import Recipe, Tensors, merged_values, needs_base
-from mashup.merge.energy import Energy
+from mashup.merge.changes import CHUNK, spans
+from mashup.merge.combine import Recipe, Tensors, merged_pieces
+from mashup.merge.energy import Energy, energy_of
 from mashup.merge.pool import run_all
 from mashup.merge.reference import Reference
 from mashup.merge.shards import SHARD_BYTES, Shard, ShardWriter, cast, open_shards, plan_shards
+from mashup.merge.values import OnDisk
 from mashup.progress import SILENT, Advance, Progress
-from mashup.weights import SAFETENSORS, TORCH, read
+from mashup.weights import SAFETENSORS, TORCH
 
 LIBRARIES = 600_000_000  # bytes of Python, torch and numpy themselves, measured
 
@@ -54,15 +55,16 @@ class FullPlan:
             sizes[info.dtype] += info.count if info.is_float else 0
         return str(TORCH[sizes.most_common(1)[0][0]]).removeprefix("torch.")
 
-    def bytes_read(self, recipe: Recipe) -> int:
+    def bytes_read(self) -> int:
         """Of one pass; methods that look at all numbers first read some of them again."""
-        return sum(_read_bytes(recipe, one) for one in self.tensors)
+        return sum(map(_read_bytes, self.tensors))
 
-    def peak_memory(self, parents: int) -> int:
+    def peak_memory(self, recipe: Recipe) -> int:
         """An upper estimate in bytes: the libraries, and each worker's pieces."""
-        widest = max((_piece(one.shape) for one in self.tensors), default=0)
+        pieces = (_piece(one.in_pieces(recipe.method).shape) for one in self.tensors)
+        held = max(pieces, default=0) * 4 * (2 * len(recipe.weights) + 8)
         loras = max((_lora_bytes(one) for one in self.tensors), default=0)
-        return LIBRARIES + torch.get_num_threads() * (widest * 4 * (2 * parents + 4) + loras)
+        return LIBRARIES + torch.get_num_threads() * (held + loras)
 
 
 def _piece(shape: tuple[int, ...]) -> int:
@@ -73,10 +75,9 @@ def _piece(shape: tuple[int, ...]) -> int:
     return max(CHUNK, row)
 
 
-def _read_bytes(recipe: Recipe, one: Tensors) -> int:
+def _read_bytes(one: Tensors) -> int:
     values = [change.value for change in one.changes if change and change.value]
-    if one.base is not None and needs_base(recipe, one.changes):
-        values.append(one.base)
+    values += [one.base] if one.base is not None else []
     sizes = (v.dtype.itemsize * max(1, torch.Size(v.shape).numel()) for v in values)
     return sum(sizes) + _lora_bytes(one)
 
@@ -128,18 +129,17 @@ def check_disk(folder: Path, wanted: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < wanted:
         found, expected = f"{size(free)} free", size(wanted)
+        if found.startswith(expected):
+            found, expected = f"{free:,} bytes free", f"{wanted:,} bytes"
         fix = "free some space or choose another --output"
         raise OutputError(Problem("not enough disk space", str(folder), found, expected, fix))
 
 
-def write_full(
-    folder: Path, plan: FullPlan, recipe: Recipe, progress: Progress = SILENT
-) -> float | None:
+def write_full(folder: Path, plan: FullPlan, recipe: Recipe, progress: Progress = SILENT) -> Energy:
     """Merge and write every tensor of ``plan`` into ``folder``.
 
     Returns:
-        ``‖written - exact‖ / ‖exact - base‖``: how much of what was learnt the rounding to the
-        written type costs; None where no tensor was compared with the base.
+        The energies of all tensors that have a base to be compared with.
 
     Raises:
         InputError: numbers that are not finite, or a file that cannot be read any more.
@@ -151,34 +151,30 @@ def write_full(
         progress.bar("merging", len(plan.tensors)) as advance,
     ):
         for name, stored in plan.copied.items():
-            writer.write(name, 0, read(stored))
+            _copy(name, stored, writer)
         energies = run_all(
             partial(_merge_one, recipe, one, writer, infos[one.name], advance) for one in largest
         )
-    total = sum(energies, Energy())
-    return (total.error / total.total) ** 0.5 if total.total else None
+    return sum(energies, Energy())
+
+
+def _copy(name: str, stored: Stored, writer: ShardWriter) -> None:
+    flat = OnDisk(stored).flat()
+    for start, stop in spans(flat.shape):
+        writer.write(name, start, flat.rows(start, stop))
 
 
 def _merge_one(
     recipe: Recipe, one: Tensors, writer: ShardWriter, info: TensorInfo, advance: Advance
 ) -> Energy:
-    """Merge and write one tensor; squared norms of its delta and of its rounding error.
-
-    They are not measured where the base is not read anyway: a plain mean of whole models.
-    """
+    """Merge and write one tensor, and compare it with its base where that is given."""
+    one = one.in_pieces(recipe.method)
     dtype, energy = TORCH[info.dtype], Energy()
-    base = one.base if any(one.changes) and needs_base(recipe, one.changes) else None
     place = None  # new memory for every piece would cost more than the sum
-    for start, stop, rows in merged_values(recipe, one):
-        place = torch.empty(rows.shape, dtype=dtype) if place is None else place
-        made = cast(rows, dtype, one.name, place)
-        writer.write(one.name, start, made)
-        if base is not None:
-            delta, error = rows - base.rows(start, stop), rows - made
-            energy += Energy(total=_square(delta), error=_square(error))
+    for piece in merged_pieces(recipe, one, compare=one.base is not None):
+        place = torch.empty(piece.rows.shape, dtype=dtype) if place is None else place
+        made = cast(piece.rows, dtype, one.name, place)
+        writer.write(one.name, piece.start, made)
+        energy += energy_of(piece, made)
     advance()
     return energy
-
-
-def _square(tensor: torch.Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor)) ** 2

@@ -22,10 +22,10 @@ from mashup.merge.combine import (
     Recipe,
     Tensors,
     merged_deltas,
-    merged_values,
+    merged_pieces,
 )
-from mashup.merge.energy import Energy
-from mashup.merge.modules import LoraPlan, Module
+from mashup.merge.energy import Energy, energy_of, squared
+from mashup.merge.modules import LoraPlan, Module, Saved
 from mashup.merge.pool import run_all
 from mashup.merge.rank import rank_for_energy
 from mashup.merge.shards import ShardWriter, cast, open_shards, plan_shards
@@ -33,6 +33,8 @@ from mashup.merge.spectra import averaged, joined, spectra
 from mashup.progress import SILENT, Progress
 from mashup.weights import SAFETENSORS
 
+#: A squared sum this small beside its parts is the rounding error of parts that cancel.
+_NOISE = 1e-24
 _ONE_FILE = 1 << 62  # bytes: an adapter is never sharded
 
 
@@ -43,7 +45,7 @@ class Written:
     Attributes:
         rank: of every module that is large enough for it.
         sizes: module name to its rank.
-        energy: over all modules and what was left out.
+        energy: over all modules, what was left out, and the saved tensors whose base is known.
         left_out: of ``energy.total``, the part that is in no module.
     """
 
@@ -89,27 +91,40 @@ def write_lora(
             return energy
 
         energies = run_all(partial(one, module) for module in plan.modules)
-        for one_saved in plan.saved:
-            for start, _, rows in merged_values(recipe, one_saved.tensors):
-                writer.write(one_saved.key, start, cast(rows, dtype, one_saved.key))
+        energies += [_save(saved, recipe, dtype, writer) for saved in plan.saved]
     outside = sum(_delta_energy(recipe, tensors) for tensors in plan.left_out)
     total = sum(energies, Energy(total=outside, error=outside))
-    if total.total == 0 and not plan.saved:
-        raise InputError(_nothing_left(recipe))
+    known = all(saved.tensors.base is not None for saved in plan.saved)
+    if known and total.total <= _NOISE * total.parts:
+        raise InputError(nothing_left(recipe))
     return Written(max(sizes.values()), sizes, total, outside)
 
 
-def _nothing_left(recipe: Recipe) -> Problem:
+def _save(saved: Saved, recipe: Recipe, dtype: torch.dtype, writer: ShardWriter) -> Energy:
+    """Merge and write one whole tensor."""
+    energy, one = Energy(), saved.tensors
+    for piece in merged_pieces(recipe, one, compare=one.base is not None):
+        made = cast(piece.rows, dtype, saved.key)
+        writer.write(saved.key, piece.start, made)
+        energy += energy_of(piece, made)
+    return energy
+
+
+def nothing_left(recipe: Recipe) -> Problem:
+    """The problem of a merge that is its base."""
     where = f"--method {recipe.method.name}, weights {list(recipe.weights)}"
-    found, expected = "a delta of zero in every module", "a start that differs from the base"
-    fix = "parents agree on nothing here: use --method linear, other weights, or the base itself"
+    found, expected = "no change of the base", "a start that differs from the base"
+    fix = (
+        "parents that cancel or agree on nothing: use --method linear, other weights, or the base "
+        "itself; changes that rounding removes: --dtype float32, or --output-kind lora"
+    )
     return Problem("merge changes nothing", where, found, expected, fix)
 
 
 def _rank_of_energy(plan: LoraPlan, recipe: Recipe) -> int:
     assert plan.rank.share is not None
     jobs = (partial(spectra, module, recipe, None) for module in plan.modules)
-    found = [spectrum.S for parts in run_all(jobs) for spectrum, _ in parts]
+    found = [merged.spectrum.S for parts in run_all(jobs) for merged in parts]
     return rank_for_energy(plan.rank.share, found)
 
 
@@ -126,12 +141,12 @@ def _merge(
         exact, energy = averaged(module, recipe)
     else:
         exact, energy = [], Energy()
-        for number, (spectrum, total) in enumerate(spectra(module, recipe, size)):
+        for number, merged in enumerate(spectra(module, recipe, size)):
             name = module.name if module.experts == 1 else f"{module.name}:{number}"
             generator = generator_for(recipe.settings.seed, name)
-            exact.append(factorise(spectrum, size, module.scale, plan.style, generator))
-            kept = min(total, float(spectrum.energy[:size].sum()))
-            energy += Energy(total, kept, total - kept)
+            exact.append(factorise(merged.spectrum, size, module.scale, plan.style, generator))
+            lost = min(merged.total, merged.lost(size))
+            energy += Energy(merged.total, merged.total - lost, lost, merged.parts)
     rounded = []
     for one in exact:
         A, B = (cast(half, dtype, module.name) for half in (one.A, one.B))
@@ -143,7 +158,8 @@ def _merge(
 
 
 def _delta_energy(recipe: Recipe, tensors: Tensors) -> float:
-    return sum(float(rows.double().square().sum()) for _, _, rows in merged_deltas(recipe, tensors))
+    pieces = merged_deltas(recipe, tensors.in_pieces(recipe.method))
+    return sum(squared(rows) for _, _, rows in pieces)
 
 
 def _infos(plan: LoraPlan, sizes: Mapping[str, int], dtype: str) -> dict[str, TensorInfo]:

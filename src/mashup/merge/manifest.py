@@ -11,7 +11,9 @@ import yaml
 
 from mashup.checkpoint.history import MANIFEST
 from mashup.checkpoint.identity import fingerprint, quantised_note
+from mashup.files import size
 from mashup.merge.carry import kept_head
+from mashup.merge.energy import Energy
 from mashup.merge.full import FullPlan
 from mashup.merge.lora import Written
 from mashup.merge.modules import LoraPlan
@@ -120,7 +122,7 @@ def describe_lora(prepared: Prepared, written: Written) -> dict[str, Any]:
     }
 
 
-def describe_full(prepared: Prepared, rounding: float | None) -> dict[str, Any]:
+def describe_full(prepared: Prepared, written: Energy) -> dict[str, Any]:
     """Sizes of a whole model, and the rounding error relative to its difference from the base."""
     plan, reference = prepared.plan, prepared.reference
     assert isinstance(plan, FullPlan)
@@ -130,7 +132,7 @@ def describe_full(prepared: Prepared, rounding: float | None) -> dict[str, Any]:
         "tensors": len(plan.tensors),
         "shards": len(plan.shards),
         "bytes": plan.bytes_written,
-        "relative_error": rounding,
+        "relative_error": (written.error / written.total) ** 0.5 if written.total else None,
         "tied": reference.tied,
         "fingerprint": fingerprint(reference.folder),
         "vocabulary": str(reference.vocabulary) if reference.bases else None,
@@ -140,9 +142,9 @@ def describe_full(prepared: Prepared, rounding: float | None) -> dict[str, Any]:
 def quality(manifest: dict[str, Any]) -> str:
     """How well a merge holds what its method says, in words."""
     if manifest["output_kind"] == "full":
-        size = manifest["bytes"] / 1e9
-        text = f"{manifest['tensors']} tensors, {size:.2f} GB in {manifest['shards']} files"
-        return text + _rounding(manifest["relative_error"])
+        files = "1 file" if manifest["shards"] == 1 else f"{manifest['shards']} files"
+        text = f"{manifest['tensors']} tensors, {size(manifest['bytes'])} in {files}"
+        return text + _rounding(manifest["relative_error"], manifest.get("dtype", ""))
     kept, error = manifest["kept_energy"], manifest["relative_error"]
     energy = "" if kept is None else f"{kept:.2%} of the energy kept, "
     what = "weighted mean" if manifest["method"] in ("linear", "factor_average") else "merge"
@@ -154,12 +156,13 @@ def quality(manifest: dict[str, Any]) -> str:
     return text
 
 
-def _rounding(error: float | None) -> str:
+def _rounding(error: float | None, dtype: str) -> str:
     """What the written type costs, where the change from the base was measured."""
     if error is None:
         return ""
-    hint = " (--dtype float32 or --output-kind lora keeps it)" if error > _LOUD else ""
-    return f"; rounding to the written type errs by {error:.2g} of the change from the base{hint}"
+    wider = "" if dtype in ("float32", "float64") else "--dtype float32 or "
+    hint = f" ({wider}--output-kind lora keeps it)" if error > _LOUD else ""
+    return f"; rounding to {dtype or 'the written type'} loses {error:.2g} of the change{hint}"
 
 
 def card(manifest: dict[str, Any], source: Path | None) -> str:

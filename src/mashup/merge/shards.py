@@ -91,10 +91,13 @@ class ShardWriter:
         self._files = files
 
     def write(self, name: str, start: int, rows: Tensor) -> None:
-        """Put ``rows``, already of the stored type, at row ``start`` of a tensor."""
+        """Put ``rows``, already of the stored type, at row ``start`` of a tensor.
+
+        A tensor may be written as rows of another length than its own, single numbers as well.
+        """
         descriptor, info = self._files[name]
-        row_bytes = info.bytes // (info.shape[0] if info.shape else 1)
         data = rows.contiguous().view(-1).view(torch.uint8).numpy().data
+        row_bytes = len(data) // (len(rows) if rows.dim() else 1)
         offset, done = info.begin + start * row_bytes, 0
         while done < len(data):
             done += os.pwrite(descriptor, data[done:], offset + done)

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mashup.delta import Factors
-from mashup.merge.algebra import (
-    Spectrum,
-    dense_spectrum,
-    generator_for,
-    weighted_sum,
-)
-from mashup.merge.combine import (
-    Recipe,
-    coefficients,
-    merged_deltas,
-    open_changes,
-)
-from mashup.merge.energy import Energy
+from mashup.merge.algebra import Spectrum, dense_spectrum, generator_for, weighted_sum
+from mashup.merge.changes import spans
+from mashup.merge.combine import Recipe, coefficients, merged_deltas, open_changes
+from mashup.merge.energy import Energy, squared
 from mashup.merge.methods.factor_average import average
 from mashup.merge.modules import Module
+from mashup.similarity import inner
 
 
 def joined(experts: Sequence[Factors]) -> tuple[Tensor, Tensor]:
@@ -34,18 +27,48 @@ def joined(experts: Sequence[Factors]) -> tuple[Tensor, Tensor]:
     return A, B.reshape(B.shape[0], -1)
 
 
-def spectra(module: Module, recipe: Recipe, rank: int | None) -> list[tuple[Spectrum, float]]:
-    """Spectrum and squared norm of a module's merged delta; of each expert if it has several."""
+@dataclass(frozen=True)
+class Merged:
+    """A module's merged delta, of one expert if it has several.
+
+    Attributes:
+        spectrum: its largest singular values, or all.
+        total: its squared norm.
+        parts: ``(Σ |w| ‖δ‖)²`` of what was summed up in factors, else 0.
+        dense: the delta itself, float32, where it was made.
+    """
+
+    spectrum: Spectrum
+    total: float
+    parts: float = 0.0
+    dense: Tensor | None = None
+
+    def lost(self, rank: int) -> float:
+        """``‖Δ - Δ_rank‖²``; of a dense delta measured, since its spectrum is only float32."""
+        if self.dense is None:
+            return float(self.spectrum.energy[rank:].sum())
+        left, right = (self.spectrum.U * self.spectrum.S)[:, :rank], self.spectrum.Vt[:rank]
+        pieces = spans(tuple(self.dense.shape))
+        return sum(squared(self.dense[a:b].double() - left[a:b] @ right) for a, b in pieces)
+
+
+def spectra(module: Module, recipe: Recipe, rank: int | None) -> list[Merged]:
+    """The merged delta of a module; of each expert if it has several."""
     opened = open_changes(module.tensors)
     if recipe.method.mix and all(one.value is None for one in opened.values()):
         mixed = coefficients(recipe, module.tensors, opened)
         loras = [(mixed[i], one.factors.split()) for i, one in opened.items() if one.factors]
         pairs = [[(c, split[n]) for c, split in loras] for n in range(module.experts)]
-        spectra = [weighted_sum(pair) for pair in pairs]
-        return [(spectrum, float(spectrum.energy.sum())) for spectrum in spectra]
+        return [_summed(pair) for pair in pairs]
     dense = torch.cat([rows for _, _, rows in merged_deltas(recipe, module.tensors)])
     generator = generator_for(recipe.settings.seed, f"svd:{module.name}")
     return [_decomposed(one, module, rank, generator) for one in _matrices(dense)]
+
+
+def _summed(pairs: Sequence[tuple[float, Factors]]) -> Merged:
+    spectrum = weighted_sum(pairs)
+    lengths = (abs(weight) * max(0.0, float(inner(f, f))) ** 0.5 for weight, f in pairs)
+    return Merged(spectrum, float(spectrum.energy.sum()), sum(lengths) ** 2)
 
 
 def _matrices(dense: Tensor) -> list[Tensor]:
@@ -54,9 +77,9 @@ def _matrices(dense: Tensor) -> list[Tensor]:
 
 def _decomposed(
     dense: Tensor, module: Module, rank: int | None, generator: torch.Generator
-) -> tuple[Spectrum, float]:
+) -> Merged:
     turned = dense.T if module.transposed else dense
-    return dense_spectrum(turned, rank, generator), float(dense.double().square().sum())
+    return Merged(dense_spectrum(turned, rank, generator), squared(dense), dense=turned)
 
 
 def averaged(module: Module, recipe: Recipe) -> tuple[list[Factors], Energy]:
@@ -68,6 +91,6 @@ def averaged(module: Module, recipe: Recipe) -> tuple[list[Factors], Energy]:
         pairs = [(weight, split[number]) for weight, split in loras]
         made.append(average(pairs))
         error = weighted_sum([(1.0, made[-1]), *((-weight, f) for weight, f in pairs)])
-        total = float(weighted_sum(pairs).energy.sum())
-        energy += Energy(total, total, float(error.energy.sum()))
+        exact = _summed(pairs)
+        energy += Energy(exact.total, exact.total, float(error.energy.sum()), exact.parts)
     return made, energy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -42,6 +42,11 @@ class OnDisk:
 
     def rows(self, start: int, stop: int, buffer: Tensor | None = None) -> Tensor:
         return read_rows(self.stored, start, stop, buffer)
+
+    def flat(self) -> OnDisk:
+        """The same numbers as a tensor of one dimension."""
+        info = replace(self.stored.info, shape=(self.stored.info.count,))
+        return OnDisk(replace(self.stored, info=info))
 
 
 @dataclass(frozen=True)

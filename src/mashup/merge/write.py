@@ -9,10 +9,12 @@ from typing import Any
 import torch
 
 from mashup.checkpoint.vocabulary import BY_TOKEN
+from mashup.errors import InputError
 from mashup.files import to_json, write_text
 from mashup.merge.carry import carry_model_files, carry_prompts, carry_tokenizer, differences
+from mashup.merge.energy import Energy
 from mashup.merge.full import FullPlan, write_full
-from mashup.merge.lora import write_lora
+from mashup.merge.lora import nothing_left, write_lora
 from mashup.merge.manifest import describe_full, describe_lora, describe_parents
 from mashup.merge.parents import Parent
 from mashup.merge.peft_config import peft_config
@@ -34,15 +36,16 @@ def write_parts(
     name = given or _named_base(parents)
     about = describe_parents(prepared, name, given)
     if isinstance(plan, FullPlan):
-        rounding = write_full(folder, plan, recipe, progress)
+        written = write_full(folder, plan, recipe, progress)
+        _refuse_the_base(prepared, written)
         _carry_full(folder, prepared)
-        about |= describe_full(prepared, rounding) | {"dtype": plan.dtype}
+        about |= describe_full(prepared, written) | {"dtype": plan.dtype}
     else:
         dtype = options.torch_dtype() or torch.float32
-        written = write_lora(folder, plan, recipe, dtype, progress)
-        config = peft_config(parents, plan, written, name)
+        adapter = write_lora(folder, plan, recipe, dtype, progress)
+        config = peft_config(parents, plan, adapter, name)
         write_text(folder / "adapter_config.json", to_json(config))
-        about |= describe_lora(prepared, written) | {"dtype": str(dtype).removeprefix("torch.")}
+        about |= describe_lora(prepared, adapter) | {"dtype": str(dtype).removeprefix("torch.")}
         if isinstance(base, Base):
             base.tokenizer.save_pretrained(folder)
         else:
@@ -54,6 +57,19 @@ def write_parts(
 
 def _named_base(parents: Sequence[Parent]) -> str:
     return next((p.checkpoint.base for p in parents if p.checkpoint.base), "")
+
+
+def _refuse_the_base(prepared: Prepared, written: Energy) -> None:
+    """Refuse a model that is its base to the bit, or would be but for rounding.
+
+    Raises:
+        InputError: no tensor changes, and no row of a token is added.
+    """
+    reference = prepared.reference
+    assert reference is not None
+    unchanged = written.changed == 0 or written.total == 0
+    if reference.is_base and not reference.bases and unchanged:
+        raise InputError(nothing_left(prepared.recipe))
 
 
 def _carry_full(folder: Path, prepared: Prepared) -> None:

@@ -35,6 +35,7 @@ DELLA = Method(
     "as ties, with δ̃ᵢ = mᵢ δᵢ / pᵢ, m drawn, p rising with the rank of |δᵢ| in its row",
     "Deep et al., arXiv 2406.11617",
     trim=trim,
+    by_row=True,
     elect=True,
     takes=("scale", "density", "epsilon", "seed"),
 )

@@ -75,6 +75,7 @@ class Method:
         needs_gram: whether ``mix`` looks at ``gram``.
         trim: ``(rows, count, settings, generator)`` to what is done to the rows of one parent;
             ``count`` is how many numbers the tensor has.
+        by_row: whether ``trim`` looks at whole rows, which cannot be cut into pieces then.
         elect: only parents of the elected sign are averaged, number by number (TIES).
         sums: weights are 1 each by default, not 1/k.
         takes: names of the settings that mean something to it.
@@ -87,6 +88,7 @@ class Method:
     mix: Mix | None = None
     needs_gram: bool = False
     trim: Trim | None = None
+    by_row: bool = False
     elect: bool = False
     sums: bool = False
     takes: tuple[str, ...] = ()
