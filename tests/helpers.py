@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import resource
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ def write_json(path: Path, value: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value), encoding="utf-8")
     return path
+
+
+def settle() -> None:
+    """Wait until what was just written is old enough to be remembered by its files' times."""
+    time.sleep(0.03)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:

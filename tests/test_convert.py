@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
-from helpers import full_disk, in_a_child, refused, write_adapter, write_json
+from helpers import full_disk, in_a_child, refused, settle, write_adapter, write_json
 from lora import some_ids
 from mashup import convert, merge
 from mashup.convert import converted
@@ -126,6 +126,7 @@ def test_a_folder_without_weights(tmp_path):
 def test_a_copy_is_made_once_and_merges_as_the_model_does(tiny_base, tmp_path):
     whole = relative_of(tiny_base, tmp_path / "whole", seed=1)
     folder = pickled(relative_of(tiny_base, tmp_path / "run/checkpoint-5", seed=1))
+    settle()
     copy = converted(folder)
     assert (copy.parent.name, copy.name) == ("run", "checkpoint-5")
     assert not list(folder.glob("*.safetensors"))
@@ -155,9 +156,34 @@ def test_a_copy_is_made_anew_when_the_settings_have_changed(tmp_path):
     first = converted(folder)
     path = folder / "adapter_config.json"
     write_json(path, json.loads(path.read_text()) | {"lora_alpha": 16.5})
+    settle()
     second = converted(folder)
     assert json.loads((second / path.name).read_text())["lora_alpha"] == 16.5
     assert converted(folder) == second != first
+
+
+def test_a_copy_is_made_anew_of_another_pickle_of_the_same_size_and_mtime(tmp_path):
+    folder = write_adapter(tmp_path / "a")
+    other = load_file(write_adapter(tmp_path / "b", seed=1) / WEIGHTS)
+    path = folder / "adapter_model.bin"
+    torch.save(load_file(folder / WEIGHTS), path)
+    (folder / WEIGHTS).unlink()
+    settle()
+    status = path.stat()
+    first = converted(folder)
+    torch.save(other, path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    assert converted(folder) != first
+    assert_close(load_file(converted(folder) / WEIGHTS), other)
+
+
+def test_a_pipe_in_the_place_of_a_pickle_does_not_hang(tmp_path):
+    folder = write_adapter(tmp_path / "a")
+    (folder / WEIGHTS).unlink()
+    os.mkfifo(folder / "adapter_model.bin")
+    with refused("cannot read pickle", found="not a plain file"):
+        convert(folder)
 
 
 def test_a_head_that_is_its_own_stays_though_it_shares_the_embeddings_memory(tiny_base, tmp_path):

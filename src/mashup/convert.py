@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,21 @@ from mashup.checkpoint import adapter, full
 from mashup.checkpoint.identity import HEAD, is_tied, read_config
 from mashup.checkpoint.naming import named_base, write_names
 from mashup.checkpoint.vocabulary import EMBEDDINGS
-from mashup.errors import InputError, Problem
+from mashup.errors import InputError, OutputError, Problem
 from mashup.files import (
+    digest_file,
     digest_of,
     disk_errors,
     move,
     only_one,
     read_json,
+    stamp,
     temporary_folder,
     user_cache,
 )
 from mashup.headers import TensorInfo
 from mashup.merge.shards import open_shards, plan_shards
+from mashup.strict import check_plain
 from mashup.weights import SAFETENSORS
 
 _BIN_INDEX = "pytorch_model.bin.index.json"
@@ -87,20 +92,25 @@ def pickles_of(folder: Path) -> list[Path]:
 def converted(folder: Path) -> Path:
     """A copy of a pickled checkpoint in safetensors, in the user's cache; for --allow-pickle.
 
-    Remembered by path, sizes and times of the pickles and of all that is copied with them. A
-    folder without pickles is itself.
+    Remembered by the path, and by the stamps of the pickles and of all that is copied with them.
+    A folder without pickles is itself.
 
     Raises:
         InputError: as :func:`convert`.
+        OutputError: there is no cache that can be written.
     """
     sources = pickles_of(folder)
     if not sources:
         return folder
     files = [*sources, *_settings(folder)]
-    stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     place = folder.resolve()
+    # What changed just now is called by its content: its stamp might be that of the next change.
+    known = stamp({p.name: p.stat() for p in files}) or [digest_file(p) for p in files]
+    key = digest_of(os.fsencode(place).hex(), known)[:16]
     # the last two names are the source's, since run/checkpoint-N is what a checkpoint is called
-    copy = user_cache() / "converted" / digest_of(stats)[:16] / place.parent.name / place.name
+    with _cache_errors():
+        copy = user_cache() / "converted" / key / place.parent.name / place.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
     with only_one(copy, wait=True):
         if not copy.exists():
             with temporary_folder(copy) as made, disk_errors(copy):
@@ -110,6 +120,19 @@ def converted(folder: Path) -> Path:
     if base := named_base(folder):
         write_names(copy.parent, {copy.name: base})
     return copy
+
+
+@contextlib.contextmanager
+def _cache_errors() -> Iterator[None]:
+    """Without a cache there is no place for a copy: no home, or one that cannot be written."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        where = str(getattr(error, "filename", None) or "the user's cache")
+        fix = "set XDG_CACHE_HOME to a folder that can be written, or run 'mashup convert' first"
+        raise OutputError(
+            Problem("could not write", where, str(error), "room for a converted copy", fix)
+        ) from error
 
 
 def _settings(folder: Path) -> list[Path]:
@@ -141,6 +164,7 @@ def _write(source: Path, output: Path) -> list[Path]:
 
 def _load(path: Path) -> Mapping[str, Tensor]:
     try:
+        check_plain(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
         found = " ".join(str(error).split())[:200]

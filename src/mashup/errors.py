@@ -69,7 +69,13 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(ascii(c)[1:-1] if _is_control(c) else c for c in text)
+    return "".join(_escaped(c) if _is_control(c) else c for c in text)
+
+
+def _escaped(character: str) -> str:
+    """``\\xe9`` for a byte of a file name that is not UTF-8: a lone surrogate (PEP 383)."""
+    code = ord(character)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(character)[1:-1]
 
 
 def _is_control(character: str) -> bool:

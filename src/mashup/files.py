@@ -17,7 +17,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 T = TypeVar("T")
+_TICK = 20_000_000  # nanoseconds; kernels stamp files by a clock of 1 to 10 ms
 _PART, _LOCK = ".mashup-part", ".mashup-lock"
 _OURS = re.compile(rf"\..+\.[0-9a-f]{{8}}{_PART}|\..+{_LOCK}", re.DOTALL)
 _POLL = 0.05  # seconds between two attempts to get a lock
@@ -216,6 +217,30 @@ def size(count: int) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} GB"
+
+
+def stamp(files: Mapping[str, os.stat_result]) -> str:
+    """A text that changes when one of the files does, made without reading them.
+
+    Size and mtime alone would not do: archives, image layers and ``touch -r`` set the mtime, and
+    adapters of one shape have one size. Nothing sets the ctime, and a file that replaces another
+    has an inode of its own.
+
+    Args:
+        files: name to status.
+
+    Returns:
+        "" when a file has changed just now. A further change within the same tick of the file
+        system's clock would not be seen, so such a stamp must not be remembered.
+    """
+    now = time.time_ns()
+    if any(abs(now - one.st_ctime_ns) < _TICK for one in files.values()):
+        return ""
+    parts = (
+        f"{name}:{s.st_size}:{s.st_mtime_ns}:{s.st_ctime_ns}:{s.st_ino}"
+        for name, s in files.items()
+    )
+    return "|".join(parts)
 
 
 def refuse_existing(path: Path) -> None:

@@ -1,6 +1,7 @@
 """``mashup check``, ``mashup convert``, ``mashup scan --base`` and ``merge --allow-pickle``."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -129,3 +130,23 @@ def test_merge_and_check_agree_that_a_lora_is_of_another_width(mashup, tmp_path,
         assert code == 3
         assert "[16, 16], not [32, 32]" in out + err
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("where", ["/proc/none", ""])
+def test_a_copy_without_a_cache_to_put_it_in_is_an_error_of_output(
+    mashup, tmp_path, monkeypatch, where
+):
+    folder = write_adapter(tmp_path / "a")
+    torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
+    (folder / "adapter_model.safetensors").unlink()
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", where)
+    monkeypatch.setattr(Path, "home", no_home)
+    code, _, err = mashup("merge", folder, "--allow-pickle", "-o", tmp_path / "out")
+    assert code == 3
+    assert "could not write" in err
+    assert "XDG_CACHE_HOME" in err
+    assert not (tmp_path / "out").exists()

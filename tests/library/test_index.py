@@ -1,4 +1,8 @@
+import contextlib
 import os
+import random
+import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -6,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers import write_adapter
-from mashup.library import Index, scan
+from helpers import full_disk, settle, write_adapter
+from mashup.library import Index, database, scan
 from mashup.library.losses import Loss
 
 LOSS = Loss(1.5, True, 0.25)
@@ -55,6 +59,7 @@ def test_the_index_lies_beside_the_library_with_a_write_ahead_log(tmp_path):
 )
 def test_a_corrupt_index_is_made_again(tmp_path, harm):
     write_adapter(tmp_path / "a")
+    settle()
     first = scan(tmp_path)
     harm(tmp_path / ".mashup" / "index.sqlite")
     assert scan(tmp_path) == first
@@ -99,3 +104,157 @@ def test_two_libraries_that_cannot_be_written_do_not_share_an_index(tmp_path):
     with Index(tmp_path / "a") as a, Index(tmp_path / "b") as b:
         assert a.path != b.path
         assert os.environ["XDG_CACHE_HOME"] in str(a.path)
+
+
+def sql(statement: str):
+    """Harm that is done by a statement to a file that stays sound for SQLite."""
+
+    def harm(path: Path) -> None:
+        with contextlib.closing(sqlite3.connect(path)) as db, db:
+            db.execute(statement)
+
+    return harm
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        sql("UPDATE checkpoint SET record = 'x'"),
+        sql("UPDATE checkpoint SET record = '[' || record || ']'"),
+        sql("UPDATE checkpoint SET record = replace(record, '\"kind\"', '\"sort\"')"),
+        sql("UPDATE checkpoint SET record = replace(record, '\"lora\"', '7')"),
+        sql("UPDATE checkpoint SET record = CAST(x'ff22' AS TEXT), stamp = CAST(x'ff' AS TEXT)"),
+        sql("UPDATE checkpoint SET record = 7"),
+        sql("UPDATE checkpoint SET path = 'a'"),
+        sql("UPDATE checkpoint SET path = NULL"),
+        sql("DROP TABLE checkpoint"),
+        sql("ALTER TABLE checkpoint RENAME COLUMN record TO text"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_not_known(tmp_path, harm):
+    write_adapter(tmp_path / "a")
+    settle()
+    first = scan(tmp_path)
+    harm(tmp_path / ".mashup" / "index.sqlite")
+    for _ in range(2):
+        assert scan(tmp_path) == first
+
+
+@pytest.mark.parametrize("table", ["digest", "content", "model", "example", "loss"])
+def test_a_missing_table_is_made_again(tmp_path, table):
+    with Index(tmp_path) as index:
+        index.losses.keep("key", {"example": LOSS})
+    sql(f"DROP TABLE {table}")(index.path)
+    for known in ({}, {"example": LOSS}):
+        with Index(tmp_path) as index:
+            index.digest(tmp_path, "stamp")
+            index.sketch("digest", "scheme")
+            assert index.losses.get("key", ["example"]) in ({}, known)
+            index.losses.keep("key", {"example": LOSS})
+            assert index.problem is None
+
+
+@pytest.mark.parametrize("column", ["loss", "correct", "seconds"])
+def test_losses_that_are_damaged_are_not_known(tmp_path, column):
+    with Index(tmp_path) as index:
+        index.losses.keep("key", {"example": LOSS})
+        index.keep_sketch("digest", "scheme", b"sketch")
+    sql(f"UPDATE loss SET {column} = 'x'")(index.path)
+    sql("UPDATE content SET sketch = 7")(index.path)
+    with Index(tmp_path) as index:
+        assert index.losses.get("key", ["example"]) == {}
+        assert index.sketch("digest", "scheme") is None
+
+
+def test_flipped_bytes_stop_nothing(tmp_path):
+    for name in "abc":
+        write_adapter(tmp_path / name)
+    settle()
+    scan(tmp_path)
+    with Index(tmp_path) as index:
+        index.losses.keep("key", {"example": LOSS})
+    whole = index.path.read_bytes()
+    draw = random.Random(0)
+    for _ in range(15):
+        content = bytearray(whole)
+        for place in draw.sample(range(len(content)), 30):
+            content[place] = draw.randrange(256)
+        index.path.write_bytes(content)
+        assert len(scan(tmp_path).usable) == 3
+        with Index(tmp_path) as index:
+            index.losses.get("key", ["example"])
+            index.losses.keep("key", {"example": LOSS})
+            assert index.problem is None
+
+
+def lock(root: Path, monkeypatch: pytest.MonkeyPatch) -> sqlite3.Connection:
+    """Another process's transaction that does not end."""
+    monkeypatch.setattr(database, "_PATIENCE", 0.05)
+    other = sqlite3.connect(root / ".mashup" / "index.sqlite")
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    return other
+
+
+def test_an_index_that_is_locked_stops_nothing(tmp_path, monkeypatch):
+    write_adapter(tmp_path / "a")
+    first = scan(tmp_path)
+    with contextlib.closing(lock(tmp_path, monkeypatch)):
+        found = scan(tmp_path)
+    assert found.checkpoints == first.checkpoints
+    assert "cannot remember results" in found.notes[0]
+    assert "locked" in found.notes[0]
+    assert scan(tmp_path) == first
+
+
+def test_a_full_disk_under_the_index_stops_nothing(tmp_path):
+    write_adapter(tmp_path / "a")
+    for room in (0, 512, 5000, 20_000, 40_000):
+        with full_disk(room), Index(tmp_path) as index:
+            for number in range(200):
+                index.losses.keep("key", {f"{number} {'x' * 1000}": LOSS})
+            index.keep_digest(tmp_path, "stamp", "digest")
+            assert index.digest(tmp_path, "stamp") == "digest"
+            assert len(index.losses.get("key", [f"{n} {'x' * 1000}" for n in range(200)])) == 200
+            assert index.problem
+    with Index(tmp_path) as index:
+        assert index.problem is None
+
+
+def test_the_folder_of_the_index_may_go_away_while_it_is_used(tmp_path):
+    with Index(tmp_path) as index:
+        index.losses.keep("key", {"example": LOSS})
+        shutil.rmtree(tmp_path / ".mashup")
+        index.losses.keep("key", {"other": LOSS})
+        assert index.losses.get("key", ["example", "other"]).keys() == {"example", "other"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "socket", "no home", "no cache"])
+def test_a_library_without_any_place_for_its_index_is_scanned(tmp_path, monkeypatch, kind):
+    root = tmp_path / "lib"
+    write_adapter(root / "a")
+    first = scan(root)
+    path = root / ".mashup" / "index.sqlite"
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "socket":
+        monkeypatch.chdir(path.parent)
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    else:
+        shutil.rmtree(path.parent)
+        path.parent.touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none" if kind == "no cache" else "")
+        monkeypatch.setattr(Path, "home", raising(RuntimeError("no home")))
+    found = scan(root)
+    assert found.checkpoints == first.checkpoints
+    assert len(found.notes) == 1
+    assert "cannot remember results" in found.notes[0]
+
+
+def raising(error: Exception):
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail

@@ -1,3 +1,4 @@
+import importlib
 import os
 import shutil
 import subprocess
@@ -6,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers import assert_problem, refused, write_adapter, write_full, write_json
+from helpers import assert_problem, refused, settle, write_adapter, write_full, write_json
+from mashup.checkpoint import Checkpoint
+from mashup.checkpoint.read import describe
 from mashup.library import scan
 
 
@@ -14,11 +17,18 @@ def names(root: Path, **options: bool) -> list[str]:
     return [checkpoint.name for checkpoint in scan(root, **options).checkpoints]
 
 
-def harm_unseen(path: Path) -> None:
-    """Destroy a file's content but keep its size and time: who reads it again, stumbles."""
-    status = path.stat()
-    path.write_bytes(bytes(status.st_size))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+@pytest.fixture
+def read_again(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that scans read, instead of remembering them, from now on."""
+    read: list[Path] = []
+
+    def noted(folder: Path) -> Checkpoint:
+        read.append(folder)
+        return describe(folder)
+
+    module = importlib.import_module("mashup.library.scan")
+    monkeypatch.setattr(module, "describe", noted)
+    return read
 
 
 @pytest.fixture
@@ -26,6 +36,7 @@ def library(tmp_path: Path) -> Path:
     root = tmp_path / "library"
     write_adapter(root / "a")
     write_adapter(root / "deep" / "b")
+    settle()
     return root
 
 
@@ -64,18 +75,27 @@ def test_whole_models_are_listed(library):
     assert {c.name: c.state for c in found.checkpoints}["full"] == "whole model, base not named"
 
 
-def test_a_second_scan_reads_nothing_again(library):
+def test_a_second_scan_reads_nothing_again(library, read_again):
     first = scan(library)
-    harm_unseen(library / "a" / "adapter_model.safetensors")
-    harm_unseen(library / "deep" / "b" / "adapter_config.json")
+    assert len(read_again) == 2
     assert scan(library) == first
+    assert len(read_again) == 2
 
 
-def test_a_library_that_was_moved_is_still_remembered(library, tmp_path):
+def test_a_library_that_was_moved_is_still_remembered(library, tmp_path, read_again):
     scan(library)
-    harm_unseen(library / "a" / "adapter_model.safetensors")
     moved = library.rename(tmp_path / "moved")
     assert [c.path for c in scan(moved).usable] == [moved / "a", moved / "deep" / "b"]
+    assert len(read_again) == 2
+
+
+def test_another_base_of_a_name_of_the_same_length_is_seen(library):
+    path = library / "a" / "adapter_config.json"
+    scan(library)
+    status = path.stat()
+    path.write_text(path.read_text().replace("owner/tiny", "other/tiny"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert scan(library).checkpoints[0].base == "other/tiny"
 
 
 def test_a_changed_file_is_read_again(library):
@@ -100,14 +120,14 @@ def test_new_ones_appear_and_deleted_ones_disappear(library):
 
 
 def test_a_library_that_cannot_be_written_is_remembered_in_the_cache(
-    library, tmp_path, monkeypatch
+    library, tmp_path, monkeypatch, read_again
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (library / ".mashup").touch()  # a file where the folder should be: nobody can write there
     first = scan(library)
     assert len(list((tmp_path / "cache" / "mashup").rglob("*.sqlite"))) == 1
-    harm_unseen(library / "a" / "adapter_model.safetensors")
     assert scan(library) == first
+    assert len(read_again) == 2
 
 
 def test_the_current_folder_can_be_scanned(library, monkeypatch):

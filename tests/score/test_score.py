@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 import mashup
-from helpers import prompt_rows, refused, write_adapter, write_jsonl
+from helpers import prompt_rows, refused, settle, write_adapter, write_jsonl
 from lora import save_lora
 from mashup import load_base, load_task, scan, score
 from mashup.library import Index
@@ -290,6 +291,100 @@ def test_a_library_that_changes_meanwhile_keeps_nothing_wrong(
     new = later.score_of(library / "run1")
     fresh = evaluate_alone(base, task, new, 10)
     np.testing.assert_allclose(new.evaluation.losses, fresh, rtol=1e-4)
+
+
+def replaced_in_place(folder, other):
+    """The content of another folder in the same files, with their mtimes."""
+    for path in folder.iterdir():
+        path.write_bytes((other / path.name).read_bytes())
+
+
+def replaced_by_another(folder, other):
+    """What an archive with fixed times leaves where another version was deleted."""
+    shutil.rmtree(folder)
+    shutil.copytree(other, folder)
+
+
+def replaced_by_rename(folder, other):
+    shutil.copytree(other, folder.with_name("new"))
+    for path in (folder.with_name("new")).iterdir():
+        path.rename(folder / path.name)
+    folder.with_name("new").rmdir()
+
+
+@pytest.mark.parametrize(
+    "replaced", [replaced_in_place, replaced_by_another, replaced_by_rename, None]
+)
+def test_a_checkpoint_of_the_same_size_and_mtime_is_another(
+    base, task, library, tiny_base, tmp_path, replaced
+):
+    """With None only a setting is edited."""
+    folder, other = library / "run1", tmp_path / "other"
+    shutil.copytree(folder, other)
+    if replaced:
+        save_lora(tiny_base, other, seed=9, size=0.1)
+    else:
+        path = other / "adapter_config.json"
+        path.write_text(path.read_text().replace('"lora_alpha": 12', '"lora_alpha": 48'))
+    for path in (*folder.iterdir(), *other.iterdir()):
+        os.utime(path, (0, 0))
+    settle()
+    kept = tmp_path / "kept"
+    shutil.copytree(folder, kept)
+    score(library, base, task, samples=10)
+    (replaced or replaced_in_place)(folder, other)
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))
+    for samples in (10, 20):
+        new = score(library, base, task, samples=samples).score_of(folder)
+        fresh = evaluate_alone(base, task, new, samples)
+        np.testing.assert_allclose(new.evaluation.losses, fresh, rtol=1e-4)
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder)
+    old = score(library, base, task, samples=20).score_of(folder)
+    fresh = evaluate_alone(base, task, old, 20)
+    np.testing.assert_allclose(old.evaluation.losses, fresh, rtol=1e-4)
+
+
+def test_a_wrong_note_of_a_digest_is_found_before_anything_is_kept_under_it(base, task, library):
+    settle()
+    score(library, base, task, samples=5)
+    sql = "UPDATE digest SET digest = (SELECT max(digest) FROM digest)"
+    with contextlib.closing(sqlite3.connect(library / ".mashup/index.sqlite")) as db, db:
+        db.execute(sql)
+    scores = score(library, base, task, samples=10, strategy="exhaustive")
+    for one in scores.ranking:
+        fresh = evaluate_alone(base, task, one, 10)
+        np.testing.assert_allclose(one.evaluation.losses, fresh, rtol=1e-4)
+    again = score(library, base, task, samples=10, strategy="exhaustive")
+    assert len(again.ranking) == 3
+
+
+def test_a_sketch_that_is_damaged_is_made_again(base, task, library):
+    settle()
+    first = score(library, base, task, samples=5)
+    with contextlib.closing(sqlite3.connect(library / ".mashup/index.sqlite")) as db, db:
+        db.execute("UPDATE content SET sketch = x'0011'")
+    again = score(library, base, task, samples=5)
+    assert again.sketches.keys() == first.sketches.keys()
+
+
+def test_a_library_that_cannot_be_written_is_scored_and_that_is_said_once(
+    base, task, library, monkeypatch
+):
+    said = []
+
+    class Listening(Progress):
+        def say(self, line):
+            said.append(line)
+
+    first = score(library, base, task, samples=5)
+    shutil.rmtree(library / ".mashup")
+    (library / ".mashup").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    again = score(library, base, task, samples=5, progress=Listening())
+    assert [s.loss for s in again.ranking] == [s.loss for s in first.ranking]
+    assert len([line for line in said if "cannot remember results" in line]) == 1
 
 
 def test_a_library_of_nothing_that_changes_something_has_an_empty_ranking(

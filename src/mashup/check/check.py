@@ -72,7 +72,7 @@ def _with_bases_compared(reports: tuple[Report, ...]) -> tuple[Report, ...]:
 def _checkpoints(path: Path) -> list[Path]:
     if not path.is_dir():
         raise InputError(Problem("no such folder", str(path), fix="check the path"))
-    found = sorted(one.path for one in find(path))
+    found = sorted(one.path for one in find(path).found)
     if not found:
         fix = "give a folder with adapter_config.json, or with config.json and weights"
         raise InputError(Problem("no checkpoint here", str(path), "neither", "a checkpoint", fix))

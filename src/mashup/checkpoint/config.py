@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from mashup.checkpoint.fields import field_problems
+from mashup.checkpoint.patterns import check_patterns, matches
 from mashup.checkpoint.refusals import refusal
 from mashup.checkpoint.targets import Targets, read_targets
 from mashup.errors import InputError, Problem, raise_all
@@ -21,6 +22,7 @@ from mashup.files import read_json
 
 CONFIG = "adapter_config.json"
 Bias = Literal["none", "lora_only", "all"]
+_UNUSABLE = (AttributeError, OverflowError, RecursionError, TypeError, ValueError)
 _Number = TypeVar("_Number", int, float)
 
 
@@ -69,13 +71,13 @@ class AdapterConfig:
 def _match(patterns: Mapping[str, _Number], module: str, default: _Number) -> _Number:
     """First pattern that matches the end of the module's name, as PEFT matches it."""
     for pattern, value in patterns.items():
-        if _pattern(pattern).match(module):
+        if matches(_ending(pattern), module):
             return value
     return default
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(rf"(.*\.)?({text})$")
+def _ending(pattern: str) -> str:
+    return rf"(.*\.)?({pattern})"
 
 
 def read_adapter_config(folder: Path) -> AdapterConfig:
@@ -96,7 +98,14 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
         return _settings(config)
     except KeyError as error:
         raise _bad_settings(path, f"no {error.args[0]!r}") from error
-    except (AttributeError, OverflowError, TypeError, ValueError, re.error) as error:
+    except (
+        AttributeError,
+        OverflowError,
+        TypeError,
+        ValueError,
+        RecursionError,
+        re.error,
+    ) as error:
         raise _bad_settings(path, str(error)) from error
 
 
@@ -130,9 +139,10 @@ def _tokens(value: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _patterns(patterns: Any, number: type[_Number]) -> dict[str, _Number]:
-    """Patterns that compile, with numbers as values; anything else raises."""
-    given = (patterns or {}).items()
-    return {pattern: number(value) for pattern, value in given if _pattern(pattern)}
+    """Patterns that can be matched, with numbers as values; anything else raises."""
+    given = dict(patterns or {})
+    check_patterns(given, _ending)
+    return {pattern: number(value) for pattern, value in given.items()}
 
 
 def _bad_settings(path: Path, found: str) -> InputError:

@@ -42,7 +42,7 @@ def run_of(folder: Path) -> Path:
 
 def read_task(folder: Path) -> str:
     """Name of the task that a checkpoint was trained on, "" when the folder does not say."""
-    task = _optional(folder / MANIFEST).get("task") or {}
+    task = read_manifest(folder).get("task") or {}
     return str(task.get("name") or "") if isinstance(task, Mapping) else str(task)
 
 
@@ -55,7 +55,7 @@ def read_base(folder: Path) -> str:
     card = card_head(folder).get("base_model")
     named = card[0] if isinstance(card, list) and card else card
     config = _optional(folder / "config.json").get("_name_or_path")
-    for name in (_optional(folder / MANIFEST).get("base"), named, config):
+    for name in (read_manifest(folder).get("base"), named, config):
         if isinstance(name, str) and name.strip() and not _is_self(name, folder):
             return name.strip()
     return ""
@@ -90,7 +90,7 @@ def _is_plain(value: Any) -> bool:
 
 def read_metric(folder: Path) -> tuple[str, float] | None:
     """Name and value of the most telling metric that the folder holds."""
-    manifest = _optional(folder / MANIFEST).get("metrics")
+    manifest = read_manifest(folder).get("metrics")
     log = _optional(folder / TRAINER_STATE).get("log_history")
     logged: dict[str, Any] = {}
     for entry in log if isinstance(log, list) else []:
@@ -116,6 +116,11 @@ def read_best_step(folder: Path) -> int | None:
         return step_of(Path(str(best).replace("\\", "/")))
     step = state.get("best_global_step")
     return step if isinstance(step, int) else None
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Our own ``mashup.json`` of a folder; empty where there is none, or none that can be read."""
+    return _optional(folder / MANIFEST)
 
 
 def _optional(path: Path) -> dict[str, Any]:

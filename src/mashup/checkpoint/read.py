@@ -13,7 +13,7 @@ from mashup.checkpoint.config import CONFIG, AdapterConfig, read_adapter_config
 from mashup.checkpoint.distributed import in_pieces, trainer_of_shards
 from mashup.checkpoint.full import read_tensors
 from mashup.checkpoint.history import read_base
-from mashup.checkpoint.naming import named_base
+from mashup.checkpoint.naming import named_base, names_of, unique_names
 from mashup.checkpoint.stored import total_bytes
 from mashup.errors import InputError, Problem
 from mashup.files import read_json
@@ -29,6 +29,8 @@ class Checkpoint:
     Attributes:
         path: its folder.
         kind: ``lora`` (a PEFT adapter) or ``full`` (a whole model).
+        name: the end of its path: ``run``, or ``run/checkpoint-N`` for a step of a run. Within a
+            library, or a list of parents, as much of the path as no other has.
         base: name of the base model as recorded, "" when blank.
         rank: the largest rank of its modules; None for full checkpoints.
         targets: last parts of the adapted modules' names, sorted.
@@ -53,12 +55,11 @@ class Checkpoint:
     best_step: int | None = None
     unmatched: tuple[str, ...] = ()
     problem: Problem | None = None
+    name: str = ""
 
-    @property
-    def name(self) -> str:
-        """Folder name; ``run/checkpoint-N`` for a step of a run."""
-        path = self.path.absolute()  # "." has no name of its own
-        return path.name if self.step is None else f"{path.parent.name}/{path.name}"
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", next(names_of(self.path)))
 
     @property
     def run(self) -> Path:
@@ -84,6 +85,14 @@ class Checkpoint:
             return kind + "base not named"
         missing = f"; no weights for {', '.join(self.unmatched)}" if self.unmatched else ""
         return f"{kind}ok{missing}"
+
+
+def with_unique_names(checkpoints: Iterable[Checkpoint]) -> tuple[Checkpoint, ...]:
+    """The same checkpoints, those that share a name with a longer one."""
+    given = tuple(checkpoints)
+    names = unique_names([c.path for c in given], [c.name for c in given])
+    both = zip(given, names, strict=True)
+    return tuple(c if c.name == name else replace(c, name=name) for c, name in both)
 
 
 def kind_of(names: Iterable[str]) -> Kind | None:
@@ -119,6 +128,16 @@ def describe(folder: Path) -> Checkpoint:
     Raises:
         InputError: as :func:`read_checkpoint`.
     """
+    try:
+        return _described(folder)
+    except OSError as error:  # no rights, a disk that fails, or deleted while it was read
+        found, fix = error.strerror or str(error), "check the path and the permissions"
+        return Checkpoint(
+            folder, "lora", problem=Problem("cannot read file", str(folder), found, fix=fix)
+        )
+
+
+def _described(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise InputError(Problem("no such folder", str(folder), fix="check the path"))
     kind = kind_of(path.name for path in folder.iterdir())

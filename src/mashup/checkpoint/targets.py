@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from mashup.checkpoint.patterns import check_patterns, matches, repeats_nothing
+
 #: What PEFT replaces by the names of all linear layers when it sees the model.
 _ALL_LINEAR = "all-linear"
 
@@ -87,15 +89,14 @@ class Targets:
         return any(self.saves(".".join(parts[:count])) for count in range(1, len(parts)))
 
     def _is_saved_whole(self, module: str) -> bool:
-        return any(re.match(rf"(^|.*\.){name}($|\..*)", module) for name in self.saved)
+        return any(matches(_saved(name), module) for name in self.saved)
 
     def _layer_fits(self, module: str) -> bool:
         if self.layers is None:
             return True
         lists = self.layers_pattern or (r"[^.]*",)
-        start = r"(?:^|.*?\.)" if self.layers_pattern else r".*?\."
-        found = (re.match(rf"{start}{name}\.(\d+)\.", module) for name in lists)
-        index = next((int(match[1]) for match in found if match), None)
+        found = (re.match(_layer(name, self), module) for name in lists)
+        index = next((int(match["idx"]) for match in found if match), None)
         return index in self.layers
 
     def unmatched(
@@ -115,7 +116,7 @@ class Targets:
 def _named(names: tuple[str, ...] | str, full: str) -> bool:
     """Whether one of the names is, or ends, ``full``; a text is a pattern for the whole."""
     if isinstance(names, str):
-        return re.fullmatch(names, full) is not None
+        return matches(names, full)
     return full in names or full.endswith(_dotted(names))
 
 
@@ -147,9 +148,24 @@ def read_targets(config: dict[str, Any]) -> Targets:
         parameters=_list(config.get("target_parameters")),
         saved=_list(config.get("modules_to_save")),
     )
-    for text in (targets.modules, targets.excluded, *targets.layers_pattern, *targets.saved):
-        re.compile(text if isinstance(text, str) else "")
+    whole = (text for text in (targets.modules, targets.excluded) if isinstance(text, str))
+    check_patterns(whole)
+    check_patterns(targets.saved, _saved)
+    check_patterns(targets.layers_pattern, lambda name: _layer(name, targets))
+    if odd := [name for name in targets.layers_pattern if not repeats_nothing(name)]:
+        raise ValueError(f"layers_pattern {odd[0][:80]}, not the name of a list of layers")
     return targets
+
+
+def _layer(name: str, targets: Targets) -> str:
+    """The pattern of what lies in a layer of the list ``name``; its number is ``idx``."""
+    start = r"(?:^|.*?\.)" if targets.layers_pattern else r".*?\."
+    return rf"{start}{name}\.(?P<idx>\d+)\."
+
+
+def _saved(name: str) -> str:
+    """The pattern of a module that is saved whole, or lies in one."""
+    return rf"(^|.*\.){name}($|\..*)"
 
 
 def _names(value: Any) -> tuple[str, ...] | str:

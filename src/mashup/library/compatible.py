@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mashup.checkpoint import FOREIGN, Checkpoint, same_base
-from mashup.checkpoint.history import MANIFEST
+from mashup.checkpoint.history import read_manifest
 from mashup.errors import InputError, Problem
-from mashup.files import read_json
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,10 @@ def other_weights(folder: Path, digest: str, dtype: str) -> Problem | None:
     ``mashup.json`` holds the digest of the base that it was trained or measured on; it can be
     compared when the precision was the same.
     """
-    path = folder / MANIFEST
-    about = read_json(path) if path.exists() else {}
-    noted = about.get("sample") or about if isinstance(about, dict) else {}
+    about = read_manifest(folder)
+    noted = about["sample"] if isinstance(about.get("sample"), dict) else about
     known = noted.get("base_digest")
-    if not known or noted.get("base_dtype") != dtype or known == digest:
+    if not isinstance(known, str) or noted.get("base_dtype") != dtype or known == digest:
         return None
     found, expected = f"weights {known[:12]}", f"{digest[:12]}, those of the given base"
     fix = "give the base that it was made on, or pass `accept_base`"

@@ -1,9 +1,9 @@
-"""Content digest of a checkpoint, remembered by the size and time of its files."""
+"""Content digest of a checkpoint, remembered by the stamp of its files."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,17 +13,38 @@ from mashup.checkpoint.config import CONFIG
 from mashup.checkpoint.identity import settings_digest
 from mashup.checkpoint.read import is_whole
 from mashup.checkpoint.targets import Targets
-from mashup.files import digest_file, digest_of
+from mashup.errors import InputError, Problem
+from mashup.files import digest_file, digest_of, stamp
 from mashup.library.index import Index
 
 _SAMPLE = 4096  # bytes
 
 
-def adapter_digest(folder: Path, index: Index | None = None) -> str:
+def checkpoint_digest(folder: Path, index: Index | None = None, *, afresh: bool = False) -> str:
+    """Digest (hex) of a checkpoint of either kind, of all bytes of its weights.
+
+    Args:
+        folder: of the checkpoint.
+        index: remembers the digest by the stamp of the files (:func:`mashup.files.stamp`).
+        afresh: take only what was made through this ``index`` object, from the bytes themselves:
+            what is kept for good under a digest must not stand on an older note.
+
+    Raises:
+        InputError: unreadable, or gone.
+    """
+    try:
+        if is_whole(folder):
+            return whole_digest(folder, index, afresh=afresh)
+        return adapter_digest(folder, index, afresh=afresh)
+    except OSError as error:
+        fix = "check the path and the permissions"
+        found = error.strerror or str(error)
+        raise InputError(Problem("cannot read file", str(folder), found, fix=fix)) from error
+
+
+def adapter_digest(folder: Path, index: Index | None = None, *, afresh: bool = False) -> str:
     """Digest (hex) of an adapter's weights and of the settings that give them meaning."""
     weights = adapter_weights(folder)
-    stats = (weights.stat(), (folder / CONFIG).stat())
-    stamp = "|".join(f"{status.st_size}:{status.st_mtime_ns}" for status in stats)
 
     def make() -> str:
         config = read_adapter_config(folder)
@@ -32,33 +53,40 @@ def adapter_digest(folder: Path, index: Index | None = None) -> str:
         settings = replace(config, base="", revision=None, targets=targets)
         return digest_of(digest_file(weights), asdict(settings))
 
-    return _remembered(folder, stamp, index, make)
+    return _remembered(folder, (weights, folder / CONFIG), index, make, afresh)
 
 
-def _remembered(folder: Path, stamp: str, index: Index | None, make: Callable[[], str]) -> str:
-    """The digest that was kept for a folder with this stamp, else a new one, which is kept."""
-    kept = index.digest(folder.resolve(), stamp) if index else None
-    if kept:
-        return kept
+def whole_digest(folder: Path, index: Index | None = None, *, afresh: bool = False) -> str:
+    """Digest (hex) of all bytes of a whole model's weights."""
+    files = sorted({stored.path for stored in read_tensors(folder).values()})
+
+    def make() -> str:
+        return digest_of([digest_file(path) for path in files])
+
+    return _remembered(folder, files, index, make, afresh)
+
+
+def _remembered(
+    folder: Path, files: Sequence[Path], index: Index | None, make: Callable[[], str], afresh: bool
+) -> str:
+    """The digest that was noted for files with this stamp, else a new one, which is noted."""
+    if index is None:
+        return make()
+    place, before = folder.resolve(), _stamp(files)
+    if before and index.hashed.get(place, ("", ""))[0] == before:
+        return index.hashed[place][1]
+    known = index.digest(place, before) if before and not afresh else None
+    if known:
+        return known
     digest = make()
-    if index:
-        index.keep_digest(folder.resolve(), stamp, digest)
+    if before and _stamp(files) == before:  # nothing was written while it was read
+        index.hashed[place] = before, digest
+        index.keep_digest(place, before, digest)
     return digest
 
 
-def checkpoint_digest(folder: Path, index: Index | None = None) -> str:
-    """Digest (hex) of a checkpoint of either kind, of all its bytes; see :func:`whole_digest`."""
-    if is_whole(folder):
-        return whole_digest(folder, index)
-    return adapter_digest(folder, index)
-
-
-def whole_digest(folder: Path, index: Index | None = None) -> str:
-    """Digest (hex) of all bytes of a whole model's weights, remembered by their size and time."""
-    files = sorted({stored.path for stored in read_tensors(folder).values()})
-    stats = [(path.name, path.stat()) for path in files]
-    stamp = "|".join(f"{name}:{s.st_size}:{s.st_mtime_ns}" for name, s in stats)
-    return _remembered(folder, stamp, index, lambda: digest_of([digest_file(p) for p in files]))
+def _stamp(files: Sequence[Path]) -> str:
+    return stamp({path.name: path.stat() for path in files})
 
 
 def base_digest(folder: Path, index: Index | None = None) -> str:

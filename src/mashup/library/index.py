@@ -1,4 +1,4 @@
-"""What a library remembers: checkpoints by size and time, digests and losses by content.
+"""What a library remembers: checkpoints by their files' stamps, digests and losses by content.
 
 One SQLite file with a write-ahead log, ``.mashup/index.sqlite`` in the library's
 folder, or in the user's cache when that folder cannot be written. It holds
@@ -8,115 +8,140 @@ nothing that cannot be made again; deleting it costs time only.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
-from mashup.files import user_cache
+from mashup.errors import Problem
+from mashup.library.database import FAULTS, Database, alone, connect, is_unusable
 from mashup.library.losses import Losses
 
+T = TypeVar("T")
+
 _TABLES = (
-    "checkpoint (path TEXT PRIMARY KEY, stamp TEXT, record TEXT)",
-    "digest (path TEXT PRIMARY KEY, stamp TEXT, digest TEXT)",
+    "checkpoint (path BLOB PRIMARY KEY, stamp TEXT, record TEXT)",
+    "digest (path BLOB PRIMARY KEY, stamp TEXT, digest TEXT)",
     "content (digest TEXT, scheme TEXT, sketch BLOB, PRIMARY KEY (digest, scheme))",
     *Losses.TABLES,
 )
-_VERSION = 3  # raise it when the meaning of a record changes: older files are emptied
+_VERSION = 4  # raise it when the meaning of a record changes: older files are emptied
 
 
 class Index:
-    """The SQLite file behind a library. Use it as a context manager."""
+    """The SQLite file behind a library. Use it as a context manager.
+
+    Attributes:
+        path: of the file.
+        problem: why nothing is kept on disk, if so.
+        hashed: path to stamp and digest of the checkpoints whose bytes were read through this
+            object, not noted by an earlier one.
+    """
 
     def __init__(self, root: Path) -> None:
-        self.path = place(root) / "index.sqlite"
-        self._db = _open(self.path)
-        self.losses = Losses(self._db)
+        self._database = Database(root, "index.sqlite", _open, _TABLES)
+        self.losses = Losses(self._database)
+        self.hashed: dict[Path, tuple[str, str]] = {}
+
+    @property
+    def path(self) -> Path:
+        return self._database.path
+
+    @property
+    def problem(self) -> Problem | None:
+        return self._database.problem
 
     def __enter__(self) -> Index:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._db.close()
+        self._database.close()
 
     def checkpoints(self) -> dict[str, tuple[str, str]]:
         """Path to (stamp, record) of every remembered checkpoint."""
-        rows = self._db.execute("SELECT path, stamp, record FROM checkpoint")
-        return {path: (stamp, record) for path, stamp, record in rows}
+        read = "SELECT path, stamp, record FROM checkpoint"
+        rows = self._database.run(lambda db: db.execute(read).fetchall())
+        sound = (row for row in rows if isinstance(row[0], bytes))
+        return {os.fsdecode(path): (stamp, record) for path, stamp, record in sound}
 
     def replace_checkpoints(
         self, changed: Mapping[str, tuple[str, str]], gone: Iterable[str]
     ) -> None:
         """Remember ``changed`` (path to stamp and record) and forget ``gone``."""
-        rows = [(path, stamp, record) for path, (stamp, record) in changed.items()]
-        with self._db:
-            self._db.executemany("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)", rows)
-            self._db.executemany("DELETE FROM checkpoint WHERE path = ?", [(p,) for p in gone])
+        rows = [(os.fsencode(path), *told) for path, told in changed.items()]
+        paths = [(os.fsencode(path),) for path in gone]
+
+        def write(db: sqlite3.Connection) -> None:
+            with db:
+                db.executemany("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)", rows)
+                db.executemany("DELETE FROM checkpoint WHERE path = ?", paths)
+
+        self._database.run(write)
 
     def digest(self, path: Path, stamp: str) -> str | None:
-        """Content digest that was kept for ``path`` at this size and time."""
-        row = self._db.execute(
-            "SELECT digest FROM digest WHERE path = ? AND stamp = ?", (str(path), stamp)
-        ).fetchone()
-        return row[0] if row else None
+        """Content digest that was kept for ``path`` with this stamp."""
+        read = "SELECT digest FROM digest WHERE path = ? AND stamp = ?"
+        return self._one(read, (os.fsencode(path), stamp), str)
 
     def keep_digest(self, path: Path, stamp: str, digest: str) -> None:
-        with self._db:
-            row = (str(path), stamp, digest)
-            self._db.execute("INSERT OR REPLACE INTO digest VALUES (?, ?, ?)", row)
+        self._write(
+            "INSERT OR REPLACE INTO digest VALUES (?, ?, ?)", os.fsencode(path), stamp, digest
+        )
 
     def sketch(self, digest: str, scheme: str) -> bytes | None:
         """The sketch of the adapter of this content, as it was kept; None if it was not."""
-        row = self._db.execute(
-            "SELECT sketch FROM content WHERE digest = ? AND scheme = ?", (digest, scheme)
-        ).fetchone()
-        return row[0] if row else None
+        read = "SELECT sketch FROM content WHERE digest = ? AND scheme = ?"
+        return self._one(read, (digest, scheme), bytes)
 
     def keep_sketch(self, digest: str, scheme: str, sketch: bytes) -> None:
         """Remember a sketch; an empty one says that the adapter changes nothing."""
-        with self._db:
-            row = (digest, scheme, sketch)
-            self._db.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?)", row)
+        self._write("INSERT OR REPLACE INTO content VALUES (?, ?, ?)", digest, scheme, sketch)
+
+    def _one(self, read: str, values: tuple[object, ...], kind: type[T]) -> T | None:
+        """The value that is asked for; None for none, or one of another type: it is damaged."""
+        row = self._database.run(lambda db: db.execute(read, values).fetchone())
+        return row[0] if row and isinstance(row[0], kind) else None
+
+    def _write(self, statement: str, *row: object) -> None:
+        def write(db: sqlite3.Connection) -> None:
+            with db:
+                db.execute(statement, row)
+
+        self._database.run(write)
 
 
-def place(root: Path) -> Path:
-    """The folder of what the library at ``root`` remembers: beside it, else in the user's cache."""
-    beside = root / ".mashup"
-    with contextlib.suppress(OSError):
-        beside.mkdir(exist_ok=True)
-        if all(os.access(path, os.W_OK) for path in (beside, *beside.glob("*.sqlite"))):
-            return beside
-    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    cache = user_cache() / "libraries" / name
-    cache.mkdir(parents=True, exist_ok=True)
-    return cache
+def _open(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Connection, None]:
+    """The index at ``path``, made again when it is damaged."""
+    if not damaged:
+        with contextlib.suppress(_Damaged):
+            return _sound(path), None
+    with alone(path.parent):
+        if not damaged:
+            with contextlib.suppress(_Damaged):  # another process was faster
+                return _sound(path), None
+        for tail in ("-wal", "-shm", ""):
+            path.with_name(path.name + tail).unlink(missing_ok=True)
+        return _sound(path), None
 
 
-def _open(path: Path) -> sqlite3.Connection:
+class _Damaged(sqlite3.DatabaseError):
+    """What the file holds is no index."""
+
+
+def _sound(path: Path) -> sqlite3.Connection:
+    db = connect(path)
     try:
-        return _connect(path)
-    except sqlite3.OperationalError:  # locked, full, ...: its content is fine
-        raise
-    except sqlite3.DatabaseError:  # not a database any more: it can be made again
-        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-            path.with_name(name).unlink(missing_ok=True)
-        return _connect(path)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=60)
-    try:
-        with contextlib.suppress(sqlite3.OperationalError):  # another process is doing it
-            db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
         if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError(f"damaged: {path}")
+            raise _Damaged(f"damaged: {path}")
         if _version(db) != _VERSION:
             _make_tables(db)
-    except sqlite3.DatabaseError:
+    except FAULTS as error:
         db.close()
-        raise
+        if is_unusable(error):
+            raise
+        raise _Damaged(str(error)) from error
     return db
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from mashup.library.database import Database
 
 _MOST = 500  # values of one SQL statement
+_ADD = "INSERT OR IGNORE INTO"
 
 
 class Loss(NamedTuple):
@@ -34,37 +37,47 @@ class Losses:
         " PRIMARY KEY (model, example)) WITHOUT ROWID",
     )
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def get(self, model: str, examples: Sequence[str]) -> dict[str, Loss]:
-        """What is known of ``examples`` under ``model``, both by key."""
+        """What is known of ``examples`` under ``model``, both by key; what is damaged is not."""
         known: dict[str, Loss] = {}
         for start in range(0, len(examples), _MOST):
-            some = examples[start : start + _MOST]
-            rows = self._db.execute(
-                "SELECT example.key, loss, correct, seconds FROM loss"
-                " JOIN example ON example.id = loss.example"
-                " WHERE loss.model = (SELECT id FROM model WHERE key = ?)"
-                f" AND example.key IN ({','.join('?' * len(some))})",
-                (model, *some),
-            )
-            for key, loss, correct, seconds in rows:  # SQLite keeps a number that is none as NULL
-                known[key] = Loss(math.nan if loss is None else loss, bool(correct), seconds)
+            for key, *row in self._rows(model, examples[start : start + _MOST]):
+                if one := _loss(*row):
+                    known[key] = one
         return known
+
+    def _rows(self, model: str, examples: Sequence[str]) -> list[tuple[Any, ...]]:
+        read = (
+            "SELECT example.key, loss, correct, seconds FROM loss"
+            " JOIN example ON example.id = loss.example"
+            " WHERE loss.model = (SELECT id FROM model WHERE key = ?)"
+            f" AND example.key IN ({','.join('?' * len(examples))})"
+        )
+        return self._database.run(lambda db: db.execute(read, (model, *examples)).fetchall())
 
     def keep(self, model: str, losses: Mapping[str, Loss]) -> None:
         """Add what is not known yet; what another process has written meanwhile stays."""
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._add("model", [model])
-            self._add("example", list(losses))
-            self._db.executemany(
-                "INSERT OR IGNORE INTO loss SELECT model.id, example.id, ?, ?, ?"
-                " FROM model, example WHERE model.key = ? AND example.key = ?",
-                [(*one, model, key) for key, one in losses.items()],
-            )
 
-    def _add(self, table: str, keys: Sequence[str]) -> None:
-        rows = [(key,) for key in keys]
-        self._db.executemany(f"INSERT OR IGNORE INTO {table} (key) VALUES (?)", rows)
+        def write(db: sqlite3.Connection) -> None:
+            with db:
+                db.execute("BEGIN IMMEDIATE")
+                db.execute(f"{_ADD} model (key) VALUES (?)", (model,))
+                db.executemany(f"{_ADD} example (key) VALUES (?)", [(key,) for key in losses])
+                db.executemany(
+                    f"{_ADD} loss SELECT model.id, example.id, ?, ?, ?"
+                    " FROM model, example WHERE model.key = ? AND example.key = ?",
+                    [(*one, model, key) for key, one in losses.items()],
+                )
+
+        self._database.run(write)
+
+
+def _loss(loss: object, correct: object, seconds: object) -> Loss | None:
+    """What a row says; None for one that we cannot have written."""
+    loss = math.nan if loss is None else loss  # SQLite keeps a number that is none as NULL
+    if not isinstance(loss, float) or correct not in (0, 1) or not isinstance(seconds, float):
+        return None
+    return Loss(loss, bool(correct), seconds)

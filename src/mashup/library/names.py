@@ -22,7 +22,7 @@ def name_bases(root: Path, checkpoints: Sequence[Checkpoint], given: Sequence[st
     problems: list[Problem] = []
     for pair in given:
         wanted, _, base = pair.partition(":")
-        matched = [c for c in checkpoints if _is_meant(wanted, c, root)]
+        matched = _meant(wanted, checkpoints, root)
         problems += _problems(pair, wanted, base, matched, checkpoints)
         names |= {str(c.path.relative_to(root)): base for c in matched if not c.base}
     if problems:
@@ -30,9 +30,11 @@ def name_bases(root: Path, checkpoints: Sequence[Checkpoint], given: Sequence[st
     write_names(root, names)
 
 
-def _is_meant(wanted: str, checkpoint: Checkpoint, root: Path) -> bool:
-    path = str(checkpoint.path.relative_to(root))
-    return wanted in (checkpoint.name, path) or fnmatchcase(path, wanted)
+def _meant(wanted: str, checkpoints: Sequence[Checkpoint], root: Path) -> list[Checkpoint]:
+    """Those of this name or path; if there are none, those whose paths match it as a pattern."""
+    paths = [(c, str(c.path.relative_to(root))) for c in checkpoints]
+    exact = [c for c, path in paths if wanted in (c.name, path)]
+    return exact or [c for c, path in paths if fnmatchcase(path, wanted)]
 
 
 def _problems(
@@ -45,6 +47,11 @@ def _problems(
     if not base or not wanted:
         return [Problem("bad setting", "--base", pair, "ID:MODEL, say run-7:google/gemma-3-1b-it")]
     if not matched:
+        ends = [c.name for c in checkpoints if c.name.endswith(f"/{wanted}")]
+        if len(ends) > 1:
+            found, fix = ", ".join(ends[:5]), "give one of these names, or a pattern for all"
+            where, expected = f"--base {pair}", "a name of one"
+            return [Problem("name of several checkpoints", where, found, expected, fix)]
         close = difflib.get_close_matches(wanted, [c.name for c in checkpoints], 1)
         fix = f"did you mean {close[0]}?" if close else "see the names with 'mashup scan'"
         return [Problem("no such checkpoint", "--base", wanted, fix=fix)]

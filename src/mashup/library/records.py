@@ -21,12 +21,30 @@ def dump(checkpoint: Checkpoint) -> str:
     return json.dumps(to_record(checkpoint))
 
 
-def load(text: str) -> Checkpoint:
-    record = json.loads(text)
-    del record["name"], record["state"]
-    record["path"] = Path(record["path"])
-    record["targets"] = tuple(record["targets"])
-    record["unmatched"] = tuple(record.get("unmatched", ()))
-    record["metric"] = tuple(record["metric"]) if record["metric"] else None
-    record["problem"] = Problem(**record["problem"]) if record["problem"] else None
-    return Checkpoint(**record)
+def load(text: str) -> Checkpoint | None:
+    """The checkpoint of a record; None for a text that is none, or of another version."""
+    try:
+        record = json.loads(text)
+        del record["name"], record["state"]
+        record["path"] = Path(record["path"])
+        record["targets"] = tuple(record["targets"])
+        record["unmatched"] = tuple(record["unmatched"])
+        record["metric"] = tuple(record["metric"]) if record["metric"] else None
+        record["problem"] = Problem(**record["problem"]) if record["problem"] else None
+        checkpoint = Checkpoint(**record)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+    return checkpoint if _is_sound(checkpoint) else None
+
+
+def _is_sound(one: Checkpoint) -> bool:
+    metric = one.metric or ("", 0.0)
+    texts = (one.base, one.task, *one.targets, *one.unmatched, metric[0])
+    counts = (one.modules, one.bytes, one.rank or 0, one.best_step or 0)
+    return (
+        one.kind in ("lora", "full")
+        and all(isinstance(text, str) for text in texts)
+        and all(isinstance(count, int) for count in counts)
+        and len(metric) == 2
+        and isinstance(metric[1], int | float)
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mashup.checkpoint import Checkpoint
 from mashup.checkpoint.naming import named_base
-from mashup.checkpoint.read import describe
+from mashup.checkpoint.read import describe, with_unique_names
 from mashup.errors import InputError, Problem
 from mashup.library import records
 from mashup.library.index import Index
@@ -17,11 +18,15 @@ from mashup.library.walk import Found, find
 
 @dataclass(frozen=True)
 class Library:
-    """The checkpoints below ``root``: one a run, with the others of each run as ``siblings``."""
+    """The checkpoints below ``root``: one a run, with the others of each run as ``siblings``.
+
+    ``notes`` are lines on what was not looked into, and on an index that cannot be kept.
+    """
 
     root: Path
     checkpoints: tuple[Checkpoint, ...]
     siblings: tuple[Checkpoint, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def usable(self) -> tuple[Checkpoint, ...]:
@@ -46,41 +51,49 @@ def scan(root: str | Path, *, all_checkpoints: bool = False) -> Library:
     root = Path(root)
     if not root.is_dir():
         raise InputError(Problem("no such folder", str(root), fix="check the path"))
-    found = sorted(find(root), key=lambda one: one.path)
-    if not found:
-        raise InputError(_nothing(root))
-    checkpoints = _read_or_remember(root, found)
-    if all_checkpoints:
-        return Library(root, checkpoints)
-    return Library(root, *keep_one_per_run(checkpoints))
-
-
-def _read_or_remember(root: Path, found: list[Found]) -> tuple[Checkpoint, ...]:
-    """Paths in the index are relative to the library, so that it can be moved or mounted."""
+    walk = find(root)
+    if not walk.found:
+        raise InputError(_nothing(root, walk.notes))
     with Index(root) as index:
-        known = index.checkpoints()
-        checkpoints, changed = [], {}
-        for one in found:
-            relative = str(one.path.relative_to(root))
-            stamp, record = known.get(relative, (None, ""))
-            if stamp == one.stamp:
-                checkpoints.append(replace(records.load(record), path=one.path))
-                continue
-            checkpoint = describe(one.path)
-            checkpoints.append(checkpoint)
-            if checkpoint.problem is None:  # a broken one is read again: its cause may be elsewhere
+        checkpoints = with_unique_names(_read_or_remember(root, walk.found, index))
+        notes = (*walk.notes, *([str(index.problem)] if index.problem else []))
+    if all_checkpoints:
+        return Library(root, checkpoints, notes=notes)
+    return Library(root, *keep_one_per_run(checkpoints), notes)
+
+
+def _read_or_remember(root: Path, found: list[Found], index: Index) -> Iterator[Checkpoint]:
+    """Paths in the index are relative to the library, so that it can be moved or mounted."""
+    known = index.checkpoints()
+    changed: dict[str, tuple[str, str]] = {}
+    for one in found:
+        relative = str(one.path.relative_to(root))
+        stamp, record = known.pop(relative, ("", ""))
+        checkpoint = records.load(record) if one.stamp and stamp == one.stamp else None
+        if checkpoint is None:
+            checkpoint = _read(one.path)
+            if one.stamp and checkpoint.problem is None:
+                # a broken one is read again: its cause may be elsewhere
                 changed[relative] = (one.stamp, records.dump(checkpoint))
-        gone = known.keys() - {str(one.path.relative_to(root)) for one in found}
-        if changed or gone:
-            index.replace_checkpoints(changed, gone)
-    return tuple(c if c.base else replace(c, base=named_base(c.path)) for c in checkpoints)
+        checkpoint = replace(checkpoint, path=one.path, name="")
+        yield checkpoint if checkpoint.base else replace(checkpoint, base=named_base(one.path))
+    if changed or known:
+        index.replace_checkpoints(changed, known)
 
 
-def _nothing(root: Path) -> Problem:
+def _read(folder: Path) -> Checkpoint:
+    """The checkpoint that was found in ``folder``, also when it has gone away since."""
+    try:
+        return describe(folder)
+    except InputError as error:
+        return Checkpoint(folder, "lora", problem=error.problems[0])
+
+
+def _nothing(root: Path, notes: tuple[str, ...]) -> Problem:
     return Problem(
         "no checkpoint in the folder",
         str(root),
-        "neither a PEFT adapter nor a model in it or below it",
+        "; ".join(("neither a PEFT adapter nor a model in it or below it", *notes)),
         "folders with adapter_config.json and adapter_model.safetensors",
         "point at the folder that your trainer wrote its runs to",
     )

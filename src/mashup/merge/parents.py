@@ -17,6 +17,7 @@ from mashup.checkpoint import (
     read_checkpoint,
     same_base,
 )
+from mashup.checkpoint.read import with_unique_names
 from mashup.checkpoint.ties import read_untied
 from mashup.errors import InputError, Problem, raise_all
 from mashup.library import adapter_digest, model_digest
@@ -93,7 +94,9 @@ def read_parents(
     Raises:
         InputError: a parent that is broken or says that it has another base; all at once.
     """
-    found = [c if isinstance(c, Checkpoint) else read_checkpoint(Path(c)) for c in checkpoints]
+    found = with_unique_names(
+        c if isinstance(c, Checkpoint) else read_checkpoint(Path(c)) for c in checkpoints
+    )
     raise_all(checkpoint.problem for checkpoint in found if checkpoint.problem)
     if not accept_base:
         raise_all(_base_problems(found, base))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,12 +98,37 @@ def _sketch(base: Base, checkpoint: Checkpoint, digest: str, index: Index) -> Sk
     """
     scheme = f"{SCHEME} {base.digest}"
     kept = index.sketch(digest, scheme)
-    if kept is None:
-        delta = read_change(base.model, checkpoint.path)
-        made = None if delta.is_zero else sketch(delta, lambda name: find(base.model, name))
-        kept = b"" if made is None or not made.any() else to_bytes(made)
-        index.keep_sketch(digest, scheme, kept)
-    return from_bytes(kept) if kept else None
+    with contextlib.suppress(ValueError):  # of another size: damaged, so it is made again
+        if kept is not None:
+            return from_bytes(kept) if kept else None
+    delta = read_change(base.model, checkpoint.path)
+    made = None if delta.is_zero else sketch(delta, lambda name: find(base.model, name))
+    made = made if made is not None and made.any() else None
+    check_content(checkpoint.path, digest, index)
+    index.keep_sketch(digest, scheme, b"" if made is None else to_bytes(made))
+    return made
+
+
+def check_content(folder: Path, digest: str, index: Index) -> None:
+    """Refuse a checkpoint whose bytes are not those of its digest.
+
+    The digest may be an older note of the index, and is made from the bytes once a process; after
+    that, the stamp of the files tells.
+
+    Raises:
+        InputError: its content is another, or cannot be read any more.
+    """
+    try:
+        same = checkpoint_digest(folder, index, afresh=True) == digest
+    except InputError as error:
+        raise InputError(changed(folder, error.problems[0].what)) from error
+    if not same:
+        raise InputError(changed(folder, "other weights than before"))
+
+
+def changed(path: Path, found: str) -> Problem:
+    fix = "score again when nothing writes there"
+    return Problem("checkpoint changed while it was scored", str(path), found, "no change", fix)
 
 
 def _far_problem(base: Base, checkpoint: Checkpoint, sketched: Sketch | None) -> Problem | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from mashup.checkpoint import check_base
-from mashup.errors import InputError
+from mashup.errors import InputError, Problem
 from mashup.evaluate.evaluate import SAMPLES, sample_tokens
 from mashup.library import Index, Library, fitting, scan, skipped
 from mashup.model import Base, load_base
@@ -68,9 +68,10 @@ def score(
     task = task if isinstance(task, Task) else load_task(task)
     base = load_base(base) if isinstance(base, str) else base
     tokens = sample_tokens(base, task, samples, seed, max_length)
+    for note in library.notes:
+        progress.say(note)
     with Index(library.root) as index, Ledger(library.root) as ledger:
-        if ledger.problem:
-            progress.say(str(ledger.problem))
+        told = _tell((index.problem, ledger.problem), library.notes, progress)
         found = find_candidates(
             base, fit.used, index, accept_base=accept_base, strict=strict, progress=progress
         )
@@ -85,6 +86,7 @@ def score(
             )[0],
         )  # fmt: skip
         ledger.keep(_measured(base, task, one) for one in (own, *outcome.scores))
+        _tell((index.problem, ledger.problem), told, progress)
     return Scores(
         own,
         by_reach(outcome.scores, criterion),
@@ -102,6 +104,16 @@ def score(
         outcome.expected,
         {one.digest: one.sketch for one in found.used},
     )
+
+
+def _tell(
+    problems: Iterable[Problem | None], told: Collection[str], progress: Progress
+) -> Collection[str]:
+    """Say what is not in ``told``; all that was said."""
+    new = dict.fromkeys(str(problem) for problem in problems if problem)
+    for text in new.keys() - set(told):
+        progress.say(text)
+    return {*told, *new}
 
 
 def _measured(base: Base, task: Task, score: Score) -> Measured:

@@ -15,12 +15,12 @@ from mashup.errors import InputError, Problem
 from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import Evaluation, evaluate, plain_batches
 from mashup.evaluate.prefix import shared_prefix, with_prefix
-from mashup.library import Index, checkpoint_digest
+from mashup.library import Index
 from mashup.library.losses import Loss
 from mashup.model import Base, applied, read_change
 from mashup.progress import Advance
 from mashup.score import store
-from mashup.score.candidates import Candidate
+from mashup.score.candidates import Candidate, changed, check_content
 from mashup.score.packs import packs
 from mashup.score.result import Score
 from mashup.task import Tokens
@@ -73,12 +73,20 @@ class Scorer:
         return tuple(row for row, key in enumerate(keys) if key not in known)
 
     def keep(
-        self, digest: str, rows: Sequence[int], result: Evaluation, seconds: float
+        self, candidate: Candidate | None, rows: Sequence[int], result: Evaluation, seconds: float
     ) -> dict[str, Loss]:
-        """Remember what a checkpoint gave on the examples ``rows``, which took ``seconds``."""
+        """Remember what a checkpoint, or the base, gave on ``rows``, which took ``seconds``.
+
+        Raises:
+            InputError: the checkpoint's files are not those any more that were found; what was
+                evaluated may be something else, so nothing is kept.
+        """
+        if candidate:
+            check_content(candidate.checkpoint.path, candidate.digest, self.index)
         pairs = zip(result.losses.tolist(), result.correct.tolist(), strict=True)
         made = [Loss(loss, correct, seconds / len(rows)) for loss, correct in pairs]
         losses = {self._keys[row]: one for row, one in zip(rows, made, strict=True)}
+        digest = candidate.digest if candidate else ""
         self.index.losses.keep(store.model_key(self.base, digest), losses)
         return losses
 
@@ -101,7 +109,7 @@ class Scorer:
         missing = [row for row, key in enumerate(keys) if key not in known]
         advance(count - len(missing))
         if missing:
-            known |= self._evaluate(candidate, digest, missing, advance)
+            known |= self._evaluate(candidate, missing, advance)
         losses = [known[key] for key in keys]
         result = Evaluation(
             np.array([one.loss for one in losses]),
@@ -113,7 +121,7 @@ class Scorer:
         return Score(checkpoint, result, digest, seconds, cached=not missing)
 
     def _evaluate(
-        self, candidate: Candidate | None, digest: str, rows: Sequence[int], advance: Advance
+        self, candidate: Candidate | None, rows: Sequence[int], advance: Advance
     ) -> dict[str, Loss]:
         start = time.perf_counter()
         batches = self.batches(tuple(rows))
@@ -125,7 +133,7 @@ class Scorer:
 
         with applied(self.base.model, delta):
             result = evaluate(self.base.model, batches, advance=batch_done)
-        return self.keep(digest, rows, result, time.perf_counter() - start)
+        return self.keep(candidate, rows, result, time.perf_counter() - start)
 
     def batches(self, rows: tuple[int, ...]) -> tuple[Batch, ...]:
         """Made once for all checkpoints that miss the same examples."""
@@ -140,18 +148,18 @@ class Scorer:
         return shared_prefix(self.base.model, plain_batches(self.base, self.tokens))
 
     def read(self, candidate: Candidate) -> Delta:
-        """The delta, if it still is the one that was found: the key must not answer for another."""
+        """The delta of the content that was found: the key must not answer for another.
+
+        Raises:
+            InputError: the content is another, or cannot be read any more.
+        """
         path = candidate.checkpoint.path
+        check_content(candidate.checkpoint.path, candidate.digest, self.index)
         try:
-            delta = read_change(self.base.model, path)
-            if checkpoint_digest(path, self.index) == candidate.digest:
-                return delta
-            found = "other weights than before"
+            return read_change(self.base.model, path)
         except (InputError, OSError) as error:
             found = error.problems[0].what if isinstance(error, InputError) else str(error)
-        fix = "score again when nothing writes there"
-        what = "checkpoint changed while it was scored"
-        raise InputError(Problem(what, str(path), found, "no change", fix))
+            raise InputError(changed(path, found)) from error
 
 
 def not_finite(score: Score) -> Problem:

@@ -1,4 +1,5 @@
 import math
+import os
 import sqlite3
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from helpers import assert_problem
-from mashup.library import Index
+from mashup.library import Index, database
 from mashup.score.ledger import Ledger, Measured, versions
 
 ROW = Measured("base", "donor", "task", "a task", 64, 0.5, 0.75, at=1.0)
@@ -205,3 +206,58 @@ def test_other_splits_of_the_same_data_are_no_past_task(tmp_path):
         losses, tasks = ledger.matrix("base", ["a"], "new key", "tickets")
         assert (losses.tolist(), tasks) == ([[2.0, 3.0]], ("key 2", "key 3"))
         assert ledger.matrix("base", ["a"])[1] == ("key 1", "key 2", "key 3")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DROP TABLE measured", "ALTER TABLE measured RENAME COLUMN loss TO lost"],
+)
+def test_a_ledger_without_its_table_is_set_aside(tmp_path, statement):
+    path = keep(tmp_path, ROW)
+    as_version(path, 1, statement)
+    with Ledger(tmp_path) as ledger:
+        assert ledger.matrix("base", ["donor"])[1] == ()
+        ledger.keep([ROW])
+        assert_problem(ledger.problem, "the ledger is damaged")
+    assert path.with_name("ledger.damaged.sqlite").exists()
+    assert len(rows_of(keep(tmp_path))) == 1
+
+
+def test_rows_that_are_damaged_are_not_known(tmp_path):
+    path = keep(tmp_path, ROW, *(replace(ROW, task=f"task {n}") for n in range(3)))
+    as_version(
+        path, 1,
+        "UPDATE measured SET loss = 'x' WHERE task = 'task 0'",
+        "UPDATE measured SET task = CAST(x'ff00' AS TEXT), loss = x'00' WHERE task = 'task 1'",
+        "UPDATE measured SET donor = CAST(x'ff' AS TEXT) WHERE task = 'task 2'",
+    )  # fmt: skip
+    with Ledger(tmp_path) as ledger:
+        losses, tasks = ledger.matrix("base", ["donor"])
+        assert (losses.tolist(), tasks) == ([[0.5]], ("task",))
+        assert ledger.problem is None
+
+
+def test_a_ledger_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
+    path = keep(tmp_path, ROW)
+    monkeypatch.setattr(database, "_PATIENCE", 0.05)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with Ledger(tmp_path) as ledger:
+            ledger.keep([replace(ROW, donor="other")])
+            assert ledger.matrix("base", ["donor"])[1] == ()
+            assert_problem(ledger.problem, "cannot remember results", where=str(path))
+    assert len(rows_of(path)) == 1
+    path.rename(path.with_name("kept"))
+    path.mkdir()
+    with Ledger(tmp_path) as ledger:
+        ledger.keep([ROW])
+        assert_problem(ledger.problem, "cannot remember results", where=str(path))
+
+
+def test_a_task_whose_name_is_not_utf_8_is_kept(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    keep(tmp_path, replace(ROW, name=name), replace(ROW, task="other"))
+    with Ledger(tmp_path) as ledger:
+        assert ledger.matrix("base", ["donor"])[1] == ("other", "task")
+        assert ledger.matrix("base", ["donor"], exclude_name=name)[1] == ("other",)

@@ -7,6 +7,7 @@ index it cannot be made again for little, so nothing in it is dropped.
 from __future__ import annotations
 
 import math
+import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mashup.library.index import place
-from mashup.score.ledger.versions import open_ledger
+from mashup.errors import Problem, printable
+from mashup.library.database import Database
+from mashup.score.ledger.versions import TABLE, open_ledger
 
 _KEEP = """INSERT INTO measured (base, donor, task, name, examples, loss, accuracy, at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (base, donor, task) DO UPDATE SET
@@ -57,30 +59,42 @@ class Ledger:
 
     Attributes:
         path: of the file.
-        problem: what the user should be told of it: it was damaged, or of another version.
+        problem: what the user should know of it: it was damaged, is of another version, or cannot
+            be written.
     """
 
     def __init__(self, root: Path) -> None:
-        self.path = place(root) / "ledger.sqlite"
-        self._db, self.problem = open_ledger(self.path)
+        self._database = Database(root, "ledger.sqlite", open_ledger, (TABLE,))
+
+    @property
+    def path(self) -> Path:
+        return self._database.path
+
+    @property
+    def problem(self) -> Problem | None:
+        return self._database.problem
 
     def __enter__(self) -> Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._db:
-            self._db.close()
+        self._database.close()
 
     def keep(self, rows: Iterable[Measured]) -> None:
         """Remember ``rows``; one over fewer examples never replaces one over more.
 
         A number that is not finite is kept as unknown, a row without any is not kept. Nothing is
-        kept when the file is of a newer version.
+        kept when the file is of a newer version or cannot be written.
         """
+        if self._database.in_memory:
+            return
         told = [_row(one) for one in rows if math.isfinite(one.loss) or math.isfinite(one.accuracy)]
-        if self._db:
-            with self._db:
-                self._db.executemany(_KEEP, told)
+
+        def write(db: sqlite3.Connection) -> None:
+            with db:
+                db.executemany(_KEEP, told)
+
+        self._database.run(write)
 
     def matrix(
         self,
@@ -98,10 +112,14 @@ class Ledger:
         """
         if value not in ("loss", "accuracy"):
             raise ValueError(f"value is {value!r}, expected 'loss' or 'accuracy'")
-        read = _READ.format(value=value)
-        found = self._db.execute(read, (base, exclude_name)).fetchall() if self._db else ()
+        read, name = _READ.format(value=value), exclude_name and printable(exclude_name)
+        found = self._database.run(lambda db: db.execute(read, (base, name)).fetchall())
         wanted = set(donors)
-        known = {(d, t): x for d, t, x in found if d in wanted and t != exclude_task}
+        known = {
+            (donor, task): number
+            for donor, task, number in found
+            if donor in wanted and task != exclude_task and isinstance(number, float)
+        }  # a row that is damaged is not known
         tasks = tuple(sorted({task for _, task in known}))
         rows = [[known.get((donor, task), math.nan) for task in tasks] for donor in donors]
         return np.array(rows, float).reshape(len(donors), len(tasks)), tasks
@@ -109,4 +127,5 @@ class Ledger:
 
 def _row(one: Measured) -> tuple[object, ...]:
     numbers = (number if math.isfinite(number) else None for number in (one.loss, one.accuracy))
-    return (one.base, one.donor, one.task, one.name, one.examples, *numbers, one.at)
+    name = printable(one.name)
+    return (one.base, one.donor, one.task, name, one.examples, *numbers, one.at)

@@ -7,48 +7,38 @@ one is left as it is. Opening is alone in the folder, so two processes never ren
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mashup.errors import Problem
+from mashup.library.database import FAULTS, alone, connect, is_unusable
 
 VERSION = 1  # of the table; raise it with a migration from the one before
 MIGRATIONS: Mapping[int, str] = {}  # version to the statement that makes it the next
-_TABLE = """CREATE TABLE measured (
+TABLE = """measured (
     base TEXT, donor TEXT, task TEXT, name TEXT, examples INTEGER,
     loss REAL, accuracy REAL, at REAL, PRIMARY KEY (base, donor, task)
 ) WITHOUT ROWID"""
 
 
-def open_ledger(path: Path) -> tuple[sqlite3.Connection | None, Problem | None]:
+def open_ledger(
+    path: Path, *, damaged: bool = False
+) -> tuple[sqlite3.Connection | None, Problem | None]:
     """A connection, None when the file is of a newer version; and what the user should know."""
-    with _alone(path.parent):
-        found = _version(path)
+    with alone(path.parent):
+        found = None if damaged else _version(path)
         if found == VERSION:
-            return _connect(path), None
+            return connect(path), None
         if found is not None and found > VERSION:
             return None, _newer(path, found)
         if found == 0 and _is_new(path):
             return _created(path), None
         if found is not None and _migrated(path, found):
-            return _connect(path), None
+            return connect(path), None
         kept = _set_aside(path, found)
         return _created(path), _apart(path, kept, found)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process opens a ledger here; the lock ends with the process."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _version(path: Path) -> int | None:
@@ -58,10 +48,13 @@ def _version(path: Path) -> int | None:
     try:  # reading only: a newer file stays as it is to the byte
         with contextlib.closing(sqlite3.connect(f"{_uri(path)}?mode=ro", uri=True)) as db:
             sound = db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
-            return db.execute("PRAGMA user_version").fetchone()[0] if sound else None
-    except sqlite3.OperationalError:  # locked, no rights, ...: its content may be fine
-        raise
-    except sqlite3.DatabaseError:
+            version = db.execute("PRAGMA user_version").fetchone()[0] if sound else None
+            if version == VERSION:
+                db.execute("SELECT * FROM measured LIMIT 0")  # fails without the table
+            return version
+    except FAULTS as error:
+        if is_unusable(error):
+            raise
         return None
 
 
@@ -76,18 +69,11 @@ def _is_new(path: Path) -> bool:
         return not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=60)
-    with contextlib.suppress(sqlite3.OperationalError):  # another process is doing it
-        db.execute("PRAGMA journal_mode=WAL")
-    return db
-
-
 def _created(path: Path) -> sqlite3.Connection:
-    db = _connect(path)
+    db = connect(path)
     with db:
         db.execute("BEGIN IMMEDIATE")
-        db.execute(_TABLE)
+        db.execute(f"CREATE TABLE {TABLE}")
         db.execute(f"PRAGMA user_version={VERSION}")
     return db
 
@@ -97,7 +83,7 @@ def _migrated(path: Path, version: int) -> bool:
     steps = range(version, VERSION)
     if not all(step in MIGRATIONS for step in steps):
         return False
-    with contextlib.closing(_connect(path)) as db, contextlib.suppress(sqlite3.DatabaseError), db:
+    with contextlib.closing(connect(path)) as db, contextlib.suppress(*FAULTS), db:
         db.execute("BEGIN IMMEDIATE")
         for step in steps:
             db.execute(MIGRATIONS[step])
