@@ -41,11 +41,11 @@ class Problem:
     code: str = ""
 
     def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            object.__setattr__(self, name, _shown(value))
         if not self.code:
             slug = re.sub(r"[^a-z0-9]+", "-", self.what.lower()).strip("-")
             object.__setattr__(self, "code", slug)
-        for name, value in asdict(self).items():
-            object.__setattr__(self, name, _shown(value))
 
     def __str__(self) -> str:
         lines = [f"{self.what}: {self.where}"]
