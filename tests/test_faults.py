@@ -1,5 +1,8 @@
 """Faults of settings, for flags and for YAML: what, where, found, expected, fix."""
 
+import os
+from pathlib import Path
+
 import pytest
 from pydantic import Field, model_validator
 
@@ -119,3 +122,12 @@ def test_a_file_that_holds_no_names_and_values(tmp_path, text):
 def test_a_file_that_is_not_there(tmp_path):
     (problem,) = problems(read_yaml, tmp_path / "c.yaml")
     assert "No such file" in problem.found
+
+
+def test_a_pipe_a_device_and_a_huge_file_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with (tmp_path / "huge.yaml").open("wb") as stream:
+        stream.truncate(1 << 40)
+    for path in (tmp_path / "pipe.yaml", tmp_path / "huge.yaml", Path("/dev/full")):
+        with pytest.raises(UsageError, match="cannot read config"):
+            read_yaml(path)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mashup.errors import Problem, UsageError
-from mashup.strict import parse_json
+from mashup.strict import parse_json, read_plain
 
 _LONGEST = 200  # characters of a value that cannot be
 _LEGIBLE = "write names and values, as in 'seed: 42'; put quotes around a text with ': ' or ' #'"
@@ -31,7 +31,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         UsageError: unreadable, neither YAML nor JSON, a name twice, or no names and values.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_plain(path).decode()
         values = parse_json(text) if path.suffix == ".json" else yaml.load(text, _Loader)
     except OSError as error:
         fix = "give the path of a YAML file that can be read"

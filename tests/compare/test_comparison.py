@@ -9,6 +9,7 @@ from lora import save_lora
 from mashup import TrainSettings, UsageError, compare, load_base, load_task, merge, scan, train
 from mashup.compare import bench
 from mashup.compare.leakage import leaking
+from mashup.files import only_one
 from mashup.report.material import read_material
 from mashup.report.summarise import summarise
 from mashup.results import read_records
@@ -147,6 +148,12 @@ def test_a_base_that_attends_otherwise_is_another_comparison(done, tiny_base, li
 def test_another_comparison_in_the_same_folder_is_refused(done, base, library, task):
     with refused("output exists already", found="other settings"):
         compare(library, base, task, output=done.path, samples=41, settings=SETTINGS)
+
+
+def test_one_comparison_at_a_time_is_in_a_folder(base, library, task, tmp_path):
+    with only_one(tmp_path / "c"), refused("output is being written", where="/c"):
+        compare(library, base, task, output=tmp_path / "c", settings=SETTINGS)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_grid_of_learning_rates_is_searched_on_dev_and_charged(base, library, task, tmp_path):

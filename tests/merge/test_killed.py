@@ -71,6 +71,22 @@ def test_killed_at_any_moment_and_run_again(parents, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"whole", "m"}
 
 
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_merge_leaves_nothing(parents, tmp_path, stop, code):
+    flags = ["-o", str(tmp_path / "m"), "--method", "ties", "--model", str(parents[0])]
+    command = [sys.executable, "-m", "mashup", "merge", *map(str, parents), "--accept-base", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob(".m.*-part")):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(stop)
+        told = process.stderr.read()
+    assert process.returncode == code
+    assert "stopped" in told
+    assert "Traceback" not in told
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_part_that_a_killed_merge_left_is_not_used(parents, tmp_path):
     part = tmp_path / ".m.0123abcd.mashup-part"
     part.mkdir()

@@ -2,14 +2,16 @@
 
 Exit codes: 0 fine, 1 crash, 2 usage or config, 3 bad input and nothing written, 4 a quality
 gate said no under ``--strict``, 130 stopped with Ctrl-C, 141 the reader of the output has gone
-(``mashup ... | head``).
+(``mashup ... | head``), 143 stopped with SIGTERM.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
@@ -38,7 +40,7 @@ _VERBS = (
     *(scan, check, convert, score, merge, init, train, compare, loo, report),
     *(methods, demo, tasks, env),
 )
-_CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell counts it
+_CLOSED_PIPE, _TERMINATED = 141, 143  # 128 + SIGPIPE and SIGTERM, as a shell counts them
 
 
 def make_app() -> typer.Typer:
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a character that the encoding lacks becomes "?"
             stream.reconfigure(errors="replace")
-    with _exit_codes():
+    with _exit_codes(), _terminable():
         make_app()(args=sys.argv[1:] if arguments is None else arguments, prog_name="mashup")
 
 
@@ -99,9 +101,27 @@ def _exit_codes() -> Iterator[None]:
     except SystemExit as done:
         if isinstance(done.__context__, BrokenPipeError):  # as rich and typer end on one
             _leave()
-        if done.code == 130:
+        if done.code in (130, _TERMINATED):
             show.note("stopped; the same command goes on from what was saved")
         raise
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM (``kill``, a job system at the end of its time) ends a command as Ctrl-C does."""
+
+    def stop(*_: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would stop the cleaning up
+        sys.exit(_TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():  # only that one gets signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _leave() -> NoReturn:

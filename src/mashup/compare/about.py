@@ -7,7 +7,7 @@ from typing import Any
 
 from mashup.compare.arms import Arm
 from mashup.errors import InputError, Problem
-from mashup.files import digest_of, read_json, to_json, write_text
+from mashup.files import digest_of, make_folder, read_json, to_json, write_text
 from mashup.model import Base
 from mashup.score import Scores
 from mashup.select import Selection
@@ -62,7 +62,7 @@ def begin(output: Path, about: dict[str, Any]) -> None:
         fix = "choose another --output, or give the settings of that comparison"
         found = "a comparison with other settings, data, checkpoints or seeds"
         raise InputError(Problem("output exists already", str(output), found, "this one", fix))
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     write_text(path, to_json(known))
 
 

@@ -12,7 +12,7 @@ from mashup.compare.arms import Arm, make_arms
 from mashup.compare.bench import Bench
 from mashup.compare.inputs import check_merging, check_values, usable
 from mashup.compare.results import ArmResult, make_records
-from mashup.files import refuse_existing, to_json, write_text
+from mashup.files import only_one, refuse_existing, to_json, write_text
 from mashup.library import Library, scan
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
@@ -103,36 +103,37 @@ def compare(
     check_merging(merge_options or {})
     task = task if isinstance(task, Task) else load_task(task)
     library = library if isinstance(library, Library) else scan(library)
-    if not (output / ABOUT).exists():
-        refuse_existing(output)
-    kept, left_out = usable(library, task, settings)
-    base = load_base(base) if isinstance(base, str) else base
-    run_tokens(base, task, settings)  # rows that cannot be used are told before any work
-    sample = Sample(samples, task.seed, settings.max_length)
-    scores = score(
-        kept, base, task, samples=samples, seed=task.seed, criterion=criterion,
-        strategy=strategy, finalists=finalists_for(k), max_length=sample.max_length,
-        accept_base=accept_base, strict=strict, progress=progress,
-    )  # fmt: skip
-    scores = replace(scores, left_out=(*scores.left_out, *left_out))
-    selection = select(scores, k=k, diversity=diversity)
-    progress.say(selection.sentence)
-    planned = [(seed, arm) for seed in seeds for arm in make_arms(arms, selection, seed)]
-    about = {
-        **describe(base, task, scores, selection, settings),
-        "seeds": list(seeds),
-        "learning_rates": list(learning_rates),
-        "budgets": list(budgets),
-        "merge": merge_options or {},
-        "arms": [planned_arm(arm, seed) for seed, arm in planned],
-    }
-    begin(output, about)
-    write_text(output / "scores.json", to_json(scores.rows()))
-    rates = tuple(learning_rates) or (settings.learning_rate,)
-    bench = Bench(output, base, task, sample, settings, rates, merge_options or {}, progress)
-    bench = bench.sized(make_arms(("mashup",), selection, 0)[1], scores)
-    write_text(output / ABOUT, to_json(about | {"rank": bench.rank}))
-    return _finish(bench, selection, _results(bench, planned, scores, budgets))
+    with only_one(output):
+        if not (output / ABOUT).exists():
+            refuse_existing(output)
+        kept, left_out = usable(library, task, settings)
+        base = load_base(base) if isinstance(base, str) else base
+        run_tokens(base, task, settings)  # rows that cannot be used are told before any work
+        sample = Sample(samples, task.seed, settings.max_length)
+        scores = score(
+            kept, base, task, samples=samples, seed=task.seed, criterion=criterion,
+            strategy=strategy, finalists=finalists_for(k), max_length=sample.max_length,
+            accept_base=accept_base, strict=strict, progress=progress,
+        )  # fmt: skip
+        scores = replace(scores, left_out=(*scores.left_out, *left_out))
+        selection = select(scores, k=k, diversity=diversity)
+        progress.say(selection.sentence)
+        planned = [(seed, arm) for seed in seeds for arm in make_arms(arms, selection, seed)]
+        about = {
+            **describe(base, task, scores, selection, settings),
+            "seeds": list(seeds),
+            "learning_rates": list(learning_rates),
+            "budgets": list(budgets),
+            "merge": merge_options or {},
+            "arms": [planned_arm(arm, seed) for seed, arm in planned],
+        }
+        begin(output, about)
+        write_text(output / "scores.json", to_json(scores.rows()))
+        rates = tuple(learning_rates) or (settings.learning_rate,)
+        bench = Bench(output, base, task, sample, settings, rates, merge_options or {}, progress)
+        bench = bench.sized(make_arms(("mashup",), selection, 0)[1], scores)
+        write_text(output / ABOUT, to_json(about | {"rank": bench.rank}))
+        return _finish(bench, selection, _results(bench, planned, scores, budgets))
 
 
 def _results(

@@ -8,6 +8,7 @@ from pathlib import Path
 from mashup.compare import Comparison, compare
 from mashup.demo.base import demo_base
 from mashup.demo.data import DemoTask, build_tasks
+from mashup.files import only_one
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
 from mashup.settings import ARMS, ArmName, TrainSettings
@@ -72,9 +73,13 @@ def run_demo(
         progress: where to show bars.
 
     Raises:
-        InputError: PyPI cannot be reached, or ``output`` holds something else.
+        InputError: PyPI cannot be reached; ``output`` holds something else, or is being written.
     """
-    output, size = Path(output), QUICK if quick else FULL
+    with only_one(Path(output)):
+        return _run(Path(output), QUICK if quick else FULL, model, progress)
+
+
+def _run(output: Path, size: Size, model: str | None, progress: Progress) -> Comparison:
     base = load_base(model or demo_base(progress=progress))
     progress.say(f"base: {base.name} in {base.dtype}")
     made = build_tasks(

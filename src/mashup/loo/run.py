@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mashup.errors import InputError, Problem
-from mashup.files import read_json, to_json, write_text
+from mashup.files import make_folder, only_one, read_json, to_json, write_text
 from mashup.loo.estimate import bytes_of, seconds_a_token, tokens_of
 from mashup.loo.experiment import Experiment
 from mashup.loo.graph import Plan
@@ -20,7 +20,7 @@ from mashup.loo.plan import make_plan
 from mashup.loo.ray import run_ray
 from mashup.loo.results import all_records, cell_keys, target_is_done
 from mashup.loo.status import Status, Tally
-from mashup.loo.store import Store, only_one
+from mashup.loo.store import Store
 from mashup.loo.work.worker import Worker
 from mashup.processes import is_first, wait
 from mashup.progress import SILENT, Progress
@@ -112,6 +112,7 @@ def run_experiment(
     _refuse_other(prepared)
     with _alone(prepared) if is_first() else contextlib.nullcontext():
         if is_first():
+            make_folder(output)
             write_text(output / EXPERIMENT, prepared.experiment.model_dump_json(indent=1))
             write_text(output / "store.json", to_json({"jobs": str(prepared.store.root)}))
         worker = Worker(prepared.experiment, prepared.store, progress)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mashup.errors import InputError, Problem
+from mashup.errors import InputError
 from mashup.files import read_json, to_json, write_text
 from mashup.loo.job import Job
 
@@ -77,20 +76,3 @@ def best_of(runs: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The facts of the run with the least dev loss; None when all diverged."""
     healthy = [run for run in runs if not run["diverged"]]
     return min(healthy, key=lambda run: run["dev_loss"], default=None)
-
-
-@contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """No other process works on the experiment in ``folder`` within the block.
-
-    Raises:
-        InputError: another does.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            fix = "wait for it, or watch it with 'mashup loo --status'"
-            raise InputError(Problem("experiment is running", str(folder), fix=fix)) from None
-        yield
