@@ -48,7 +48,7 @@ WEIGHTS: tuple[WeightsName, ...] = get_args(WeightsName)
 
 
 #: A name in a list of names: no comma or space in it, so that ``a,b`` and ``a b`` are two.
-Name = Annotated[str, Field(pattern=r"^[^,\s]+$")]
+Name = Annotated[str, Field(pattern=r"^[^,\s]+$", description="name")]
 
 
 class Settings(BaseModel):

@@ -79,7 +79,8 @@ def test_scan_names_the_base_of_checkpoints_that_do_not_say(mashup, tmp_path):
     for name in ("a", "b"):
         write_adapter(tmp_path / f"lib/{name}/checkpoint-5", base="", seed=ord(name))
     code, out, _ = mashup("scan", tmp_path / "lib")
-    assert "name it with --base a/checkpoint-5:MODEL" in out
+    assert "base not named (2 times): a/checkpoint-5, b/checkpoint-5" in out
+    assert "name it with --base ID:MODEL" in out
     code, out, _ = mashup("scan", tmp_path / "lib", "--base", "*:owner/tiny")
     assert code == 0
     assert {c.base for c in scan(tmp_path / "lib").checkpoints} == {"owner/tiny"}
@@ -96,6 +97,7 @@ def test_scan_names_the_base_of_checkpoints_that_do_not_say(mashup, tmp_path):
     ("pair", "what"),
     [
         ("owner/tiny", "bad setting"),
+        ("owner/tiny", "--only-base"),
         ("good:", "bad setting"),
         ("goof:owner/tiny", "did you mean good"),
         ("good:owner/other", "base is named already"),

@@ -61,7 +61,7 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", collapse_padding=cut)
     for column in columns:
         right = column in numbers
         justify: Any = "right" if right else "left"
