@@ -7,6 +7,8 @@ bounds and description.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
@@ -24,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from mashup.errors import Problem, UsageError
 from mashup.processes import process_count
 
 ArmName = Literal["scratch", "mashup", "best-single", "random-two", "merged-untrained"]
@@ -47,6 +50,7 @@ WeightsName = Literal["uniform", "loss", "newton"]
 WEIGHTS: tuple[WeightsName, ...] = get_args(WeightsName)
 
 
+_RANK = "sum, max, a whole number of at least 1, or energy=X with 0 < X <= 1"
 #: A name in a list of names: no comma or space in it, so that ``a,b`` and ``a b`` are two.
 Name = Annotated[str, Field(pattern=r"^[^,\s]+$", description="name")]
 
@@ -145,6 +149,58 @@ class SelectSettings(Settings):
     )
 
 
+@dataclass(frozen=True)
+class Rank:
+    """A rank as users ask for it.
+
+    Attributes:
+        text: as given.
+        number: when it is a number.
+        share: when it is ``energy=X``.
+    """
+
+    text: str
+    number: int | None = None
+    share: float | None = None
+
+    @classmethod
+    def parse(cls, rank: str | int) -> Rank:
+        """Read ``sum``, ``max``, a number or ``energy=X``.
+
+        Raises:
+            UsageError: none of these.
+        """
+        text = str(rank)
+        if text in ("sum", "max"):
+            return cls(text)
+        if re.fullmatch(r"0*[1-9][0-9]{0,8}", text):
+            return cls(text, number=int(text))
+        if (found := re.fullmatch(r"energy=(.+)", text)) and 0 < _number(found[1]) <= 1:
+            return cls(text, share=_number(found[1]))
+        raise UsageError(Problem("bad rank", "`rank`", text, _RANK))
+
+    def of(self, ranks: Sequence[Sequence[int]]) -> int | None:
+        """The rank, from the parents' ranks in every module; None when spectra decide.
+
+        ``sum`` keeps everything: the largest sum over the modules. ``max`` is the largest rank
+        of any parent.
+        """
+        if self.share is not None:
+            return None
+        if self.number is not None:
+            return self.number
+        combine = sum if self.text == "sum" else max
+        return max(combine(module) for module in ranks)
+
+
+def _number(text: str) -> float:
+    """0 for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
 class MergeSettings(Settings):
     """How checkpoints are merged; what weights there may be differs from place to place."""
 
@@ -167,6 +223,15 @@ class MergeSettings(Settings):
     factors: Literal["rotated", "initialised", "balanced"] = Field(
         "rotated", description="how the merged delta is split into A and B"
     )
+
+    @field_validator("rank")
+    @classmethod
+    def _is_rank(cls, value: str) -> str:
+        try:
+            Rank.parse(value)
+        except UsageError:
+            raise ValueError(_RANK) from None
+        return value
 
 
 class TrainSettings(Settings):

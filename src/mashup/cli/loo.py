@@ -61,7 +61,7 @@ def run(options: LooOptions) -> None:
     if options.json_:
         show.print_json([record.to_json() for record in records])
         return
-    show.line(f"{len(records)} records: {prepared.output / 'records.jsonl'}")
+    show.line(f"{show.count(len(records), 'record')}: {prepared.output / 'records.jsonl'}")
     if records:
         show.line(f"page: {prepared.output / 'report' / 'index.html'}")
 
@@ -132,9 +132,10 @@ def _print_jobs(prepared: Any, *, as_json: bool) -> None:
     lines = [(r["job"], "done" if r["done"] else "", duration(r["seconds"])) for r in rows]
     show.table(("job", "", "about"), lines, numbers=("about",))
     status = prepared.status
+    jobs, seconds = show.count(status.total, "job"), duration(status.seconds)
     show.line(
-        f"{status.total} jobs, {status.done} done, about {duration(status.seconds)} one after the "
-        f"other and {show.size(prepared.bytes)} of disk"
+        f"{jobs}, {status.done} done, about {seconds} one after the other and "
+        f"{show.size(prepared.bytes)} of disk"
     )
 
 

@@ -121,7 +121,8 @@ def _dry_run(options: Options) -> None:
     if options.json_:
         show.print_json(cost)
         return
-    show.line(f"output: {cost['output_kind']}, {cost['tensors']} tensors in {cost['files']} files")
+    tensors, files = show.count(cost["tensors"], "tensor"), show.count(cost["files"], "file")
+    show.line(f"output: {cost['output_kind']}, {tensors} in {files}")
     for name in ("bytes_read", "bytes_written", "peak_memory"):
         show.line(f"{name.replace('_', ' ')}: {show.size(cost[name])}")
     show.line("nothing was written (--dry-run)")

@@ -101,8 +101,10 @@ def print_scores(scores: Any, chosen: Collection[str]) -> None:
         fit = (str(row["examples"]), f"{row['loss']:.4f}", f"{row['accuracy']:.1%}")
         rows.append((mark, row["name"], *fit, difference, error, seconds))
     show.table(columns, rows, numbers=columns[2:])
-    show.line(f"{scores.examples} examples of the training rows, {scores.seconds:.1f} s")
-    show.line(_strategy(scores))
+    show.line(
+        f"{show.count(scores.examples, 'example')} of the training rows, {scores.seconds:.1f} s"
+    )
+    show.line(_cost(scores))
     show.line(_certainty(scores))
     for checkpoint in scores.unchanged:
         show.line(f"left out, changes nothing (B = 0): {checkpoint.name}")
@@ -110,11 +112,10 @@ def print_scores(scores: Any, chosen: Collection[str]) -> None:
         show.line(f"left out, {problem.what}: {problem.where} ({problem.found})")
 
 
-def _strategy(scores: Any) -> str:
-    """What the choice cost, as scored examples, beside the price of scoring all on all."""
+def _cost(scores: Any) -> str:
+    """What the choice cost, in scored examples; which strategy it was is said when it begins."""
     share = scores.cost.forwards / scores.cost.exhaustive
-    cost = f"{scores.cost.forwards:,.0f} forwards, {share:.0%} of an exhaustive choice"
-    return f"strategy {scores.strategy} ({scores.reason}): {cost}"
+    return f"cost: {scores.cost.forwards:,.0f} forwards, {share:.0%} of an exhaustive choice"
 
 
 def _certainty(scores: Any) -> str:

@@ -14,7 +14,7 @@ from pydantic import (
 
 from mashup.loo.parts import Choosing, Executor, Merging, TaskData, Variant
 from mashup.results.records import pool_of
-from mashup.settings import Settings, TrainSettings
+from mashup.settings import Rank, Settings, TrainSettings
 
 LooArm = Literal[
     "scratch",
@@ -197,7 +197,7 @@ class Experiment(Settings):
             return own
         if rank == "sum":
             return own * (1 if self.merge.method == "factor_average" else self.choose.k)
-        return int(rank) if rank.isascii() and rank.isdigit() else own
+        return Rank.parse(rank).number or own
 
     def settings(
         self, *, seed: int, rate: float, steps: int | None = None, donor: bool = False

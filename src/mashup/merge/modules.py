@@ -11,7 +11,7 @@ from mashup.merge.algebra import (
 from mashup.merge.combine import (
     Tensors,
 )
-from mashup.merge.rank import Rank
+from mashup.settings import Rank
 
 
 @dataclass(frozen=True)

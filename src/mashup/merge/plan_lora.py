@@ -22,9 +22,9 @@ from mashup.merge.methods import Method
 from mashup.merge.mixes import mix_problems
 from mashup.merge.modules import LoraPlan, Module, Saved, key_of
 from mashup.merge.parents import Parent
-from mashup.merge.rank import Rank
 from mashup.merge.reference import Reference
 from mashup.merge.values import OnDisk, Value
+from mashup.settings import Rank
 
 Changes = Sequence[Mapping[str, Change]]
 

@@ -21,13 +21,13 @@ from mashup.merge.methods import Method
 from mashup.merge.modules import LoraPlan
 from mashup.merge.parents import Parent
 from mashup.merge.plan_lora import all_tensors, plan_lora
-from mashup.merge.rank import Rank
 from mashup.merge.reference import Reference, match
 from mashup.merge.settings import settings_problems
 from mashup.merge.shards import SHARD_BYTES
 from mashup.merge.vocabulary import number_problems
 from mashup.model import Base, adapter_problems
 from mashup.model.base import skeleton
+from mashup.settings import Rank
 
 OutputKind = Literal["auto", "lora", "full"]
 

@@ -94,7 +94,7 @@ class Field:
 
     def __str__(self) -> str:
         if self.groups == self.checkpoints:
-            return f"{self.checkpoints} checkpoints"
+            return f"{self.checkpoints} checkpoint{'s' * (self.checkpoints != 1)}"
         return f"{self.checkpoints} checkpoints in {self.groups} groups of near-identical ones"
 
 
