@@ -170,8 +170,8 @@ def _value(values: Any, place: Place, otherwise: Any) -> Any:
 def _in_words(node: Node, schema: Node) -> str:
     """``a whole number of at least 1``, for a person."""
     node = _resolved(node, schema)
-    if "pattern" in node and "description" in node:
-        return str(node["description"])
+    if "expected" in node:
+        return str(node["expected"])
     if "anyOf" in node:
         parts = [part for part in node["anyOf"] if part.get("type") != "null"]
         return ", or ".join(_in_words(part, schema) for part in parts)

@@ -52,7 +52,7 @@ WEIGHTS: tuple[WeightsName, ...] = get_args(WeightsName)
 
 _RANK = "sum, max, a whole number of at least 1, or energy=X with 0 < X <= 1"
 #: A name in a list of names: no comma or space in it, so that ``a,b`` and ``a b`` are two.
-Name = Annotated[str, Field(pattern=r"^[^,\s]+$", description="name")]
+Name = Annotated[str, Field(pattern=r"^[^,\s]+$", json_schema_extra={"expected": "a name"})]
 
 
 class Settings(BaseModel):

@@ -79,7 +79,7 @@ def test_scan_names_the_base_of_checkpoints_that_do_not_say(mashup, tmp_path):
     for name in ("a", "b"):
         write_adapter(tmp_path / f"lib/{name}/checkpoint-5", base="", seed=ord(name))
     code, out, _ = mashup("scan", tmp_path / "lib")
-    assert "base not named (2 times): a/checkpoint-5, b/checkpoint-5" in out
+    assert "base model not named (2 times): a/checkpoint-5, b/checkpoint-5" in out
     assert "name it with --base ID:MODEL" in out
     code, out, _ = mashup("scan", tmp_path / "lib", "--base", "*:owner/tiny")
     assert code == 0

@@ -42,10 +42,10 @@ def test_all_faults_are_told_at_once_with_suggestions(tmp_path):
         ({"seeds": [1, 1]}, "only once"),
         ({"train": {"seed": 3}}, "learning_rates and seeds"),
         ({"library": "l", "arms": ["format-only"]}, "trained here"),
-        ({"budgets": [0]}, "greater than 0"),
+        ({"budgets": [0]}, "above 0"),
         ({"merge": {"fold": True}, "arms": ["random-init"]}, "leave merge.fold out"),
         ({"merge": {"scale": "serch"}}, "search"),
-        ({"name": "a/b"}, "pattern"),
+        ({"name": "a/b"}, "text that matches"),
     ],
 )
 def test_what_cannot_be_is_told(tmp_path, change, told):

@@ -21,7 +21,10 @@ _BASES = 10  # that the summary names
 #: What ``all-linear`` adapts in models that name their layers like Llama.
 _LINEAR = frozenset(("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
 _PAIR = Field(
-    pattern=":", description="ID:MODEL; to list the checkpoints of one base, use --only-base"
+    pattern=":",
+    json_schema_extra={
+        "expected": "ID:MODEL; to list the checkpoints of one base, use --only-base"
+    },
 )
 
 
@@ -126,7 +129,7 @@ def _to_mend(c: Any) -> Problem | None:
         return replace(c.problem, where=c.name)
     if not c.base:
         fix = "name it with --base ID:MODEL, where ID is the name here or a pattern as '*'"
-        return Problem("base not named", c.name, fix=fix)
+        return Problem("base model not named", c.name, fix=fix)
     return None
 
 
