@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar with an ETA on a terminal, nothing elsewhere.
+"""Progress on stderr: a bar with an ETA on a terminal, lines elsewhere.
 
 Library functions take a :class:`Progress` and are silent by default; the command line
 passes :class:`Bars`.
@@ -7,6 +7,7 @@ passes :class:`Bars`.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -14,29 +15,40 @@ from mashup.errors import printable
 
 
 class Advance(Protocol):
-    """Tells a bar that some parts of its total are done."""
+    """Is called when some parts of a total are done."""
 
     def __call__(self, parts: int = 1) -> None: ...
+
+
+class Bar:
+    """One bar that goes on; this one shows nothing."""
+
+    def __call__(self, parts: int = 1) -> None:
+        """Some more parts are done."""
+
+    def tell(self, news: str) -> None:
+        """What is known by now: at the end of the bar on a terminal, a line elsewhere."""
 
 
 class Progress:
     """Shows nothing. The base of anything that shows progress."""
 
     @contextlib.contextmanager
-    def bar(self, label: str, total: int) -> Iterator[Advance]:
-        """A bar of ``total`` equal parts; call what it yields after one or more."""
-        del label, total
-        yield lambda parts=1: None
+    def bar(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
+        """A bar of ``total`` equal parts, ``done`` of them before; call what it yields."""
+        del label, total, done
+        yield NO_BAR
 
     def say(self, line: str) -> None:
         """One line of what is going on."""
 
 
+NO_BAR = Bar()
 SILENT = Progress()
 
 
 class Bars(Progress):
-    """Bars and lines on stderr; bars only when stderr is a terminal."""
+    """Bars and lines on stderr; on something else than a terminal a line for each news."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -45,16 +57,18 @@ class Bars(Progress):
         self._live: Any = None
 
     @contextlib.contextmanager
-    def bar(self, label: str, total: int) -> Iterator[Advance]:
-        if self._live is not None:  # a bar within a bar: one more line of the same display
-            yield from self._task(self._live, label, total)
-            return
-        with self._display() as display:
-            self._live = display
-            try:
-                yield from self._task(display, label, total)
-            finally:
-                self._live = None
+    def bar(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
+        if not self._console.is_terminal:
+            yield LineBar(self, label, total, done)
+        elif self._live is not None:  # a bar within a bar: one more line of the same display
+            with shown(self._live, label, total, done) as bar:
+                yield bar
+        else:
+            with self._display() as self._live, shown(self._live, label, total, done) as bar:
+                try:
+                    yield bar
+                finally:
+                    self._live = None
 
     def say(self, line: str) -> None:
         self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
@@ -69,14 +83,69 @@ class Bars(Progress):
             progress.TimeElapsedColumn(),
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[news]}", markup=False),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
         )
 
-    def _task(self, display: Any, label: str, total: int) -> Iterator[Advance]:
-        task = display.add_task(printable(label), total=total)
-        try:
-            yield lambda parts=1: display.advance(task, parts)
-        finally:
-            display.remove_task(task)
+
+@contextlib.contextmanager
+def shown(display: Any, label: str, total: int, done: int = 0) -> Iterator[Bar]:
+    """A bar in a rich display, taken away afterwards."""
+    task = display.add_task(printable(label), total=total, completed=done, news="")
+    try:
+        yield _DrawnBar(display, task)
+    finally:
+        display.remove_task(task)
+
+
+class _DrawnBar(Bar):
+    def __init__(self, display: Any, task: Any) -> None:
+        self._display, self._task = display, task
+
+    def __call__(self, parts: int = 1) -> None:
+        self._display.advance(self._task, parts)
+
+    def tell(self, news: str) -> None:
+        self._display.update(self._task, news=printable(news))
+
+
+class LineBar(Bar):
+    """A line for each news: label, done of total, the news, rate and what is left.
+
+    Args:
+        progress: that says the lines.
+        label, total, done: as of :meth:`Progress.bar`.
+        clock: seconds; the rate is that of the parts since the bar was made.
+    """
+
+    def __init__(
+        self, progress: Progress, label: str, total: int, done: int = 0, clock: Any = time.monotonic
+    ) -> None:
+        self._progress, self._label, self._total = progress, label, total
+        self._begun, self._done, self._clock, self._start = done, done, clock, clock()
+
+    def __call__(self, parts: int = 1) -> None:
+        self._done += parts
+
+    def tell(self, news: str) -> None:
+        fresh, seconds = self._done - self._begun, self._clock() - self._start
+        rate = ""
+        if fresh > 0 and seconds > 0:
+            left = duration((self._total - self._done) * seconds / fresh)
+            rate = f", {fresh / seconds:.3g}/s, about {left} left"
+        self._progress.say(f"{self._label}: {self._done}/{self._total}, {news}{rate}")
+
+
+def is_tenth(done: int, total: int) -> bool:
+    """Whether with the part ``done`` another tenth of ``total`` is reached."""
+    return done * 10 // total != (done - 1) * 10 // total
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -286,6 +286,9 @@ class TrainSettings(Settings):
         gt=0,
         description="steps between evaluations, or a share below 1; instead of evaluations",
     )
+    test_points: Literal["all", "end", "none"] = Field(
+        "all", description="points at which the test rows are read; dev rows are at all"
+    )
     logging_steps: float | None = Field(
         None, gt=0, description="steps between training losses, or a share below 1 (a tenth)"
     )
@@ -377,7 +380,8 @@ class TrainSettings(Settings):
 
 
 _TRL_BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
-_LATER = (*_TRL_BATCH, "optim", "gradient_checkpointing", "eval_steps", "logging_steps")
+_LATER = (*_TRL_BATCH, "optim", "gradient_checkpointing", "eval_steps")
+_LATER += ("test_points", "logging_steps")
 
 
 def _default(name: str) -> Any:

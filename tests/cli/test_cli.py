@@ -105,6 +105,9 @@ def test_init_then_train_from_it(mashup, tiny_base, tmp_path, data):
     assert code == 0
     assert "optimizer, schedule and data order are fresh" in " ".join(err.split())
     assert "start check" in out
+    assert "training run: 0/2, dev loss" in err
+    assert "training run: 1/2, training loss" in err
+    assert "training run: 2/2, dev loss" in err
     settings = json.loads((tmp_path / "run/run.json").read_text())["config"]["settings"]
     sizes = [settings[name] for name in ("max_steps", "batch_size", "micro_batch_size")]
     assert sizes == [2, 4, 2]

@@ -72,6 +72,28 @@ def test_every_arm_has_curve_costs_and_parity_for_each_seed(done):
     assert {r.step for r in done.records if r.arm == "merged-untrained"} == {0}
 
 
+def test_arms_are_compared_when_the_test_rows_are_read_at_the_end_alone(
+    base, library, task, tmp_path, done
+):
+    settings = SETTINGS.model_copy(update={"test_points": "end"})
+    options = {"output": tmp_path / "c", "samples": 40, "seeds": (1,), "settings": settings}
+    with pytest.raises(UsageError, match="merged-untrained is judged at step 0"):
+        compare(library, base, task, **options)
+    never = options | {"settings": settings.model_copy(update={"test_points": "none"})}
+    with pytest.raises(UsageError, match="judged on the test rows"):
+        compare(library, base, task, **never)
+    assert not (tmp_path / "c").exists()
+    brief = compare(library, base, task, arms=("mashup",), **options)
+    for arm in ("scratch", "mashup"):
+        (end,) = values(brief, "test_loss", arm)
+        assert end == values(done, "test_loss", arm, seed=1, budget=1.0, step=6)[0]
+        assert values(brief, "dev_loss", arm) == values(done, "dev_loss", arm, seed=1, budget=1.0)
+        assert len(values(brief, "fair_parity_steps", arm)) == 1
+        assert values(brief, "paper_parity_steps", arm) == []
+    assert len(values(brief, "test_accuracy_gain", "mashup")) == 1
+    assert "| mashup" in brief.table.read_text()
+
+
 def test_what_the_commonest_answer_gets_right_is_on_record_and_is_no_run(done, task):
     (value,) = values(done, "test_accuracy", "commonest-answer")
     assert value == commonest_accuracy(task)

@@ -55,6 +55,7 @@ def test_an_experiment_chooses_by_probes_and_pays_for_them(tiny_base, tmp_path):
     assert len(probes) == 3
     curves = [read_curve(prepared.store.root / one["path"] / CURVE) for one in probes.values()]
     assert all([point.step for point in curve] == [0, 3] for curve in curves)
+    assert all(point.test_loss is None for curve in curves for point in curve)
     assert probe_rate(experiment) == 0.02
     spent = sum(one["train_seconds"] + one["check_seconds"] for one in probes.values())
     plain, probed = facts["score one"], facts["score one probed"]
@@ -64,6 +65,15 @@ def test_an_experiment_chooses_by_probes_and_pays_for_them(tiny_base, tmp_path):
     assert paid == pytest.approx(probed["seconds"])
     base = next(one for name, one in probes.items() if "probe base" in name)
     assert len(probed["chosen"]) == (base["dev_loss"] > probes[best]["dev_loss"])
+
+
+def test_an_arm_that_no_test_row_judges_is_refused(tiny_base, tmp_path):
+    for points, arms in (("end", ["merged-untrained"]), ("none", ["mashup"])):
+        with pytest.raises(UsageError, match=f"test_points {points}"):
+            write_experiment(
+                tmp_path / "e.yaml", tiny_base, write_tasks(tmp_path), arms=arms,
+                train=TRAIN | {"test_points": points},
+            )  # fmt: skip
 
 
 def test_probes_need_donors_of_our_own(tiny_base, tmp_path):

@@ -17,7 +17,7 @@ from helpers import prompt_rows, refused, settle, write_adapter, write_jsonl
 from lora import save_lora
 from mashup import load_base, load_task, scan, score
 from mashup.library import Index
-from mashup.progress import Progress
+from mashup.progress import Bars, Progress
 from mashup.score import scorer
 
 
@@ -60,6 +60,13 @@ def test_losses_are_those_of_peft(base, task, library, tiny_base):
         np.testing.assert_allclose(one.evaluation.losses, alone.losses, rtol=1e-4)
     assert [s.loss for s in scores.ranking] == sorted(s.loss for s in scores.ranking)
     assert scores.examples == 20
+
+
+def test_a_log_has_lines_with_the_best_so_far(base, task, library, capsys):
+    best = score(library, base, task, samples=10, progress=Bars()).ranking[0]
+    last = capsys.readouterr().err.replace("\n", " ").rsplit("scoring: ", 1)[1]
+    assert last.startswith("30/30, 3 of 3 checkpoints on 10 examples, best so far")
+    assert f"best so far {best.name} with loss {best.loss:.4f}" in last
 
 
 def test_the_base_is_bit_identical_afterwards(base, task, library):

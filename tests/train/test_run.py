@@ -18,6 +18,8 @@ from helpers import full_disk, prompt_rows, refused, write_adapter, write_jsonl
 from lora import save_lora
 from mashup import Run, TrainSettings, UsageError, load_base, load_task, merge, scan, train
 from mashup.errors import OutputError
+from mashup.progress import Progress
+from mashup.train.curve import Clock
 
 SMALL = TrainSettings(
     max_steps=6, batch_size=8, learning_rate=1e-2, evaluations=3, save_steps=2, lora_r=4
@@ -158,6 +160,22 @@ def test_gradient_checkpointing_changes_no_gradient(done, base, task, tmp_path):
         assert torch.equal(weights(run)[name], tensor)
 
 
+@pytest.mark.parametrize(("points", "read"), [("end", [3]), ("none", [])])
+def test_test_rows_are_read_where_asked(base, task, tmp_path, points, read, done):
+    settings = SMALL.model_copy(update={"test_points": points})
+    run = train(base, task, output=tmp_path / "r", settings=settings)
+    tested = [n for n, point in enumerate(run.curve) if point.test_loss is not None]
+    assert tested == read
+    assert [p.dev_loss for p in run.curve] == [p.dev_loss for p in done.curve]
+    for name, tensor in weights(done).items():
+        assert torch.equal(weights(run)[name], tensor)
+    assert ("test_loss" in run.record["metrics"]) == bool(read)
+    assert (run.path / "test.json").exists() == bool(read)
+    assert not (run.path / "test-start.json").exists()
+    if read:
+        assert run.last.test_loss == done.last.test_loss
+
+
 def test_training_losses_are_logged_as_often_as_asked(base, task, tmp_path):
     steps = []
 
@@ -184,8 +202,10 @@ def test_answers_of_different_length_weigh_by_their_tokens(base, tmp_path):
 
 def test_a_finished_run_is_reused(done, base, task):
     before = (done.path / "adapter_model.safetensors").stat().st_mtime_ns
-    again = train(base, task, output=done.path, settings=SMALL)
+    said = Said()
+    again = train(base, task, output=done.path, settings=SMALL, progress=said)
     assert again.record == done.record
+    assert said.lines == ["finished earlier: nothing was trained"]
     assert (done.path / "adapter_model.safetensors").stat().st_mtime_ns == before
 
 
@@ -218,13 +238,46 @@ class StopAt(TrainerCallback):
             raise KeyboardInterrupt
 
 
+class Said(Progress):
+    """Keeps what is said, and where the bar of the training began."""
+
+    def __init__(self):
+        self.lines, self.begun = [], None
+
+    def bar(self, label, total, done=0):
+        if label.startswith("training"):
+            self.begun = done
+        return super().bar(label, total, done)
+
+    def say(self, line):
+        self.lines.append(line)
+
+
+def test_seconds_of_all_goes_are_added_up(tmp_path):
+    """Killed goes are in the total as well, or training would take longer than everything."""
+    clock = Clock(train=40.0, before=50.0)
+    clock.save(tmp_path)
+    again = Clock()
+    again.go_on(tmp_path)
+    assert again.train == 40.0
+    assert again.total >= 50.0
+    (tmp_path / "clock.txt").write_text("40.0")  # of a version that kept no total
+    again.go_on(tmp_path)
+    assert (again.train, again.before) == (40.0, 40.0)
+
+
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_stopped_run_goes_on_to_the_same_end(done, base, task, tmp_path, step):
-    output = tmp_path / "run"
+    output, said = tmp_path / "run", Said()
     with pytest.raises(KeyboardInterrupt):
         train(base, task, output=output, settings=SMALL, callbacks=[StopAt(step)])
     assert json.loads((output / "run.json").read_text())["status"] == "running"
-    resumed = train(base, task, output=output, settings=SMALL)
+    resumed = train(base, task, output=output, settings=SMALL, progress=said)
+    last = step - step % 2  # resume points are every two steps
+    first = f"going on from step {last} of 6" if last else "starting again"
+    assert said.lines[0].startswith(first)
+    assert said.begun == last
+    assert resumed.record["train_seconds"] <= resumed.record["total_seconds"]
     for name, tensor in weights(done).items():
         assert_close(weights(resumed)[name], tensor, rtol=1e-5, atol=1e-7)
     assert [p.step for p in resumed.curve] == [p.step for p in done.curve]

@@ -9,8 +9,14 @@ from mashup import TrainSettings, UsageError, load_base
 from mashup.evaluate.batches import predicting
 from mashup.evaluate.head import head_only_at
 from mashup.task import Example, tokenize
-from mashup.train.loop import curve_steps
-from mashup.train.trainer import Collator, answer_loss, check_optimizer, split_batch, steps_of
+from mashup.train.trainer import (
+    Collator,
+    answer_loss,
+    check_optimizer,
+    curve_steps,
+    split_batch,
+    steps_of,
+)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from lora import save_lora
 from mashup import TrainSettings, load_base, load_task, merge, scan, train
 from mashup.evaluate.evaluate import batches_for, evaluate
 from mashup.model.base import weights_digest
+from mashup.progress import Bars
 from mashup.task import tokenize
 from mashup.train.loop import RESUME
 from wholes import tensors_of
@@ -60,6 +61,15 @@ def test_the_base_is_bit_identical_afterwards(folder, task, tmp_path, dtype):
     assert {str(t.dtype) for t in tensors_of(run.path).values()} == {f"torch.{dtype}"}
     assert json.loads((run.path / "config.json").read_text())["dtype"] == dtype
     assert run.record["base_dtype"] == f"torch.{dtype}"
+
+
+def test_a_float32_base_that_is_saved_in_less_is_told(folder, task, tmp_path, capsys):
+    few = SMALL.model_copy(update={"max_steps": 1, "evaluations": 1})
+    for dtype in ("float32", "bfloat16"):
+        base = load_base(folder, dtype=dtype)
+        train(base, task, output=tmp_path / dtype, settings=few, progress=Bars())
+        said = "the result is saved in bfloat16" in " ".join(capsys.readouterr().err.split())
+        assert said == (dtype == "bfloat16")
 
 
 def test_bfloat16_learns_by_steps_that_it_cannot_show(folder, task, tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mashup.errors import printable
-from mashup.progress import Advance, Progress
+from mashup.progress import Bar, Progress, duration, shown
 
 
 class Board(Progress):
@@ -23,6 +23,7 @@ class Board(Progress):
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[news]}", markup=False),
             console=self._console,
         )
         self._live: Any = None
@@ -51,12 +52,9 @@ class Board(Progress):
             self._console.print(f"{status.done} of {status.total} jobs, about {left} left")
 
     @contextlib.contextmanager
-    def bar(self, label: str, total: int) -> Iterator[Advance]:
-        task = self._bars.add_task(printable(label), total=total)
-        try:
-            yield lambda parts=1: self._bars.advance(task, parts)
-        finally:
-            self._bars.remove_task(task)
+    def bar(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
+        with shown(self._bars, label, total, done) as bar:
+            yield bar
 
     def say(self, line: str) -> None:
         if self._live is None:
@@ -83,12 +81,3 @@ def rows_of(status: Any) -> list[tuple[str, ...]]:
     ]
     sums = (sum(getattr(row, name) for row in status.rows) for name in ("done", "running", "left"))
     return [*rows, ("all", *map(str, sums), duration(status.seconds))]
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

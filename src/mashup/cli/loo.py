@@ -11,10 +11,11 @@ import typer
 from pydantic import Field
 
 from mashup.cli import show
-from mashup.cli.board import COLUMNS, Board, duration, rows_of
+from mashup.cli.board import COLUMNS, Board, rows_of
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.errors import Problem, UsageError
 from mashup.processes import is_first
+from mashup.progress import duration
 from mashup.settings import Name
 
 

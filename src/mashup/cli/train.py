@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -42,8 +43,9 @@ def run(options: TrainOptions) -> None:
     progress = Bars() if is_first() else SILENT
     task = options.load_task()
     base = options.load_base()
-    start = f"weights of {options.init}; optimizer, schedule and data order are fresh"
-    progress.say(f"start: {start if options.init else 'from scratch'}")
+    if not (Path(options.output) / "run.json").exists():
+        start = f"weights of {options.init}; optimizer, schedule and data order are fresh"
+        progress.say(f"start: {start if options.init else 'from scratch'}")
     done = train(
         base,
         task,
@@ -68,7 +70,8 @@ def _print(done: Any) -> None:
         (
             *(str(p.step), f"{p.seconds:.1f}", f"{p.tokens:,}"),
             *(f"{p.dev_loss:.4f}", f"{p.dev_accuracy:.1%}"),
-            *(f"{p.test_loss:.4f}", f"{p.test_accuracy:.1%}"),
+            "–" if p.test_loss is None else f"{p.test_loss:.4f}",
+            "–" if p.test_accuracy is None else f"{p.test_accuracy:.1%}",
         )
         for p in done.curve
     ]

@@ -53,6 +53,15 @@ def make_arms(names: Sequence[ArmName], selection: Selection, seed: int) -> tupl
     return tuple(arm for name, arm in made.items() if name in wanted)
 
 
+def unread(test_points: str, arms: Sequence[str]) -> str:
+    """Why arms cannot be judged with these test points; empty when they can."""
+    if test_points == "none":
+        return "test_points none: arms are judged on the test rows; give all or end"
+    if test_points == "end" and "merged-untrained" in arms:
+        return "test_points end: merged-untrained is judged at step 0; give all, or leave it out"
+    return ""
+
+
 def _drawn(scores: Scores) -> str:
     """What a reader must know of the draw: a strategy may have passed over the unpromising."""
     if not scores.expected:

@@ -10,7 +10,7 @@ from typing import Any
 from mashup.compare.about import ABOUT, begin, describe, planned_arm
 from mashup.compare.arms import Arm, make_arms
 from mashup.compare.bench import Bench
-from mashup.compare.inputs import check_merging, check_values, usable
+from mashup.compare.inputs import check_arms, check_merging, check_values, usable
 from mashup.compare.results import ArmResult, make_records
 from mashup.files import only_one, refuse_existing, to_json, write_text
 from mashup.library import Library, scan
@@ -100,6 +100,7 @@ def compare(
     """
     output, settings = Path(output).absolute(), settings or TrainSettings()
     check_values(seeds, budgets, learning_rates)
+    check_arms(arms, settings)
     check_merging(merge_options or {})
     task = task if isinstance(task, Task) else load_task(task)
     library = library if isinstance(library, Library) else scan(library)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from mashup.compare.arms import unread
 from mashup.compare.leakage import leaking
 from mashup.errors import InputError, Problem, UsageError
 from mashup.library import Library
@@ -68,6 +69,17 @@ def _without_leaks(library: Library, task: Task) -> tuple[Library, tuple[Problem
     if leaks and not any(c.usable for c in kept):
         raise InputError(*leaks.values())
     return replace(library, checkpoints=kept), tuple(leaks.values())
+
+
+def check_arms(arms: Sequence[str], settings: TrainSettings) -> None:
+    """Refuse arms that the settings leave without a value.
+
+    Raises:
+        UsageError: an arm is judged on test rows that are not read.
+    """
+    if reason := unread(settings.test_points, arms):
+        fix = "give another --test-points, or other --arms"
+        raise UsageError(Problem("arm without test values", "--test-points", reason, fix=fix))
 
 
 def check_merging(options: dict[str, Any]) -> None:

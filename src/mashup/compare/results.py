@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mashup.compare.arms import Arm
 from mashup.files import read_json
 from mashup.results.curve import START_TEST, TEST, Point
-from mashup.results.parity import Parity, fair_parity, paper_parity
+from mashup.results.parity import Parity, fair_parity, paper_parity, reads_test
 from mashup.results.records import Record
 from mashup.results.statistics import Difference, paired_bootstrap
 from mashup.train import Run
@@ -115,6 +115,7 @@ def _curve_records(experiment: str, task: str, result: ArmResult) -> list[Record
         _record(experiment, task, result, point, metric, getattr(point, metric))
         for point in result.curve
         for metric in _METRICS
+        if getattr(point, metric) is not None
     ]
 
 
@@ -172,10 +173,10 @@ def _difference(
 def _parity_records(
     experiment: str, task: str, result: ArmResult, scratch: ArmResult
 ) -> list[Record]:
-    rules: dict[str, Parity] = {
-        "fair": fair_parity(result.curve, scratch.curve, result.before, scratch.before),
-        "paper": paper_parity(result.curve, scratch.curve, result.before, scratch.before),
-    }
+    arguments = (result.curve, scratch.curve, result.before, scratch.before)
+    rules: dict[str, Parity] = {"fair": fair_parity(*arguments)}
+    if reads_test(result.curve) and reads_test(scratch.curve):
+        rules["paper"] = paper_parity(*arguments)
     values: dict[str, float | None] = {}
     for rule, parity in rules.items():
         values[f"{rule}_parity_steps"] = parity.steps

@@ -17,7 +17,7 @@ from mashup.loo.job import Job
 from mashup.loo.store import Store
 from mashup.settings import TrainSettings
 from mashup.task import Task
-from mashup.train.trainer import steps_of
+from mashup.train.trainer import curve_steps, steps_of
 
 _CHARACTERS = 4  # a token, near enough before anything is tokenized
 _BACKWARD = 3
@@ -35,7 +35,9 @@ def tokens_of(job: Job, tasks: Mapping[str, Task], donors: int) -> float:
         return row * job.decides["samples"]
     settings = TrainSettings(**job.decides["settings"])
     trained = steps_of(len(task.train), settings) * settings.batch_size
-    held = (settings.evaluations + 1) * (len(task.dev) + len(task.test))
+    points = 1 + len(curve_steps(steps_of(len(task.train), settings), settings))
+    tests = {"all": points, "end": 1, "none": 0}[settings.test_points]
+    held = points * len(task.dev) + tests * len(task.test)
     held += 2 * len(task.dev) if job.needs.get("init") else 0
     return row * (_BACKWARD * trained + held)
 

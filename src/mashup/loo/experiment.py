@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from mashup.compare.arms import unread
 from mashup.loo.parts import Choosing, Executor, Merging, TaskData, Variant
 from mashup.results.records import pool_of
 from mashup.settings import Rank, Settings, TrainSettings
@@ -156,6 +157,8 @@ class Experiment(Settings):
             raise ValueError(f"control_seeds {others}: not among seeds, so nothing to pair with")
         if len(self.tasks) < 2 and not self.library:
             raise ValueError("one task has no other to start from: give more, or a library")
+        if problem := unread(self.train.test_points, self.arms):
+            raise ValueError(problem)
         if self.merge.fold and "random-init" in self.arms:
             raise ValueError("random-init is noise in an adapter's size: leave merge.fold out")
         own: list[str] = [arm for arm in ("format-only", "each-single") if arm in self.arms]

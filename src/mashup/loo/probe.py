@@ -18,8 +18,9 @@ def probe_rate(experiment: Experiment) -> float:
 
 
 def brief(experiment: Experiment) -> Experiment:
-    """The same with runs that are evaluated at their end alone: what is read of a probe."""
-    train = experiment.train.model_copy(update={"evaluations": 1})
+    """The same with runs that read the dev rows at their end alone: all that a probe needs."""
+    values = {"evaluations": 1, "eval_steps": None, "test_points": "none"}
+    train = experiment.train.model_copy(update=values)
     return experiment.model_copy(update={"train": train})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -52,6 +53,16 @@ class Measured:
         return self.points[-1]
 
     @property
+    def accuracy(self) -> float:
+        """On the test rows, at the end."""
+        return _read(self.last.test_accuracy)
+
+    @property
+    def loss(self) -> float:
+        """On the test rows, at the end, in nats an answer token."""
+        return _read(self.last.test_loss)
+
+    @property
     def trained(self) -> bool:
         return self.last.step > 0
 
@@ -62,6 +73,10 @@ class Measured:
 
     def seconds(self, cost: str) -> float:
         return self.values.get(f"{cost}_seconds") or 0.0
+
+
+def _read(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def read_material(folder: Path) -> Material:

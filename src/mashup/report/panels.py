@@ -24,13 +24,13 @@ class Panel:
 
     Attributes:
         title, x_label: words at the axes.
-        value: of a point.
+        value: of a point; None where it was not measured, and no point is drawn.
         over_seconds: over seconds with overhead charged instead of over steps.
     """
 
     title: str
     x_label: str
-    value: Callable[[Point], float]
+    value: Callable[[Point], float | None]
     over_seconds: bool = False
     is_loss: bool = False
     is_dev: bool = False
@@ -42,12 +42,13 @@ class Panel:
 
     def line(self, run: Measured) -> tuple[list[float], list[float]]:
         before = run.overhead
-        x = [before + p.seconds if self.over_seconds else float(p.step) for p in run.points]
-        return x, [self.value(point) for point in run.points]
+        known = [(point, y) for point in run.points if (y := self.value(point)) is not None]
+        x = [before + p.seconds if self.over_seconds else float(p.step) for p, _ in known]
+        return x, [y for _, y in known]
 
 
-def _accuracy(point: Point) -> float:
-    return 100 * point.test_accuracy
+def _accuracy(point: Point) -> float | None:
+    return None if point.test_accuracy is None else 100 * point.test_accuracy
 
 
 PANELS = (

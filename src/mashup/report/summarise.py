@@ -55,8 +55,8 @@ def arm_row(
         note=note,
         trained=trained,
         steps=fmean(run.last.step for run in mine),
-        accuracy=fmean(run.last.test_accuracy for run in mine),
-        loss=fmean(run.last.test_loss for run in mine),
+        accuracy=fmean(run.accuracy for run in mine),
+        loss=fmean(run.loss for run in mine),
         accuracy_gain=gain_of(name, "test_accuracy_gain", records),
         loss_gain=gain_of(name, "test_loss_gain", records),
         costs=costs if trained else costs | {"search": 0.0},
@@ -125,6 +125,6 @@ def _rung(arm: str, budget: float, runs: Sequence[Measured]) -> Rung:
         budget,
         fmean(run.last.step for run in runs),
         fmean(run.last.dev_loss for run in runs),
-        fmean(run.last.test_accuracy for run in runs),
+        fmean(run.accuracy for run in runs),
         fmean(run.seconds("total") for run in runs),
     )

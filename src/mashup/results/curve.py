@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 CURVE, TEST, START_TEST = "curve.jsonl", "test.json", "test-start.json"
@@ -18,6 +18,7 @@ class Point:
         seconds: spent on training steps so far, evaluations not counted.
         tokens: input tokens trained on so far.
         dev_loss, test_loss: nats per answer token. dev_accuracy, test_accuracy: exact answers.
+            Those of test are None where the test rows were not read.
     """
 
     step: int
@@ -25,8 +26,12 @@ class Point:
     tokens: int
     dev_loss: float
     dev_accuracy: float
-    test_loss: float
-    test_accuracy: float
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+
+    def to_json(self) -> dict[str, float]:
+        """Without what was not read."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def read_curve(path: Path) -> tuple[Point, ...]:

@@ -68,10 +68,19 @@ def paper_parity(
     overhead: float = 0.0,
     scratch_overhead: float = 0.0,
 ) -> Parity:
-    """First crossing of scratch's final test accuracy, against scratch's whole budget."""
+    """First crossing of scratch's final test accuracy, against scratch's whole budget.
+
+    Only points at which the test rows were read count; :func:`reads_test` says whether all are.
+    """
     level = scratch[-1].test_accuracy
-    mine = next((point for point in arm if point.test_accuracy >= level), None)
+    known = ((point, point.test_accuracy) for point in arm)
+    mine = next((p for p, own in known if None not in (own, level) and own >= level), None)  # type: ignore[operator]
     return _parity(mine, overhead, scratch[-1], scratch_overhead)
+
+
+def reads_test(curve: Sequence[Point]) -> bool:
+    """Whether the test rows were read at every point."""
+    return all(point.test_accuracy is not None for point in curve)
 
 
 def _parity(mine: Point | None, overhead: float, theirs: Point, before: float) -> Parity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -18,16 +19,12 @@ from mashup.evaluate.prefix import shared_prefix, with_prefix
 from mashup.library import Index
 from mashup.library.losses import Loss
 from mashup.model import Base, applied, read_change
-from mashup.progress import Advance
+from mashup.progress import NO_BAR, Advance, Bar, is_tenth
 from mashup.score import store
 from mashup.score.candidates import Candidate, changed, check_content
 from mashup.score.packs import packs
 from mashup.score.result import Score
 from mashup.task import Tokens
-
-
-def _ignore(parts: int = 1) -> None:
-    del parts
 
 
 @dataclass
@@ -49,22 +46,28 @@ class Scorer:
     def _keys(self) -> list[str]:
         return [store.example_key(one) for one in self.tokens]
 
-    def base_score(self, count: int, advance: Advance = _ignore) -> Score:
+    def base_score(self, count: int, advance: Advance = NO_BAR) -> Score:
         """The base itself on the first ``count`` examples."""
         return self._score(None, "", count, advance)
 
-    def scores(
-        self, candidates: Iterable[Candidate], count: int, advance: Advance = _ignore
-    ) -> list[Score]:
+    def scores(self, candidates: Iterable[Candidate], count: int, bar: Bar = NO_BAR) -> list[Score]:
         """Checkpoints on the first ``count`` examples; what is known is not evaluated again.
 
-        Those with losses that are no numbers are missing, and those that changed or went away
-        since they were found: why is added to ``gone``, and nothing wrong is kept.
+        The bar is told each tenth of them, with the best so far. Those with losses that are no
+        numbers are missing, and those that changed or went away since they were found: why is
+        added to ``gone``, and nothing wrong is kept.
         """
-        made: list[Score | None] = []
-        for some in packs(self, list(candidates), count):
-            made += [self._try(candidate, count, advance) for candidate in some]
-        return [score for score in made if score]
+        candidates = list(candidates)
+        made: list[Score] = []
+        ready = itertools.chain.from_iterable(packs(self, candidates, count))
+        for tried, candidate in enumerate(ready, 1):
+            score = self._try(candidate, count, bar)
+            made += [score] if score else []
+            if made and len(candidates) > 1 and is_tenth(tried, len(candidates)):
+                best = min(made, key=lambda one: one.loss)
+                done = f"{tried} of {len(candidates)} checkpoints on {count} examples"
+                bar.tell(f"{done}, best so far {best.name} with loss {best.loss:.4f}")
+        return made
 
     def missing(self, candidate: Candidate, count: int) -> tuple[int, ...]:
         """Which of the first ``count`` examples a checkpoint was never measured on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,51 @@ from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import Evaluation, evaluate_showing
 from mashup.files import to_json, write_text
 from mashup.processes import is_first
-from mashup.progress import SILENT, Progress
+from mashup.progress import NO_BAR, SILENT, Progress
 from mashup.results.curve import START_TEST, Point, read_curve
 
-CLOCK = "clock.txt"  # training seconds, beside a resume point
+CLOCK = "clock.txt"  # training seconds and all seconds, beside a resume point
+
+
+@dataclass
+class Clock:
+    """Seconds of a run, over all of its goes.
+
+    Attributes:
+        train: of training steps.
+        before: of everything, up to the resume point that this go started from.
+    """
+
+    train: float = 0.0
+    before: float = 0.0
+    _start: float = field(default_factory=time.perf_counter)
+
+    @property
+    def total(self) -> float:
+        """Everything that the run took so far; what a kill threw away is not in it."""
+        return self.before + time.perf_counter() - self._start
+
+    def save(self, folder: Path) -> None:
+        """Keep it beside a resume point."""
+        write_text(folder / CLOCK, f"{self.train} {self.total}")
+
+    def go_on(self, folder: Path) -> None:
+        """Go on from a resume point; one of an earlier version has no total."""
+        train, *total = map(float, (folder / CLOCK).read_text().split())
+        self.train, self.before = train, max([train, *total])
 
 
 @dataclass(frozen=True)
 class Held:
-    """The batches that a run is evaluated on, never trained on."""
+    """The batches that a run is evaluated on, never trained on.
+
+    Attributes:
+        test_points: where the test rows are read: ``all``, ``end`` or ``none``.
+    """
 
     dev: Sequence[Batch]
     test: Sequence[Batch]
+    test_points: str = "all"
 
 
 def write_values(path: Path, test: Evaluation) -> None:
@@ -41,29 +74,34 @@ class CurveCallback(TrainerCallback):
     """Evaluates at given steps and appends to ``curve.jsonl``; counts seconds and tokens.
 
     The seconds are kept beside the Trainer's resume points, so that a resumed run goes on
-    counting. ``seconds`` are those of training steps; evaluations are not in them.
+    counting. Those of the curve are of training steps; evaluations are not in them.
     """
 
     def __init__(
-        self, path: Path, held: Held, steps: Sequence[int], progress: Progress = SILENT
+        self,
+        path: Path,
+        held: Held,
+        steps: Sequence[int],
+        clock: Clock,
+        progress: Progress = SILENT,
     ) -> None:
         self.trainer: Any = None
-        self.seconds = 0.0
+        self.bar = NO_BAR
         self._path, self._held, self._progress = path, held, progress
         self._steps = frozenset(steps[:-1])  # the end is evaluated by finish()
-        self._begin = 0.0
+        self._clock, self._begin = clock, 0.0
 
     def start(self, model: Any) -> None:
         """Step 0 of a new run, with its per-example test values."""
         if is_first():
             self._path.unlink(missing_ok=True)
-        test = self._add(model, 0, 0)
-        if is_first():
+        _, test = self._add(model, 0, 0, read_test=self._held.test_points == "all")
+        if is_first() and test:
             write_values(self._path.with_name(START_TEST), test)
 
-    def finish(self, model: Any, step: int, tokens: int) -> Evaluation:
-        """The end of training; gives the test evaluation with its per-example values."""
-        return self._add(model, step, tokens)
+    def finish(self, model: Any, step: int, tokens: int) -> tuple[Evaluation, Evaluation | None]:
+        """The end of training; gives the evaluations of dev and, unless it is not read, of test."""
+        return self._add(model, step, tokens, read_test=self._held.test_points != "none")
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """On resuming, forget what came after the step that training goes on from."""
@@ -72,14 +110,14 @@ class CurveCallback(TrainerCallback):
 
     def resume(self, point: Path) -> None:
         """Go on from a resume point: its clock, and no points of the curve after it."""
-        self.seconds = float((point / CLOCK).read_text())
+        self._clock.go_on(point)
         if is_first():
             self._forget_after(step_of(point) or 0)
 
     def _forget_after(self, last: int) -> None:
         kept = [one for one in read_curve(self._path) if one.step <= last]
         kept = [one for one in kept if one.step < last or one.step in self._steps]
-        write_text(self._path, "".join(json.dumps(asdict(one)) + "\n" for one in kept))
+        write_text(self._path, "".join(json.dumps(one.to_json()) + "\n" for one in kept))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._begin = time.perf_counter()
@@ -87,23 +125,37 @@ class CurveCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # else the clock stops before the step does
-        self.seconds += time.perf_counter() - self._begin
+        self._clock.train += time.perf_counter() - self._begin
+        self.bar()
         if state.global_step in self._steps:
             wanted = control.should_log  # logging the point would take it for the training loss
-            self._add(kwargs["model"], state.global_step, int(state.num_input_tokens_seen))
+            self._add(
+                kwargs["model"], state.global_step, int(state.num_input_tokens_seen),
+                read_test=self._held.test_points == "all",
+            )  # fmt: skip
             control.should_log = wanted
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if "loss" in kwargs["logs"]:
+            self.bar.tell(f"training loss {kwargs['logs']['loss']:.4f}")
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if is_first():
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            write_text(folder / CLOCK, str(self.seconds))
+            self._clock.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
-    def _add(self, model: Any, step: int, tokens: int) -> Evaluation:
+    def _add(
+        self, model: Any, step: int, tokens: int, *, read_test: bool
+    ) -> tuple[Evaluation, Evaluation | None]:
         dev = evaluate_showing(model, self._held.dev, self._progress, "evaluating dev")
-        test = evaluate_showing(model, self._held.test, self._progress, "evaluating test")
-        point = Point(step, self.seconds, tokens, dev.loss, dev.accuracy, test.loss, test.accuracy)
+        test, ends = None, (dev.loss, dev.accuracy)
+        if read_test:
+            test = evaluate_showing(model, self._held.test, self._progress, "evaluating test")
+            ends += (test.loss, test.accuracy)
+        values = Point(step, self._clock.train, tokens, *ends).to_json()
         if is_first():
             with self._path.open("a") as stream:
-                stream.write(json.dumps(asdict(point)) + "\n")
-        self.trainer.log({k: v for k, v in asdict(point).items() if "_" in k})
-        return test
+                stream.write(json.dumps(values) + "\n")
+        self.trainer.log({name: value for name, value in values.items() if "_" in name})
+        losses = [f"dev loss {dev.loss:.4f}", *([f"test loss {test.loss:.4f}"] if test else [])]
+        self.bar.tell(", ".join(losses))
+        return dev, test

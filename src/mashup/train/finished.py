@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def facts_of(
 
 
 def _metrics(output: Path) -> dict[str, float]:
-    last = asdict(read_curve(output / CURVE)[-1])
+    last = read_curve(output / CURVE)[-1].to_json()
     return {k: v for k, v in last.items() if k.startswith(("dev_", "test_"))}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 
 from mashup.checkpoint.adapter import WEIGHTS
 from mashup.checkpoint.history import TRAINER_STATE, step_of
@@ -20,14 +20,13 @@ from mashup.evaluate.evaluate import Evaluation, batches_for
 from mashup.files import read_json
 from mashup.model.quiet import quiet_transformers
 from mashup.processes import is_first, wait
-from mashup.progress import Advance, Progress
+from mashup.progress import Progress
 from mashup.results.curve import CURVE, TEST
-from mashup.settings import TrainSettings
 from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
-from mashup.train.curve import CLOCK, CurveCallback, Held, write_values
+from mashup.train.curve import CLOCK, Clock, CurveCallback, Held, write_values
 from mashup.train.finished import facts_of, save, write_about
-from mashup.train.trainer import AnswerTrainer, Collator, arguments, steps_between
+from mashup.train.trainer import AnswerTrainer, Collator, arguments, curve_steps
 from mashup.train.whole import fill
 from mashup.train.work import Work
 
@@ -37,6 +36,7 @@ RESUME = ".resume"
 def fit(
     work: Work,
     begin: Callable[[], None],
+    clock: Clock,
     *,
     accept_base: bool,
     callbacks: Sequence[Any],
@@ -48,7 +48,8 @@ def fit(
     ``begin`` is called once all input has been found good, before anything is written.
     """
     base, settings, output = work.base, work.settings, work.output
-    held = Held(batches_for(base, work.tokens.dev), batches_for(base, work.tokens.test))
+    batches = [batches_for(base, split) for split in (work.tokens.dev, work.tokens.test)]
+    held = Held(*batches, settings.test_points)
     check = None
     if work.init:
         check = check_start(
@@ -56,22 +57,25 @@ def fit(
         )
     dtype = base.dtype  # what it computes in; weights that are trained are float32 meanwhile
     points = curve_steps(work.steps, settings)
-    curve = CurveCallback(output / CURVE, held, points, progress)
+    curve_path = output / CURVE
+    curve = CurveCallback(curve_path, held, points, clock, progress)
     with _attached(work) as model, quiet_transformers():
         args = arguments(settings, output / RESUME, work.steps, base.device, report_to)
+        again = curve_path.exists()
         wait()  # every process has found its input good
         if is_first():
             begin()
         trainer = _trainer(work, model, args, curve, callbacks)
-        test = _train(trainer, curve, work, progress)
+        dev, test = _train(trainer, curve, work, again, progress)
         wait()  # the curve is whole
-        _refuse_diverged(output, test, curve.seconds)
-        facts = facts_of(model, work, curve.seconds, check, dtype)
+        _refuse_diverged(output, test or dev, clock.train)
+        facts = facts_of(model, work, clock.train, check, dtype)
         if is_first():
             write_about(model, work, facts)
             save(model, work, dtype)
     if is_first():
-        write_values(output / TEST, test)
+        if test:
+            write_values(output / TEST, test)
         shutil.rmtree(output / RESUME, ignore_errors=True)
     return facts
 
@@ -91,12 +95,19 @@ def _trainer(
     return trainer
 
 
-def _train(trainer: Any, curve: CurveCallback, work: Work, progress: Progress) -> Evaluation:
-    """Train to the end and evaluate there."""
-    with progress.bar(f"training {work.output.name}", work.steps) as advance:
-        trainer.add_callback(_Advance(advance))
-        seen = _go_on(trainer, curve, last_resume_point(work.output / RESUME), work.steps)
-    return curve.finish(trainer.model, work.steps, seen)
+def _train(
+    trainer: Any, curve: CurveCallback, work: Work, again: bool, progress: Progress
+) -> tuple[Evaluation, Evaluation | None]:
+    """Train to the end and evaluate dev and test there."""
+    resume, steps = last_resume_point(work.output / RESUME), work.steps
+    begun = step_of(resume) or 0 if resume else 0
+    if begun:
+        progress.say(f"going on from step {begun} of {steps}")
+    elif again:
+        progress.say("starting again: it was stopped before its first resume point")
+    with progress.bar(f"training {work.output.name}", steps, begun) as curve.bar:
+        seen = _go_on(trainer, curve, resume, steps)
+        return curve.finish(trainer.model, steps, seen)
 
 
 def _go_on(trainer: Any, curve: CurveCallback, resume: Path | None, steps: int) -> int:
@@ -118,14 +129,6 @@ def _refill(model: Any, resume: Path) -> None:
         fill(model, resume)
     else:
         set_peft_model_state_dict(model, load_file(resume / WEIGHTS))
-
-
-def curve_steps(steps: int, settings: TrainSettings) -> tuple[int, ...]:
-    """Steps of the curve after step 0, evenly spread; the last is the end of training."""
-    count, apart = settings.evaluations, steps_between(settings.eval_steps, steps)
-    if apart:
-        return (*range(apart, steps, apart), steps)
-    return tuple(sorted({round(steps * n / count) for n in range(1, count + 1)} - {0}))
 
 
 def last_resume_point(folder: Path) -> Path | None:
@@ -170,17 +173,9 @@ def _recomputed(bare: Any) -> Iterator[None]:
         getattr(bare, f"{name}_disable")()
 
 
-class _Advance(TrainerCallback):
-    def __init__(self, advance: Advance) -> None:
-        self._advance = advance
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._advance()
-
-
-def _refuse_diverged(output: Path, test: Evaluation, seconds: float) -> None:
-    if not math.isfinite(test.loss):
+def _refuse_diverged(output: Path, end: Evaluation, seconds: float) -> None:
+    if not math.isfinite(end.loss):
         fix = "give a smaller --learning-rate"
-        found = f"test loss {test.loss}"
+        found = f"loss {end.loss} on held-out rows"
         problem = Problem("training diverged", str(output), found, "a number", fix)
         raise DivergedError(problem, seconds=seconds)

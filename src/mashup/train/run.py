@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mashup.checkpoint import locate, read_tensors
 from mashup.checkpoint.read import is_whole
 from mashup.errors import InputError, Problem
 from mashup.files import digest_of, disk_errors, read_json, refuse_existing, to_json, write_text
@@ -19,11 +20,13 @@ from mashup.progress import SILENT, Progress
 from mashup.results.curve import CURVE, Point, read_curve
 from mashup.settings import TrainSettings
 from mashup.task import Task, load_task
+from mashup.train.curve import Clock
 from mashup.train.loop import fit
 from mashup.train.tokens import RunTokens, run_tokens
 from mashup.train.work import Work
 
 RUN = "run.json"
+FINISHED = "finished earlier: nothing was trained"
 _CODE = 1  # raise it when the same settings would train differently
 
 
@@ -92,7 +95,7 @@ def train(
         InputError: bad input, an output of something else, or a start that does not compute
             what the init says.
     """
-    settings, output = settings or TrainSettings(), Path(output).absolute()
+    settings, output, clock = settings or TrainSettings(), Path(output).absolute(), Clock()
     source = init.path if isinstance(init, Init) else Path(init) if init else None
     _refuse_kind(source, settings)
     task = task if isinstance(task, Task) else load_task(task)
@@ -104,10 +107,11 @@ def train(
         known = read_json(output / RUN)
         _refuse_other(output, known, config)
         if known["status"] == "finished":
+            progress.say(FINISHED)
             return Run.open(output)
     else:
         refuse_existing(output)
-    start = time.perf_counter()
+    _say_precision(base, settings, progress)
 
     def begin() -> None:
         output.mkdir(parents=True, exist_ok=True)
@@ -116,11 +120,11 @@ def train(
 
     with disk_errors(output):
         facts = fit(
-            Work(base, task, tokens, source, settings, output), begin, accept_base=accept_base,
-            callbacks=callbacks, report_to=report_to, progress=progress,
+            Work(base, task, tokens, source, settings, output), begin, clock,
+            accept_base=accept_base, callbacks=callbacks, report_to=report_to, progress=progress,
         )  # fmt: skip
     record = {"status": "finished", "digest": digest, "config": config, **facts}
-    record["total_seconds"] = time.perf_counter() - start
+    record["total_seconds"] = clock.total
     if is_first():
         write_text(output / RUN, to_json(record))
     wait()
@@ -139,6 +143,19 @@ def _refuse_kind(init: Path | None, settings: TrainSettings) -> None:
         expected = "an adapter folder"
         fix = f"give --finetuning-type full, or train a LoRA on it with --model {init}"
     raise InputError(Problem(what, str(init), found, expected, fix))
+
+
+def _say_precision(base: Base, settings: TrainSettings, progress: Progress) -> None:
+    """Say it where all weights of a float32 base will be saved in less."""
+    if not settings.is_full or base.dtype.itemsize >= 4:
+        return
+    with contextlib.suppress(InputError):  # loaded from something else than safetensors
+        if "F32" in {one.info.dtype for one in read_tensors(locate(base.name)).values()}:
+            name = str(base.dtype).removeprefix("torch.")
+            progress.say(
+                f"the base is stored in float32 and computes in {name}: the result is saved in "
+                f"{name}; give --dtype float32 to keep float32"
+            )
 
 
 def _config(

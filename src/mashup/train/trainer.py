@@ -128,6 +128,14 @@ def steps_between(given: float | None, steps: int) -> int | None:
     return None if given is None else math.ceil(steps * given if given < 1 else given)
 
 
+def curve_steps(steps: int, settings: TrainSettings) -> tuple[int, ...]:
+    """Steps of the curve after step 0, evenly spread; the last is the end of training."""
+    count, apart = settings.evaluations, steps_between(settings.eval_steps, steps)
+    if apart:
+        return (*range(apart, steps, apart), steps)
+    return tuple(sorted({round(steps * n / count) for n in range(1, count + 1)} - {0}))
+
+
 def check_optimizer(name: str) -> None:
     """Refuse optimizers that transformers does not know or whose package is not installed.
 

@@ -30,8 +30,8 @@ def spread_of(arms: Iterable[ArmRow]) -> Spread | None:
     if not several:
         return None
     return Spread(
-        fmean(_variance(arm, lambda run: run.last.test_accuracy) for arm in several),
-        fmean(_variance(arm, lambda run: run.last.test_loss) for arm in several),
+        fmean(_variance(arm, lambda run: run.accuracy) for arm in several),
+        fmean(_variance(arm, lambda run: run.loss) for arm in several),
     )
 
 

@@ -161,7 +161,7 @@ def _seeds(name: str, rows: Iterable[ArmRow]) -> tuple[Cell, ...] | None:
     several = [row.runs for row in rows if len(row.runs) > 1]
     if not several:
         return None
-    accuracy = fmean(stdev(run.last.test_accuracy for run in runs) for runs in several)
-    spread = fmean(stdev(run.last.test_loss for run in runs) for runs in several)
+    accuracy = fmean(stdev(run.accuracy for run in runs) for runs in several)
+    spread = fmean(stdev(run.loss for run in runs) for runs in several)
     text = f"{100 * accuracy:.1f}"
     return Cell(name), whole(len(several[0])), Cell(text, value=accuracy), loss(spread)
