@@ -380,8 +380,10 @@ class TrainSettings(Settings):
 
 
 _TRL_BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
-_LATER = (*_TRL_BATCH, "optim", "gradient_checkpointing", "eval_steps")
-_LATER += ("test_points", "logging_steps")
+_LATER = (
+    *(*_TRL_BATCH, "optim", "gradient_checkpointing"),
+    *("eval_steps", "test_points", "logging_steps"),
+)
 
 
 def _default(name: str) -> Any:

@@ -109,7 +109,7 @@ def _panel(panel: Panel, summary: Summary) -> Picture:
 
 
 def _end(panel: Panel, runs: Any) -> str:
-    value = sum(panel.value(run.last) for run in runs) / len(runs)
+    value = panel.end(runs)
     return numbers.loss(value) if panel.is_loss else numbers.percent(value / 100)
 
 

@@ -46,6 +46,10 @@ class Panel:
         x = [before + p.seconds if self.over_seconds else float(p.step) for p, _ in known]
         return x, [y for _, y in known]
 
+    def end(self, runs: Sequence[Measured]) -> float:
+        """The mean over runs of their last value."""
+        return fmean(self.line(run)[1][-1] for run in runs)
+
 
 def _accuracy(point: Point) -> float | None:
     return None if point.test_accuracy is None else 100 * point.test_accuracy

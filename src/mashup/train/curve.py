@@ -147,10 +147,10 @@ class CurveCallback(TrainerCallback):
         self, model: Any, step: int, tokens: int, *, read_test: bool
     ) -> tuple[Evaluation, Evaluation | None]:
         dev = evaluate_showing(model, self._held.dev, self._progress, "evaluating dev")
-        test, ends = None, (dev.loss, dev.accuracy)
+        test = None
         if read_test:
             test = evaluate_showing(model, self._held.test, self._progress, "evaluating test")
-            ends += (test.loss, test.accuracy)
+        ends = [value for one in (dev, test) if one for value in (one.loss, one.accuracy)]
         values = Point(step, self._clock.train, tokens, *ends).to_json()
         if is_first():
             with self._path.open("a") as stream:

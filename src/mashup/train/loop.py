@@ -48,8 +48,8 @@ def fit(
     ``begin`` is called once all input has been found good, before anything is written.
     """
     base, settings, output = work.base, work.settings, work.output
-    batches = [batches_for(base, split) for split in (work.tokens.dev, work.tokens.test)]
-    held = Held(*batches, settings.test_points)
+    dev_batches, test_batches = (batches_for(base, s) for s in (work.tokens.dev, work.tokens.test))
+    held = Held(dev_batches, test_batches, settings.test_points)
     check = None
     if work.init:
         check = check_start(

@@ -90,7 +90,7 @@ def _curves(study: Study, panel: Panel, key: str) -> Drawing:
 
 
 def _end(arm: ArmRow, panel: Panel) -> str:
-    value = fmean(panel.value(run.last) for run in arm.runs)
+    value = panel.end(arm.runs)
     return numbers.loss(value) if panel.is_loss else numbers.percent(value / 100)
 
 
