@@ -125,6 +125,20 @@ def parts_of(value: Any, item: Any) -> tuple[Any, ...]:
     return (value,)
 
 
+class RowSettings(Settings):
+    """How the rows of a dataset are read."""
+
+    panel: ClassVar[str] = "Data"
+    prompt_column: str | None = Field(None, description="column of the prompt")
+    completion_column: str | None = Field(None, description="column of the answer or label")
+    separator: str | None = Field(
+        None, min_length=1, description="what stands between prompt and answer in column text"
+    )
+    label_names: tuple[str, ...] = Field((), description="names of the labels 0, 1, 2, ...")
+    drop_bad: bool = Field(False, description="leave out rows that cannot be read, and count them")
+    drop_long: bool = Field(False, description="leave out rows that are too long, and count them")
+
+
 class ScoreSettings(Settings):
     """How well a checkpoint fits a task."""
 

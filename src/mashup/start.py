@@ -82,7 +82,9 @@ def make_init(
         start = time.perf_counter()
         merged = measure(staged, base, task, sample, progress)
         seconds = before + time.perf_counter() - start
-        about = {"name": task.name, "digest": task.digest}
+        about: dict[str, Any] = {"name": task.name, "digest": task.digest}
+        if task.left_out:
+            about |= {"left_out_rows": task.left_out}
         if searched:
             init = init.noting(scales={str(scale): loss for scale, loss in searched.items()})
         note = _note(selection.scores, merged)

@@ -4,10 +4,9 @@ import pytest
 
 from experiments import TASKS, write_experiment, write_tasks
 from helpers import prompt_rows, refused, write_adapter, write_jsonl
-from mashup.compare.leakage import prompts_of
 from mashup.loo import prepare, run_experiment
 from mashup.results import read_records
-from mashup.task import Example
+from mashup.task import Example, taught_prompts
 
 FEW = {"seeds": [1], "learning_rates": [0.01], "arms": ["scratch", "mashup"]}
 
@@ -91,7 +90,7 @@ def test_a_leaking_checkpoint_of_a_library_is_left_out_and_named(tiny_base, tmp_
     write_tasks(tmp_path)
     for name, rows in (("clean", prompt_rows(9, " else")), ("thief", prompt_rows(90))):
         folder = write_adapter(tmp_path / "library" / name, base=str(tiny_base), seed=len(rows))
-        keys = prompts_of(Example.of(row["prompt"], row["completion"]) for row in rows)
+        keys = taught_prompts(Example.of(row["prompt"], row["completion"]) for row in rows)
         (folder / "train_prompts.txt").write_text("\n".join(keys))
     more = {"library": str(tmp_path / "library"), "targets": ["one", "two"]}
     prepared = prepare(

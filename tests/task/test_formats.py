@@ -3,13 +3,17 @@ import json
 import pytest
 
 from helpers import refused, write_json, write_jsonl
-from mashup.errors import InputError
-from mashup.task.formats import read_file
+from mashup.task.formats import LineError
+from mashup.task.formats import read_file as numbered
 
 ROWS = [
     {"prompt": "Is it?", "completion": "yes"},
     {"prompt": 'One\u2028line, "said"\x85 näive', "completion": "no\nand no"},
 ]
+
+
+def read_file(path):
+    return [row for _, row in numbered(path)]
 
 
 def test_jsonl_is_read_with_blank_lines_a_byte_order_mark_and_separators_in_strings(tmp_path):
@@ -37,17 +41,16 @@ def test_nested_columns_come_out_of_parquet_as_lists_and_objects(tmp_path):
     assert read_file(tmp_path / "a.parquet") == rows
 
 
-def test_every_bad_line_is_named_by_its_number(tmp_path):
+def test_every_bad_line_has_its_number_and_the_good_ones_are_read(tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_text('{"prompt": "Is it?"}\n{"prompt": \n\n["a list"]\n')
-    with pytest.raises(InputError) as caught:
-        read_file(path)
-    assert [problem.where for problem in caught.value.problems] == [
-        f"{path}, line 2",
-        f"{path}, line 4",
-    ]
-    with refused("not a JSON object", where="line 2", found="Expecting value"):
-        read_file(path)
+    path.write_text('{"prompt": "Is it?"}\n{"prompt": \n\n["a list"]\n{} {}\n{"n": 1}')
+    rows = dict(numbered(path))
+    assert [number for number, row in rows.items() if isinstance(row, dict)] == [1, 6]
+    assert {number: str(row) for number, row in rows.items() if isinstance(row, LineError)} == {
+        2: "Expecting value at character 11",
+        4: "list ['a list'], not an object",
+        5: "more text at character 3",
+    }
 
 
 def test_an_unknown_suffix_is_refused(tmp_path):

@@ -26,7 +26,7 @@ def test_a_single_bad_test_row_is_still_told(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", rows(60, "A"))
     write_jsonl(tmp_path / "validation.jsonl", rows(20, "B", 100))
     write_jsonl(tmp_path / "test.jsonl", [*rows(20, "A", 200), *rows(1, "", 300)])
-    with refused("bad row", where="test), row 21"):
+    with refused("bad row", where="line 21 of"):
         load_task(tmp_path)
 
 
@@ -41,7 +41,7 @@ def test_a_test_file_that_was_given_is_never_replaced(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", rows(60, "A"))
     write_jsonl(tmp_path / "validation.jsonl", rows(20, "B", 100))
     given = write_jsonl(tmp_path / "mine.jsonl", rows(20, "", 200))
-    with refused("bad row", where="test), row 1"):
+    with refused("bad row", where="lines 1, 2, 3 and 17 more of"):
         load_task(tmp_path, test=given)
 
 

@@ -2,6 +2,7 @@ import pytest
 
 from helpers import prompt_rows, refused, write_jsonl
 from mashup.errors import InputError
+from mashup.files import digest_of
 from mashup.task import load_task
 
 PIQA = {"goal": "Cool it.", "sol1": "Freeze it.", "sol2": "Cook it.", "label": 0}
@@ -72,7 +73,7 @@ def test_a_dataset_in_the_current_folder_has_that_folders_name(tmp_path, monkeyp
 def test_a_benchmark_is_known_by_its_columns_or_named(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [PIQA | {"goal": f"Goal {n}."} for n in range(30)])
     assert load_task(path).record == load_task(path, record="piqa").record == "piqa"
-    with refused("bad row", where="row 1", found="no column 'sentence'"):
+    with refused("bad row", where="lines 1, 2, 3 and 27 more of", found="no column 'sentence'"):
         load_task(path, record="winogrande")
     with refused("unknown task record", found="pica"):
         load_task(path, record="pica")
@@ -90,28 +91,96 @@ def test_unknown_columns_of_a_csv_with_cells_to_spare_are_listed(tmp_path):
         load_task(tmp_path / "a.csv")
 
 
-def test_bad_rows_are_named_all_at_once_up_to_ten(tmp_path):
-    rows = prompt_rows(100)
-    for number in (3, 5):
-        rows[number - 1]["completion"] = " "
+def test_bad_rows_are_named_by_their_lines_and_equal_faults_are_counted(tmp_path):
+    rows = [*prompt_rows(100), *prompt_rows(1)]
+    for line in (3, 5, 101):
+        rows[line - 1] = rows[line - 1] | {"completion": " "}
+    rows[7]["prompt"] = ""
     path = write_jsonl(tmp_path / "a.jsonl", rows)
     with pytest.raises(InputError) as caught:
         load_task(path)
     found = [(problem.where, problem.found) for problem in caught.value.problems]
-    assert found == [(f"{path} (train), row {n}", "empty completion") for n in (3, 5)]
+    lines = f"lines 3, 5, 101 of {path}"
+    assert found == [(lines, "empty completion"), (f"line 8 of {path}", "empty prompt")]
     with pytest.raises(InputError) as caught:
         load_task(write_jsonl(path, [{"prompt": "", "completion": "yes"}] * 25))
+    (problem,) = caught.value.problems
+    assert problem.where == f"lines 1, 2, 3 and 22 more of {path}"
+
+
+def test_at_most_ten_different_faults_are_listed(tmp_path):
+    rows = [{"messages": [{"role": f"role{n}", "content": "?"}]} for n in range(25)]
+    with pytest.raises(InputError) as caught:
+        load_task(write_jsonl(tmp_path / "a.jsonl", rows))
     assert len(caught.value.problems) == 11
     assert caught.value.problems[-1].where == "and 15 more of this dataset"
 
 
 def test_bad_rows_of_the_test_set_are_named_as_such(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", prompt_rows(30))
-    write_jsonl(tmp_path / "test.jsonl", [{"prompt": "Is it?"}])
-    with refused("bad row", where="(test), row 1", found="no column 'completion'"):
+    test = write_jsonl(tmp_path / "test.jsonl", [*prompt_rows(1), {"prompt": "Is it?"}])
+    with refused("bad row", where=f"line 2 of {test}", found="no column 'completion'"):
         load_task(tmp_path)
 
 
 def test_too_few_rows_are_refused(tmp_path):
     with refused("too few rows for the splits", where="a.jsonl", found="20 rows"):
         load_task(write_jsonl(tmp_path / "a.jsonl", prompt_rows(20)))
+
+
+def conversations(count):
+    turns = (
+        [("system", "Be short."), ("user", f"Topic {n % 40} é"), ("assistant", "Ask."),
+         ("user", f"Legs of {n}?"), ("assistant", str(n % 9))]
+        for n in range(count)
+    )  # fmt: skip
+    return [{"messages": [{"role": r, "content": t} for r, t in one]} for one in turns]
+
+
+def shots(count):
+    shot = [{"role": "user", "content": "2+2"}, {"role": "assistant", "content": "4"}]
+    return [
+        {"prompt": [*shot, {"role": "user", "content": f"{n}+1"}], "completion": str(n + 1)}
+        for n in range(count)
+    ]
+
+
+DOUBLED = [*prompt_rows(100), *prompt_rows(30), {"prompt": " Is  4 even? ", "completion": "so"}]
+SIZES = {"seed": 7, "train_rows": 20, "dev_rows": 10, "test_rows": 12}
+PINNED = [
+    ({"train": DOUBLED}, {}, (95, 10, 26, 0), "d31614b4af79cd62"),
+    ({"train": DOUBLED}, SIZES, (20, 10, 13, 0), "bc9eb75241223a86"),
+    ({"train": prompt_rows(100), "test": prompt_rows(110)[90:]}, {}, (81, 9, 20, 10),
+     "a43d30e92d68b551"),
+    ({"train": conversations(120)}, {}, (87, 9, 24, 0), "b572b50ec0789178"),
+    ({"train": shots(60)}, {}, (40, 8, 12, 0), "60cda53f51b139af"),
+    ({"train": prompt_rows(60), "validation": prompt_rows(70)[50:]}, {}, (42, 8, 20, 10),
+     "851fcb97648770d0"),
+    ({"train": prompt_rows(60), "dev": prompt_rows(70)[50:], "test": prompt_rows(85)[65:]}, {},
+     (50, 15, 20, 10), "67bebffa0eea29dc"),
+    ({"train": [PIQA | {"goal": f"Goal {n}.", "label": n % 2} for n in range(40)]}, {},
+     (24, 8, 8, 0), "40cb898e739c591e"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "options", "sizes", "digest"), PINNED)
+def test_splits_stay_what_they_are(tmp_path, files, options, sizes, digest):
+    """Published results depend on them: these digests are of the version that made those."""
+    for name, rows in files.items():
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    task = load_task(tmp_path, **options)
+    assert (len(task.train), len(task.dev), len(task.test), task.dropped) == sizes
+    assert task.digest.startswith(digest)
+
+
+def test_the_sample_stays_what_it_is(tmp_path):
+    task = load_task(write_jsonl(tmp_path / "a.jsonl", DOUBLED))
+    sample = [example.messages for example in task.sample(16)]
+    assert digest_of(sample).startswith("9c1d96462656c7ac")
+
+
+def test_an_example_knows_its_line(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", prompt_rows(40))
+    for example in load_task(path).sample(8):
+        number = int(example.messages[0].content.split()[1])
+        assert example.where == f"line {number + 1} of {path}"

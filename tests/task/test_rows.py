@@ -1,14 +1,16 @@
 import pytest
 
 from helpers import prompt_rows, refused, write_json, write_jsonl
+from mashup.task import load_task
 from mashup.task.rows import read_rows
 
 A, B, C = prompt_rows(30)[:10], prompt_rows(30)[10:20], prompt_rows(30)[20:]
 
 
 def splits(source, **options):
-    rows = read_rows(str(source), **options)
-    return rows.train, rows.dev, rows.test
+    found = read_rows(str(source), **options)
+    sources = (found.train, found.dev, found.test)
+    return tuple([row for _, row in one.read()] if one else [] for one in sources)
 
 
 def test_a_file_is_all_train(tmp_path):
@@ -51,9 +53,9 @@ def test_a_damaged_folder_of_datasets_is_refused(tmp_path):
 def test_a_dataset_without_rows_is_refused(tmp_path):
     rows, none = write_jsonl(tmp_path / "a.jsonl", A), write_jsonl(tmp_path / "none.jsonl", [])
     with refused("dataset has no rows", where="none.jsonl"):
-        read_rows(str(none))
+        load_task(str(none))
     with refused("dataset has no rows", where="none.jsonl"):
-        read_rows(str(rows), test=str(none))
+        load_task(str(rows), test=str(none))
 
 
 def test_a_folder_without_a_dataset_is_refused(tmp_path):

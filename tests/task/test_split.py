@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import refused
-from mashup.task.example import Example
+from mashup.task.example import Example, Message
 from mashup.task.split import SMALLEST, SplitSizes, shuffled, split
 
 NONE = SplitSizes()
@@ -101,3 +101,50 @@ def test_a_shuffle_keeps_every_example():
     rows = examples(*range(50))
     assert shuffled(rows, 1) != rows
     assert sorted(e.messages for e in shuffled(rows, 1)) == sorted(e.messages for e in rows)
+
+
+def talk(n, *before, prompt_turns=None):
+    """A question about ``n`` and its answer, behind earlier turns."""
+    turns = (*before, ("user", f"Legs of {n}?"), ("assistant", str(n)))
+    return Example(tuple(Message(role, text) for role, text in turns), prompt_turns)
+
+
+TOPIC = (("user", "Topic"), ("assistant", "Ask me."))
+
+
+@pytest.mark.parametrize(
+    ("trained", "held"),
+    [
+        pytest.param(
+            lambda n: talk(n, *TOPIC), lambda n: talk(n, *TOPIC, prompt_turns=3), id="form"
+        ),
+        pytest.param(lambda n: talk(n, *TOPIC), talk, id="second turn"),
+        pytest.param(lambda n: talk(n, ("system", "Be short.")), talk, id="system"),
+        pytest.param(
+            lambda n: talk(n, *TOPIC, prompt_turns=3), lambda n: talk(n, *TOPIC), id="other"
+        ),
+        pytest.param(
+            lambda n: talk(n, *TOPIC, *TOPIC),
+            lambda n: talk(n, *TOPIC, prompt_turns=3),
+            id="two turns",
+        ),
+    ],
+)
+def test_a_row_that_answers_a_held_out_prompt_in_another_form_is_dropped(trained, held):
+    """Of ``{prompt: [...], completion}`` the turns before the last are no answers."""
+    rows = [trained(n) for n in range(40)] + examples(*range(40))
+    test = [held(n) for n in range(10)]
+    made = cut(rows, test=test)
+    left = {example.messages for example in (*made.train, *made.dev)}
+    assert made.dropped == sum(row.messages not in left for row in rows) >= 10
+    assert all(trained(n).messages not in left for n in range(10))
+
+
+def test_rows_of_one_file_in_two_forms_do_not_part():
+    rows = [talk(n, *TOPIC, prompt_turns=3) for n in range(60)] + [talk(n) for n in range(60)]
+    made = cut(rows)
+    answered = {
+        m.content for e in (*made.dev, *made.test) if len(e.messages) == 2 for m in e.messages
+    }
+    assert not any(e.messages[2].content in answered for e in made.train if len(e.messages) == 4)
+    assert len(made.train) + len(made.dev) + len(made.test) + made.dropped == 120

@@ -4,7 +4,6 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
 from helpers import make_tokenizer, refused
-from mashup.errors import InputError
 from mashup.task import Example, Message, tokenize
 from mashup.task.tokens import plain_text
 
@@ -126,19 +125,21 @@ def test_a_prompt_that_is_no_token_prefix_is_an_error(tokenizer, plain_tokenizer
 def test_rows_that_are_too_long_are_named(tokenizer):
     rows = [Example.of("Is it?", "yes"), Example.of("Is it? " * 50, "yes")] * 2
     longest = len(one(tokenizer, rows[0]).ids)
-    with pytest.raises(InputError) as caught:
+    where = "tickets (sample), row 2, tickets (sample), row 4"
+    with refused("cannot use row", where=where, found=f"longer than {longest} tokens") as caught:
         tokenize(tokenizer, rows, max_length=longest, where="tickets (sample)")
-    named = [problem.where for problem in caught.value.problems]
-    assert named == ["tickets (sample), row 2", "tickets (sample), row 4"]
-    with refused("cannot use row", found=f"longer than {longest}"):
-        tokenize(tokenizer, rows, max_length=longest)
-    assert len(tokenize(tokenizer, rows[::2], max_length=longest)) == 2
+    assert len(caught.value.problems) == 1
+    kept = tokenize(tokenizer, rows, max_length=longest, drop_long=True)
+    assert kept == tokenize(tokenizer, rows[::2], max_length=longest)
+    with refused("cannot use row"):
+        tokenize(tokenizer, rows[1::2], max_length=longest, drop_long=True)
 
 
-def test_at_most_ten_rows_are_named(tokenizer):
-    with pytest.raises(InputError) as caught:
-        tokenize(tokenizer, [Example.of("Is it?", "yes")] * 12, max_length=1)
-    assert len(caught.value.problems) == 10
+def test_tokens_know_their_prompt_and_long_rows_make_no_warning(tokenizer, capfd):
+    rows = [Example.of("Is it? " * 500, "yes"), Example.of(" Is  it?", "yes")]
+    _, short = tokenize(tokenizer, rows, max_length=10_000)
+    assert short.prompt == Example.of("Is it?", "no").prompt_key
+    assert "longer than" not in capfd.readouterr().err
 
 
 def test_what_a_template_refuses_is_passed_on():

@@ -9,7 +9,7 @@ from pydantic import Field
 from mashup.cli import show
 from mashup.cli.options import Options
 from mashup.processes import is_first
-from mashup.settings import WEIGHTS, MergeSettings, ScoreSettings, WeightsName
+from mashup.settings import WEIGHTS, MergeSettings, RowSettings, ScoreSettings, WeightsName
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -41,7 +41,7 @@ class ModelOptions(Options):
         )
 
 
-class DataOptions(Options):
+class DataOptions(RowSettings, Options):
     panel: ClassVar[str] = "Data"
     dataset: str = Field(description="JSONL, JSON, CSV, Parquet, a folder, or a Hub id")
     test_dataset: str | None = Field(None, description="file with the test rows")
@@ -56,7 +56,7 @@ class DataOptions(Options):
     def load_task(self) -> Any:
         from mashup.task import load_task
 
-        return load_task(
+        task = load_task(
             self.dataset,
             test=self.test_dataset,
             record=self.task_record,
@@ -64,7 +64,11 @@ class DataOptions(Options):
             dev_rows=self.dev_rows,
             test_rows=self.test_rows,
             seed=self.split_seed,
+            **{name: getattr(self, name) for name in RowSettings.model_fields},
         )
+        for note in task.notes if is_first() else ():
+            show.note(note)
+        return task
 
 
 class ScoreOptions(ScoreSettings, Options):

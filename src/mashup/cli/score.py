@@ -137,6 +137,8 @@ def to_json(scores: Any) -> dict[str, Any]:
         "base_digest": scores.base_digest,
         "sample_digest": scores.sample_digest,
         "examples": scores.examples,
+        "prompts": scores.prompts,
+        "left_out_long": scores.long,
         "ranking": scores.rows(),
         "unchanged": [str(checkpoint.path) for checkpoint in scores.unchanged],
         "left_out": [problem.to_json() for problem in scores.left_out],

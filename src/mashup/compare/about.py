@@ -34,6 +34,7 @@ def describe(
         "left_out": [problem.to_json() for problem in scores.left_out],
         "unchanged": [checkpoint.name for checkpoint in scores.unchanged],
         "dropped": task.dropped,
+        "left_out_rows": task.left_out | ({"too long": scores.long} if scores.long else {}),
         "criterion": scores.criterion,
         "strategy": scores.strategy,
         "reason": scores.reason,
@@ -69,7 +70,7 @@ def begin(output: Path, about: dict[str, Any]) -> None:
 def _identity(about: dict[str, Any]) -> str:
     """Digest of what decides the results; names and what was left out may be told otherwise."""
     told = {"base", "sentence", "left_out", "unchanged", "dropped", "rank"}
-    told |= {"strategy", "reason", "forwards", "exhaustive_forwards"}
+    told |= {"left_out_rows", "strategy", "reason", "forwards", "exhaustive_forwards"}
     kept = {key: value for key, value in about.items() if key not in told}
     base = about["base"]
     return digest_of(kept, base["digest"], base.get("attention"))

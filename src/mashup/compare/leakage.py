@@ -7,22 +7,17 @@ from collections.abc import Collection, Iterable
 from mashup.checkpoint import Checkpoint
 from mashup.checkpoint.history import read_prompts
 from mashup.errors import Problem
-from mashup.task import Example, Task
-
-
-def prompts_of(examples: Iterable[Example]) -> frozenset[str]:
-    """Short keys of prompts, as a trained folder lists those that it was trained on."""
-    return frozenset(example.prompt_key[:16] for example in examples)
+from mashup.task import Task, asked_prompts
 
 
 def share_seen(trained_on: Collection[str], task: Task) -> float:
     """Share of the dev and test prompts of ``task`` that are among those trained on.
 
     Args:
-        trained_on: keys, as :func:`prompts_of` gives them.
+        trained_on: keys, as :func:`mashup.task.taught_prompts` gives them.
         task: that results are measured on.
     """
-    held = prompts_of((*task.dev, *task.test))
+    held = asked_prompts(task.dev) | asked_prompts(task.test)
     return len(held.intersection(trained_on)) / len(held)
 
 

@@ -33,6 +33,8 @@ class Evaluation:
         answers: ``(n, answers)`` log-probability in nats of every answer of a finite set; None
             where the answers are free text.
         labels: ``(n,)`` which of them is the right one.
+        prompts: ``(n,)`` which prompt each example has, counted from 0; None where that is not
+            known. Examples with one prompt are not independent.
     """
 
     losses: NDArray[np.float64]
@@ -40,6 +42,7 @@ class Evaluation:
     correct: NDArray[np.bool_]
     answers: NDArray[np.float64] | None = None
     labels: NDArray[np.intp] | None = None
+    prompts: NDArray[np.int64] | None = None
 
     @property
     def loss(self) -> float:
@@ -119,11 +122,14 @@ def sample_tokens(
 ) -> tuple[Tokens, ...]:
     """Tokens of the sample that a task is scored on.
 
-    A smaller sample of the same seed is the beginning of a larger one.
+    A smaller sample of the same seed is the beginning of a larger one. Where the task leaves
+    out rows that are too long, it has fewer examples.
     """
-    examples = task.sample(samples, seed)
+    examples, where = task.sample(samples, seed), f"{task.name} (sample)"
     longest = min(max_length, base.context)
-    return tokenize(base.tokenizer, examples, max_length=longest, where=f"{task.name} (sample)")
+    return tokenize(
+        base.tokenizer, examples, max_length=longest, where=where, drop_long=task.drop_long
+    )
 
 
 def batches_for(base: Base, tokens: Sequence[Tokens]) -> tuple[Batch, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mashup.checkpoint import locate, read_checkpoint
 from mashup.checkpoint.history import read_prompts
-from mashup.compare.leakage import leak, prompts_of, share_seen
+from mashup.compare.leakage import leak, share_seen
 from mashup.errors import InputError, Problem, raise_all
 from mashup.library import Index, base_digest, checkpoint_digest, scan
 from mashup.loo.experiment import Experiment
@@ -16,7 +16,7 @@ from mashup.loo.graph import Inputs
 from mashup.loo.work.worker import load
 from mashup.model.base import AUTO, named_device
 from mashup.model.device import parse_dtype
-from mashup.task import Task
+from mashup.task import Task, asked_prompts, taught_prompts
 from mashup.train.trainer import steps_of
 
 
@@ -42,7 +42,7 @@ def read_inputs(experiment: Experiment, root: Path) -> tuple[Inputs, dict[str, T
     with Index(root) as index:
         base = ""
         library: dict[str, str] = {}
-        seen = {name: prompts_of(task.train) for name, task in tasks.items()}
+        seen = {name: taught_prompts(task.train) for name, task in tasks.items()}
         try:
             base = base_key(experiment, index)
             if experiment.library:
@@ -88,7 +88,7 @@ def notes_on(inputs: Inputs, tasks: Mapping[str, Task], targets: Sequence[str]) 
         for target, shares in inputs.left_out.items()
         for donor, share in shares.items()
     ]
-    tests = {target: prompts_of(tasks[target].test) for target in targets}
+    tests = {target: asked_prompts(tasks[target].test) for target in targets}
     for one, other in combinations(targets, 2):
         if both := len(tests[one] & tests[other]):
             notes.append(

@@ -9,6 +9,7 @@ from pydantic import Field
 from mashup.settings import (
     WEIGHTS,
     MergeSettings,
+    RowSettings,
     ScoreSettings,
     SelectSettings,
     Settings,
@@ -18,7 +19,7 @@ from mashup.settings import (
 S = TypeVar("S", bound=Settings)
 
 
-class TaskData(Settings):
+class TaskData(RowSettings):
     """Where the rows of a task are; sizes that are not given are those of the experiment."""
 
     dataset: str = Field(description="file, folder or Hub id")

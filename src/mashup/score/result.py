@@ -75,12 +75,17 @@ class Score:
         Loss is a ratio of sums, so its error is that of the ratio estimator: with
         ``d_i`` the difference of example i's summed losses, ``n_i`` its answer tokens
         and ``D = Σd/Σn``, the standard error is ``sqrt(N/(N-1) · Σ(d_i - D·n_i)²) / Σn``
-        (Cochran, Sampling Techniques, 1977, section 2.11). Accuracy has ``n_i = 1``.
+        (Cochran, Sampling Techniques, 1977, section 2.11). Accuracy has ``n_i = 1``. Examples
+        of one prompt count as one: their residuals are summed, and N is how many prompts there
+        are (the ratio estimator of cluster sampling, ibid., 9A.1).
         """
         count = min(self.examples, other.examples)
         differences = self.parts(criterion)[:count] - other.parts(criterion)[:count]
         tokens = self.evaluation.tokens[:count].astype(float)
-        return paired(differences, tokens if criterion == "loss" else np.ones(count))
+        prompts = self.evaluation.prompts
+        prompts = other.evaluation.prompts if prompts is None else prompts
+        weights = tokens if criterion == "loss" else np.ones(count)
+        return paired(differences, weights, None if prompts is None else prompts[:count])
 
 
 def by_reach(scores: Iterable[Score], criterion: Criterion) -> tuple[Score, ...]:
@@ -88,11 +93,16 @@ def by_reach(scores: Iterable[Score], criterion: Criterion) -> tuple[Score, ...]
     return tuple(sorted(scores, key=lambda score: (-score.examples, score.order(criterion))))
 
 
-def paired(differences: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """``Σd/Σn`` and its standard error; infinite for a single example."""
-    count, total = len(differences), weights.sum()
+def paired(
+    differences: np.ndarray, weights: np.ndarray, prompts: np.ndarray | None = None
+) -> tuple[float, float]:
+    """``Σd/Σn`` and its standard error; infinite for a single example, or a single prompt."""
+    total = weights.sum()
     mean = differences.sum() / total
+    residual = differences - mean * weights
+    if prompts is not None:
+        residual = np.bincount(prompts, residual)
+    count = len(residual)
     if count < 2:
         return float(mean), float("inf")
-    residual = differences - mean * weights
     return float(mean), float(np.sqrt(count / (count - 1) * (residual**2).sum()) / total)

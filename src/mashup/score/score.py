@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mashup.checkpoint import check_base
@@ -22,7 +22,7 @@ from mashup.score.racing import FINALISTS
 from mashup.score.result import Criterion, Score, by_reach
 from mashup.score.scorer import Scorer, not_finite
 from mashup.score.scores import Cost, Scores
-from mashup.task import Task, load_task
+from mashup.task import Task, Tokens, load_task, prompts_of
 
 
 def score(
@@ -68,7 +68,8 @@ def score(
     task = task if isinstance(task, Task) else load_task(task)
     base = load_base(base) if isinstance(base, str) else base
     tokens = sample_tokens(base, task, samples, seed, max_length)
-    for note in library.notes:
+    long = min(samples, len(task.train)) - len(tokens)
+    for note in (*library.notes, *_notes(tokens, long)):
         progress.say(note)
     with Index(library.root) as index, Ledger(library.root) as ledger:
         told = _tell((index.problem, ledger.problem), library.notes, progress)
@@ -103,6 +104,7 @@ def score(
         reason,
         outcome.expected,
         {one.digest: one.sketch for one in found.used},
+        long,
     )
 
 
@@ -114,6 +116,18 @@ def _tell(
     for text in new.keys() - set(told):
         progress.say(text)
     return {*told, *new}
+
+
+def _notes(tokens: Sequence[Tokens], long: int) -> Iterator[str]:
+    """What a user should know of the sample."""
+    if long:
+        yield f"left out {long} of {long + len(tokens)} examples of the sample: too long"
+    prompts = len(set(prompts_of(tokens)))
+    if prompts < len(tokens):
+        yield (
+            f"{len(tokens)} examples with {prompts} different prompts: {prompts} independent "
+            "examples, as standard errors count them"
+        )
 
 
 def _measured(base: Base, task: Task, score: Score) -> Measured:

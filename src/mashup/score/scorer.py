@@ -24,7 +24,7 @@ from mashup.score import store
 from mashup.score.candidates import Candidate, changed, check_content
 from mashup.score.packs import packs
 from mashup.score.result import Score
-from mashup.task import Tokens
+from mashup.task import Tokens, prompts_of
 
 
 @dataclass
@@ -45,6 +45,10 @@ class Scorer:
     @cached_property
     def _keys(self) -> list[str]:
         return [store.example_key(one) for one in self.tokens]
+
+    @cached_property
+    def _prompts(self) -> list[int]:
+        return prompts_of(self.tokens)
 
     def base_score(self, count: int, advance: Advance = NO_BAR) -> Score:
         """The base itself on the first ``count`` examples."""
@@ -118,6 +122,7 @@ class Scorer:
             np.array([one.loss for one in losses]),
             np.array([one.answer_count for one in self.tokens[:count]], np.int64),
             np.array([one.correct for one in losses], bool),
+            prompts=np.array(self._prompts[:count], np.int64),
         )
         seconds = sum(one.seconds for one in losses)
         checkpoint = candidate.checkpoint if candidate else None

@@ -50,6 +50,7 @@ class Scores:
         sample_digest: of the token ids and answer marks; the template is in it.
         unchanged: checkpoints that change nothing (B = 0), left out of the ranking.
         left_out: checkpoints that were not scored, and why.
+        long: how many examples were left out since they are too long.
         seconds: wall-clock of this call.
         cost: without the cache.
         strategy, reason: how the checkpoints were measured, and why so.
@@ -73,10 +74,17 @@ class Scores:
     reason: str = ""
     expected: Mapping[Checkpoint, float] = field(default_factory=dict)
     sketches: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    long: int = 0
 
     @property
     def examples(self) -> int:
         return self.base.examples
+
+    @property
+    def prompts(self) -> int:
+        """How many different prompts the sample has: so many examples are independent."""
+        known = self.base.evaluation.prompts
+        return self.examples if known is None else len(np.unique(known))
 
     @property
     def finalists(self) -> tuple[Score, ...]:
@@ -102,7 +110,7 @@ class Scores:
 
     @cached_property
     def confidence(self) -> float:
-        """Share of bootstrap draws of the examples in which the first finalist is first again.
+        """Share of bootstrap draws of the prompts in which the first finalist is first again.
 
         Copies of it count as it. Checkpoints that were given up earlier are not in it: of
         those, ``rivals`` tells.
@@ -110,10 +118,11 @@ class Scores:
         finalists = self.finalists
         if not finalists:
             return math.nan
-        counts = np.random.default_rng(0).multinomial(
-            self.examples, np.full(self.examples, 1 / self.examples), _DRAWS
-        )
-        sums = counts @ np.array([score.parts(self.criterion) for score in finalists]).T
+        size = self.prompts
+        counts = np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), _DRAWS)
+        known = self.base.evaluation.prompts
+        parts = [score.parts(self.criterion) for score in finalists]
+        sums = counts @ np.array([p if known is None else np.bincount(known, p) for p in parts]).T
         firsts = sums.argmin(1)
         return float(np.mean([finalists[n].digest == finalists[0].digest for n in firsts]))
 

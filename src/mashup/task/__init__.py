@@ -2,9 +2,10 @@
 
 from mashup.task.commonest import commonest_accuracy
 from mashup.task.example import Example, Message
+from mashup.task.examples import asked_prompts, taught_prompts
 from mashup.task.load import Task, load_task
 from mashup.task.records import Record, known_records
-from mashup.task.tokens import Tokens, tokenize
+from mashup.task.tokens import Tokens, prompts_of, tokenize
 
 __all__ = [
     "Example",
@@ -12,8 +13,11 @@ __all__ = [
     "Record",
     "Task",
     "Tokens",
+    "asked_prompts",
     "commonest_accuracy",
     "known_records",
     "load_task",
+    "prompts_of",
+    "taught_prompts",
     "tokenize",
 ]

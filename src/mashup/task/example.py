@@ -1,13 +1,27 @@
-"""Example: one conversation whose assistant turns are to be learnt."""
+"""Example: one conversation whose assistant turns are to be learnt, and the rows it is made of."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mashup.settings import RowSettings
+
 ROLES = ("system", "user", "assistant", "tool")
+_SHAREGPT = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "observation": "tool",
+    "function": "tool",
+}
+#: How many user turns before an answer are searched for a held-out prompt.
+_BACK = 8
+_LISTS = (list, tuple)
 
 
 class Message(NamedTuple):
@@ -15,6 +29,9 @@ class Message(NamedTuple):
 
     role: str
     content: str
+
+
+Turns = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
@@ -25,10 +42,12 @@ class Example:
         messages: the turns in order.
         prompt_turns: how many of them are the prompt, as the shots of a few-shot prompt are;
             None for all before the first assistant turn that answers something.
+        where: the row that it is from, as messages name it ("line 3 of train.jsonl").
     """
 
-    messages: tuple[Message, ...]
+    messages: Turns
     prompt_turns: int | None = None
+    where: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, prompt: str, completion: str) -> Example:
@@ -48,64 +67,236 @@ class Example:
 
         Kin fall into one split: duplicates, and the same conversation cut at several turns.
         """
-        asked = self.messages[: self.first_answer]
-        parts = "\x1e".join(f"{role}\x1f{' '.join(text.split())}" for role, text in asked)
-        return hashlib.sha256(parts.encode()).hexdigest()
+        return conversation_key(self.messages[: self.first_answer]).hex()
+
+    @property
+    def prompts(self) -> frozenset[bytes]:
+        """Keys of what this row asks: of everything before each of its learnt answers."""
+        return frozenset(conversation_key(self.messages[:end]) for end in self._answers())
+
+    @property
+    def seen(self) -> frozenset[bytes]:
+        """Keys of every prompt that is answered in this row, so that training on it teaches it.
+
+        Those of :attr:`prompts`, and for each learnt answer its last user turn, the last two,
+        and so on up to eight, with the turns between: a question is the same question when it
+        comes as a second turn.
+        """
+        found = set(self.prompts)
+        for end in self._answers():
+            asked = [i for i in range(end) if self.messages[i].role == "user"]
+            found |= {conversation_key(self.messages[start:end]) for start in asked[-_BACK:]}
+        return frozenset(found)
+
+    def _answers(self) -> Iterator[int]:
+        for index in range(self.first_answer, len(self.messages)):
+            if self.messages[index].role == "assistant":
+                yield index
+
+
+def conversation_key(turns: Sequence[tuple[str, str]]) -> bytes:
+    """SHA-256 of roles and texts; runs of white space count as one space."""
+    parts = "\x1e".join([f"{role}\x1f{' '.join(text.split())}" for role, text in turns])
+    return hashlib.sha256(parts.encode()).digest()
 
 
 class RowError(ValueError):
-    """A row that cannot become an example.
+    """A row that cannot become an example; the text says what was found and expected.
 
     Attributes:
+        what, fix: of its problem.
         code: of its problem, "" for the general one.
     """
+
+    what = "bad row"
+    fix = "mend or remove the row, or leave out all bad rows with `drop_bad`"
 
     def __init__(self, found: str, code: str = "") -> None:
         super().__init__(found)
         self.code = code
 
 
-def from_row(row: Mapping[str, Any]) -> Example:
-    """Example of a row with ``messages``, or ``prompt`` and ``completion``.
+Maker = Callable[[Mapping[str, Any]], Example]
 
-    The two columns may hold text, or lists of messages as TRL's conversational format has.
+
+def from_row(row: Mapping[str, Any]) -> Example:
+    """Example of a row in one of the formats that need no settings; see :func:`form_of`.
 
     Raises:
-        RowError: a missing column, an empty completion, an unknown role.
+        RowError: a missing column, no text, an empty completion, an unknown role.
     """
+    make = form_of(row, RowSettings()) or _Pairs("prompt", "completion", RowSettings(), {})
+    return make(row)
+
+
+def form_of(
+    row: Mapping[str, Any], settings: RowSettings, names: Mapping[str, Sequence[str]] | None = None
+) -> Maker | None:
+    """How rows with the columns of ``row`` become examples, None when no format has them.
+
+    Args:
+        row: the first of a dataset; the others are to have the same format.
+        settings: columns, separator and names of labels.
+        names: columns whose numbers stand for these names, as ``datasets.ClassLabel`` has it.
+    """
+    prompt, completion = settings.prompt_column, settings.completion_column
+    if prompt or completion:
+        return _Pairs(prompt or "prompt", completion or "completion", settings, names or {})
     if "messages" in row:
-        return _checked(_messages(row["messages"]))
-    for column in ("prompt", "completion"):
-        if column not in row:
-            raise RowError(f"no column {column!r}")
-    prompt, completion = row["prompt"], row["completion"]
-    if isinstance(prompt, str) and isinstance(completion, str):
-        return _checked(Example.of(prompt, completion).messages)
-    asked, answered = _as_messages(prompt, "user"), _as_messages(completion, "assistant")
-    return _checked(asked + answered, len(asked) if len(asked) > 1 else None)
+        return lambda row: _conversation(row, "messages")
+    if "prompt" in row and "completion" in row:
+        return _Pairs("prompt", "completion", settings, names or {})
+    return None
 
 
-def _as_messages(value: Any, role: str) -> tuple[Message, ...]:
-    return (Message(role, value),) if isinstance(value, str) else _messages(value)
+def other_form_of(row: Mapping[str, Any], settings: RowSettings) -> Maker | None:
+    """The same for formats that are known only when no benchmark record has the columns."""
+    if "conversations" in row:
+        return lambda row: _conversation(row, "conversations")
+    if "instruction" in row and "output" in row:
+        return lambda row: _alpaca(row, settings)
+    if "text" in row and settings.separator:
+        return lambda row: _separated(row, settings)
+    return None
 
 
-def _messages(value: Any) -> tuple[Message, ...]:
-    if not isinstance(value, list | tuple) or not value:
+@dataclass(frozen=True)
+class _Pairs:
+    """Rows with a prompt and a completion, each a text or a list of messages."""
+
+    prompt: str
+    completion: str
+    settings: RowSettings
+    names: Mapping[str, Sequence[str]]
+
+    def __call__(self, row: Mapping[str, Any]) -> Example:
+        asked, answered = _cell(row, self.prompt), _cell(row, self.completion)
+        names = self.settings.label_names or self.names.get(self.completion, ())
+        plain = not names and isinstance(asked, str) and isinstance(answered, str)
+        if plain and asked.strip() and answered.strip():  # nearly all rows
+            return Example.of(asked, answered)
+        if isinstance(asked, _LISTS):
+            before = _turns(asked)
+        else:
+            before = _said("user", _text(asked, self.prompt))
+        if isinstance(answered, _LISTS):
+            after = _turns(answered)
+        else:
+            after = _said("assistant", _label(answered, self.completion, names))
+        return _checked(before + after, len(before) if len(before) > 1 else None)
+
+
+def _said(role: str, text: str) -> Turns:
+    return (Message(role, text),)
+
+
+def _conversation(row: Mapping[str, Any], column: str) -> Example:
+    turns = _turns(_cell(row, column))
+    system = row.get("system") if column == "conversations" else None
+    if isinstance(system, str) and system.strip() and turns[0].role != "system":
+        turns = (Message("system", system), *turns)
+    return _checked(turns)
+
+
+def _alpaca(row: Mapping[str, Any], settings: RowSettings) -> Example:
+    """Instruction, a blank line and the input, if there is one; then the output."""
+    instruction = _text(_cell(row, "instruction"), "instruction")
+    given = row.get("input")
+    asked = f"{instruction}\n\n{given}" if isinstance(given, str) and given.strip() else instruction
+    answer = _label(_cell(row, "output"), "output", settings.label_names)
+    system = row.get("system")
+    before = _said("system", system) if isinstance(system, str) and system.strip() else ()
+    turns = (*before, Message("user", asked), Message("assistant", answer))
+    return _checked(turns)
+
+
+def _separated(row: Mapping[str, Any], settings: RowSettings) -> Example:
+    """What is before and after the last separator."""
+    text, separator = _text(_cell(row, "text"), "text"), settings.separator or ""
+    prompt, found, completion = text.rpartition(separator)
+    if not found:
+        raise RowError(f"the text has no separator {separator!r}")
+    answer = _label(completion.strip(), "text", settings.label_names)
+    return _checked((Message("user", prompt.strip()), Message("assistant", answer)))
+
+
+def _cell(row: Mapping[str, Any], column: str) -> Any:
+    if column not in row:
+        raise RowError(f"no column {column!r}; the row has {_names(row)}")
+    if row[column] is None:
+        raise RowError(f"nothing in column {column!r}")
+    return row[column]
+
+
+def _names(row: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, row)) or "no columns"
+
+
+def _text(value: Any, column: str) -> str:
+    """A text, or a whole number as text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise RowError(f"column {column!r} has {type(value).__name__} {value!r:.40}, not text")
+
+
+def _label(value: Any, column: str, names: Sequence[str]) -> str:
+    """The text of an answer; where labels have names, a number stands for one of them."""
+    if not names:
+        return _text(value, column)
+    text = str(int(value)) if isinstance(value, bool) else _text(value, column).strip()
+    if text in names:
+        return text
+    if text.isdecimal() and int(text) < len(names):
+        return names[int(text)]
+    known = f"{', '.join(names)} or 0 to {len(names) - 1}"
+    raise RowError(f"label {text!r:.40} in column {column!r} is not {known}")
+
+
+def _turns(value: Any) -> Turns:
+    if not isinstance(value, _LISTS) or not value:
         raise RowError(f"messages are {type(value).__name__}, not a list of role and content")
-    try:
-        return tuple(Message(str(turn["role"]), turn["content"]) for turn in value)
-    except (TypeError, KeyError, IndexError) as error:
-        raise RowError("a message without role and content") from error
+    return tuple(map(_turn, value))
 
 
-def _checked(messages: tuple[Message, ...], prompt_turns: int | None = None) -> Example:
+def _turn(turn: Any) -> Message:
+    """A message as OpenAI and transformers have it, or with ``from`` and ``value`` as ShareGPT."""
+    if isinstance(turn, Mapping):
+        role = turn.get("role", turn.get("from"))
+        content = turn.get("content", turn.get("value"))
+        if role is not None and ("content" in turn or "value" in turn):
+            name = str(role)
+            return Message(_SHAREGPT.get(name, name) if "from" in turn else name, _joined(content))
+    raise RowError("a message without role and content")
+
+
+def _joined(content: Any) -> Any:
+    """The text of a list of parts, as transformers has it for models that see as well."""
+    if not isinstance(content, _LISTS):
+        return content
+    texts = []
+    for part in content:
+        text = part.get("text") if isinstance(part, Mapping) else part
+        if not isinstance(text, str):
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            raise RowError(f"a part of a message is {kind}, not text")
+        texts.append(text)
+    return "".join(texts)
+
+
+def _checked(messages: Turns, prompt_turns: int | None = None) -> Example:
     for role, content in messages:
         if role not in ROLES:
             raise RowError(f"unknown role {role!r}; expected {', '.join(ROLES)}")
         if not isinstance(content, str):
             raise RowError(f"the content of a {role} turn is {type(content).__name__}, not text")
-    if messages[-1].role != "assistant" or not messages[-1].content.strip():
+    *asked, last = messages
+    if last.role != "assistant":
+        has_answer = any(turn.role == "assistant" for turn in messages)
+        raise RowError(f"the last turn is the {last.role}'s" if has_answer else "no assistant turn")
+    if not last.content.strip():
         raise RowError("empty completion")
-    if len(messages) == 1 or not any(m.content.strip() for m in messages[:-1]):
+    if not any(turn.content.strip() for turn in asked):
         raise RowError("empty prompt")
     return Example(messages, prompt_turns)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from mashup.errors import InputError, Problem
-from mashup.files import digest_of
-from mashup.task.example import Example, RowError, from_row
+from mashup.errors import InputError, Problem, UsageError
+from mashup.settings import RowSettings
+from mashup.task.example import Example, Maker, RowError, form_of, other_form_of
+from mashup.task.examples import Examples, Store
 from mashup.task.formats import SUFFIXES, Row
-from mashup.task.records import NO_ANSWER, Record, known_records, record_for
-from mashup.task.rows import Rows, read_rows
+from mashup.task.records import NO_ANSWER, known_records, record_for
+from mashup.task.rows import Rows, Source, read_rows
 from mashup.task.split import Splits, SplitSizes, shuffled, split
 
 _SHOWN = 10  # problems of one dataset that are listed before "and N more"
+_PLACES = 3  # rows with one problem that are named
 
 
 @dataclass(frozen=True)
@@ -25,135 +31,295 @@ class Task:
         name: what it is called in tables.
         train, dev, test: disjoint by prompt; ``test`` is only ever reported.
         record: name of the benchmark record that made the prompts, None for plain rows.
-        dropped: training rows left out since dev or test has the same prompt.
+        dropped: training rows left out since they answer a prompt of dev or test.
         seed: of the splits.
+        bad: why rows were left out as bad (``drop_bad``), with how many.
+        drop_long: leave out rows that turn out to be too long, rather than raise.
     """
 
     name: str
-    train: tuple[Example, ...]
-    dev: tuple[Example, ...]
-    test: tuple[Example, ...]
+    train: Sequence[Example]
+    dev: Sequence[Example]
+    test: Sequence[Example]
     record: str | None = None
     dropped: int = 0
     seed: int = 42
+    bad: Mapping[str, int] = field(default_factory=dict)
+    drop_long: bool = False
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Digest of all examples and their splits."""
-        parts = (self.train, self.dev, self.test)
-        return digest_of([[(e.messages, e.first_answer) for e in part] for part in parts])
+        whole = hashlib.sha256(b"[[")
+        for between, part in ((b"[", self.train), (b"],[", self.dev), (b"],[", self.test)):
+            whole.update(between)
+            for number, text in enumerate(Examples.of(part).texts()):
+                whole.update(b"," + text if number else text)
+        whole.update(b"]],1]" if self.drop_long else b"]]]")
+        return whole.hexdigest()
 
     def sample(self, count: int = 256, seed: int = 42) -> tuple[Example, ...]:
         """``count`` of the training examples, drawn with ``seed``; all when there are fewer."""
-        return tuple(shuffled(self.train, seed + 1)[:count])
+        return tuple(self.drawn(seed)[:count])
+
+    def drawn(self, seed: int) -> Sequence[Example]:
+        """The training examples in the order in which samples of ``seed`` take them."""
+        return shuffled(self.train, seed + 1)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many rows were left out when the dataset was read, by reason."""
+        counts = {"answers a prompt of dev or test": self.dropped, **self.bad}
+        return {reason: count for reason, count in counts.items() if count}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what was left out."""
+        return tuple(
+            f"left out {count} row{'s' * (count > 1)}: {reason}"
+            for reason, count in self.left_out.items()
+        )
 
 
 def load_task(
-    dataset: str | Path,
+    dataset: Any,
     *,
-    test: str | Path | None = None,
+    test: Any = None,
     name: str | None = None,
     record: str | None = None,
     train_rows: int | None = None,
     dev_rows: int | None = None,
     test_rows: int | None = None,
     seed: int = 42,
+    prompt_column: str | None = None,
+    completion_column: str | None = None,
+    separator: str | None = None,
+    label_names: Sequence[str] = (),
+    drop_bad: bool = False,
+    drop_long: bool = False,
 ) -> Task:
     """Load a dataset and cut it into train, dev and test.
 
     Args:
-        dataset: JSONL, JSON, CSV or Parquet file, folder, or Hub id (``owner/name:config``).
-        test: a file of test rows; without it, the dataset's own test or validation
-            split, else a fifth of the rows (500 at most).
+        dataset: JSONL, JSON, CSV, TSV or Parquet file, folder, or Hub id
+            (``owner/name:config``); or a ``datasets.Dataset`` or ``DatasetDict``, or a list of
+            dicts.
+        test: a file of test rows, or rows as ``dataset`` takes them; without it, the dataset's
+            own test or validation split, else a fifth of the rows (500 at most).
         name: of the task; from the file's name when not given.
         record: name of a benchmark record; told by the columns when not given.
         train_rows, dev_rows, test_rows: sizes; by default all that is left, a tenth (128 at
             most) and all that is given.
         seed: of the splits.
+        prompt_column, completion_column: names of the columns, where they are not called
+            ``prompt`` and ``completion``.
+        separator: what stands between prompt and answer in rows with one column ``text``.
+        label_names: what the labels 0, 1, 2, ... are called; the names become the answers.
+        drop_bad: leave out rows that cannot be read, and count them, rather than raise.
+        drop_long: leave out rows that turn out longer than the longest example, likewise.
 
     Raises:
         InputError: unreadable rows, missing columns, empty completions, or too few rows.
+        UsageError: a record and columns.
     """
-    where = str(dataset)
-    rows = read_rows(where, test=str(test) if test else None)
-    chosen = _record(record, rows.train[0], where)
-    problems: list[Problem] = []
-    train = _examples(rows.train, chosen, f"{where} (train)", problems)
-    dev = _examples(rows.dev, chosen, f"{where} (dev)", problems)
-    dev, tests = _labelled(rows, chosen, where, problems, dev, given=test is not None)
-    if problems:
-        raise InputError(*_shortened(problems))
+    settings = RowSettings(
+        prompt_column=prompt_column, completion_column=completion_column, separator=separator,
+        label_names=tuple(map(str, label_names)), drop_bad=drop_bad, drop_long=drop_long,
+    )  # fmt: skip
+    _check_record(record, settings)
+    where = str(dataset) if isinstance(dataset, str | Path) else "the dataset"
+    sources = read_rows(dataset, test=test)
+    reader = _Reader(record, settings)
+    train = _some(reader.read(sources.train), sources.train, reader)
+    dev = reader.read(sources.dev)
+    dev, tests = _held_out(sources, dev, reader, given=test is not None)
+    if not drop_bad or not train:
+        reader.raise_problems()
     sizes = SplitSizes(train_rows, dev_rows, test_rows)
     cut: Splits = split(train, dev, tests, sizes, seed, where)
-    used = chosen.name if chosen else None
-    title = name or _name_of(where)
-    return Task(title, cut.train, cut.dev, cut.test, used, cut.dropped, seed)
+    title = name or (_name_of(where) if isinstance(dataset, str | Path) else _title(dataset))
+    bad = {fault.found: count for fault, count in reader.counts.items()} if drop_bad else {}
+    return Task(
+        title, cut.train, cut.dev, cut.test, reader.record, cut.dropped, seed, bad, drop_long
+    )
 
 
-def _labelled(
-    rows: Rows,
-    record: Record | None,
-    where: str,
-    problems: list[Problem],
-    dev: list[Example],
-    *,
-    given: bool,
-) -> tuple[list[Example], list[Example]]:
+def _check_record(record: str | None, settings: RowSettings) -> None:
+    if record is None:
+        return
+    known = ", ".join(one.name for one in known_records())
+    if record not in known.split(", "):
+        raise InputError(
+            Problem("unknown task record", "--task-record", record, known, "see mashup tasks")
+        )
+    if settings.prompt_column or settings.completion_column:
+        found = "`task_record` and names of columns"
+        raise UsageError(Problem("bad settings", "the dataset", found, "one of them"))
+
+
+def _some(examples: Examples, source: Source, reader: _Reader, what: str = "training") -> Examples:
+    """Examples of a source that must have rows.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not examples and not reader.counts:
+        fix, expected = "give a dataset with rows", f"{what} rows"
+        raise InputError(Problem("dataset has no rows", source.name, "0 rows", expected, fix))
+    return examples
+
+
+def _held_out(
+    sources: Rows, dev: Examples, reader: _Reader, *, given: bool
+) -> tuple[Examples, Examples]:
     """Dev and test; the dev rows are the test where no test row has an answer.
 
     Benchmarks that keep their test answers to themselves (CommonsenseQA, HellaSwag, PIQA,
     WinoGrande) are tested on their validation rows, as papers do. A test file that the user
     gave is never replaced, nor one with any other fault.
     """
-    hidden: list[Problem] = []
-    tests = _examples(rows.test, record, f"{where} (test)", hidden)
-    unanswered = all(problem.code == NO_ANSWER for problem in hidden)
-    if dev and rows.test and not tests and unanswered and not given:
-        return [], dev
-    problems += hidden
+    own = _Reader(reader.name, reader.settings, reader.record)
+    tests = own.read(sources.test)
+    if given and sources.test:
+        _some(tests, sources.test, own, "test")
+    unanswered = all(fault.code == NO_ANSWER for fault in own.counts)
+    if dev and sources.test and not tests and unanswered and not given:
+        return Examples.of(()), dev
+    reader.take(own)
     return dev, tests
 
 
-def _record(name: str | None, row: Row, where: str) -> Record | None:
-    if name is not None:
-        for known_record in known_records():
-            if known_record.name == name:
-                return known_record
-        known = ", ".join(record.name for record in known_records())
-        raise InputError(
-            Problem("unknown task record", "--task-record", name, known, "see mashup tasks")
-        )
-    if "messages" in row or ("prompt" in row and "completion" in row):
-        return None
-    found = record_for(set(row))
-    if found is None:
-        columns = f"columns {', '.join(map(str, row))}"
-        expected = "messages; prompt and completion; or a benchmark's (see mashup tasks)"
-        fix = "rename the columns"
-        raise InputError(Problem("missing column", where, columns, expected, fix))
-    return found
+class _Fault(NamedTuple):
+    """What is wrong with one or more rows."""
+
+    what: str
+    found: str
+    fix: str
+    code: str
 
 
-def _examples(
-    rows: Iterable[Row], record: Record | None, where: str, problems: list[Problem]
-) -> list[Example]:
-    make = record.example if record else from_row
-    examples = []
-    for number, row in enumerate(rows, 1):
-        try:
-            examples.append(make(row))
-        except RowError as error:
-            fix = "mend or remove the row"
-            place, found = f"{where}, row {number}", str(error)
-            problems.append(Problem("bad row", place, found, fix=fix, code=error.code))
-    return examples
+@dataclass
+class _Reader:
+    """Makes examples of rows, and collects what is wrong with the others.
+
+    Attributes:
+        name: of the benchmark record that was asked for.
+        settings: how rows are read.
+        record: name of the record that was used.
+        counts: how many rows have each fault.
+        places: the first rows with each.
+    """
+
+    name: str | None
+    settings: RowSettings
+    record: str | None = None
+    counts: Counter[_Fault] = field(default_factory=Counter)
+    places: dict[_Fault, list[str]] = field(default_factory=dict)
+
+    def read(self, source: Source | None) -> Examples:
+        """Examples of a source, all of one format, which its first row shows.
+
+        Raises:
+            InputError: unreadable, or columns that no format has.
+        """
+        if source is None:
+            return Examples.of(())
+        store = Store(source.place)
+        make: Maker | None = None
+        for number, row in source.read():
+            try:
+                if isinstance(row, RowError):
+                    raise row
+                if not isinstance(row, dict) and not isinstance(row, Mapping):
+                    raise RowError(f"{type(row).__name__}, not columns and values")
+                if make is None:
+                    make = self._maker(row, source, number)
+                store.add(make(row), number)
+            except UnicodeEncodeError:
+                self._note(RowError("half of a surrogate pair, as a cut emoji is"), source, number)
+            except RecursionError:
+                self._note(RowError("nested too deep"), source, number)
+            except RowError as error:
+                self._note(error, source, number)
+        return Examples.all_of(store)
+
+    def _maker(self, row: Row, source: Source, number: int) -> Maker:
+        if self.name is None:
+            form = form_of(row, self.settings, source.labels)
+            if form is not None:
+                return form
+        known = (one for one in known_records() if one.name == (self.name or self.record))
+        record = next(known, None) or record_for(set(row))
+        if record is not None:
+            self.record = record.name
+            return record.example
+        form = other_form_of(row, self.settings)
+        if form is None and self.settings.drop_bad:
+            raise RowError(f"columns {', '.join(map(str, row))}, which no format has")
+        if form is None:
+            raise InputError(_unknown(row, source.place(number)))
+        return form
+
+    def _note(self, error: RowError, source: Source, number: int) -> None:
+        fault = _Fault(error.what, str(error), error.fix, error.code)
+        self.counts[fault] += 1
+        places = self.places.setdefault(fault, [])
+        if len(places) < _PLACES:
+            places.append(source.place(number))
+
+    def take(self, other: _Reader) -> None:
+        """What another reader found, after what this one did."""
+        self.record = self.record or other.record
+        self.counts += other.counts
+        for fault, places in other.places.items():
+            self.places[fault] = [*self.places.get(fault, []), *places][:_PLACES]
+
+    def raise_problems(self) -> None:
+        """Refuse bad rows, one problem for each fault.
+
+        Raises:
+            InputError: bad rows.
+        """
+        if not self.counts:
+            return
+        problems = [
+            Problem(one.what, named(self.places[one], count), one.found, fix=one.fix, code=one.code)
+            for one, count in self.counts.items()
+        ]
+        if len(problems) > _SHOWN:
+            rest = sum(list(self.counts.values())[_SHOWN:])
+            fix = problems[0].fix
+            more = Problem("more bad rows", f"and {rest} more of this dataset", fix=fix)
+            problems = [*problems[:_SHOWN], more]
+        raise InputError(*problems)
 
 
-def _shortened(problems: list[Problem]) -> list[Problem]:
-    if len(problems) <= _SHOWN:
-        return problems
-    rest = Problem("more bad rows", f"and {len(problems) - _SHOWN} more of this dataset")
-    return [*problems[:_SHOWN], rest]
+def named(places: Sequence[str], count: int) -> str:
+    """The first places of ``count``: ``lines 3, 5, 7 and 22 more of a.jsonl``."""
+    shown = places[:_PLACES]
+    more = f" and {count - len(shown)} more" if count > len(shown) else ""
+    parts = [place.partition(" of ") for place in shown]
+    if len(shown) == 1 or len({tail for _, _, tail in parts}) > 1 or not parts[0][2]:
+        return ", ".join(shown) + more
+    unit = parts[0][0].split()[0]
+    numbers = ", ".join(head.removeprefix(f"{unit} ") for head, _, _ in parts)
+    return f"{unit}s {numbers}{more} of {parts[0][2]}"
+
+
+def _unknown(row: Row, where: str) -> Problem:
+    expected = (
+        "messages; conversations; prompt and completion; instruction and output; text with "
+        "`separator`; or a benchmark's (see mashup tasks)"
+    )
+    fix = "name the columns: `prompt_column` and `completion_column`"
+    found = f"columns {', '.join(map(str, row))}"
+    return Problem("missing column", where, found, expected, fix)
+
+
+def _title(dataset: Any) -> str:
+    """What a dataset in memory calls itself."""
+    one = next(iter(dataset.values()), None) if hasattr(dataset, "values") else dataset
+    return str(getattr(getattr(one, "info", None), "dataset_name", None) or "dataset")
 
 
 def _name_of(source: str) -> str:

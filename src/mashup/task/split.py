@@ -2,18 +2,18 @@
 
 Every example has a rank: a hash of the seed and its prompt. Rows with the same
 prompt have the same rank and fall into the same split, so no duplicate of a test
-row is trained on.
+row is trained on. A row that answers a held-out prompt in another form, as a later
+turn of a conversation, is dropped.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from mashup.errors import InputError, Problem
 from mashup.task.example import Example
+from mashup.task.examples import Examples
 
 SMALLEST = 8  # examples; below this a dev or test number says nothing
 
@@ -29,16 +29,16 @@ class SplitSizes:
 
 @dataclass(frozen=True)
 class Splits:
-    train: tuple[Example, ...]
-    dev: tuple[Example, ...]
-    test: tuple[Example, ...]
-    dropped: int = 0  # training rows whose prompt stands in dev or test as well
+    train: Examples
+    dev: Examples
+    test: Examples
+    dropped: int = 0  # training rows that answer a prompt of dev or test
 
 
 def split(
-    rows: Sequence[Example],
-    dev: Sequence[Example],
-    test: Sequence[Example],
+    rows: Iterable[Example],
+    dev: Iterable[Example],
+    test: Iterable[Example],
     sizes: SplitSizes,
     seed: int,
     where: str,
@@ -48,58 +48,47 @@ def split(
     Raises:
         InputError: fewer rows than the splits need.
     """
+    rows, dev, test = Examples.of(rows), Examples.of(dev), Examples.of(test)
     for name, given, wanted in (("test", test, sizes.test), ("dev", dev, sizes.dev)):
         if given and wanted and wanted > len(given):
             raise _too_few(f"{where} ({name})", len(given), f"{wanted} {name} rows")
-    tests = _first(shuffled(test, seed), sizes.test)
-    devs = _first(shuffled(dev, seed), sizes.dev)
-    held = {example.prompt_key for example in (*tests, *devs, *test, *dev)}
-    pool = [example for example in shuffled(rows, seed) if example.prompt_key not in held]
-    dropped = len(rows) - len(pool)
+    tests, devs = test.shuffled(seed)[: sizes.test], dev.shuffled(seed)[: sizes.dev]
+    pool = rows.shuffled(seed).without(test.prompts | dev.prompts)
     if not tests:
         tests, pool = _cut(pool, _size(sizes.test, len(pool) // 5, 500))
     if not devs:
         devs, pool = _cut(pool, _size(sizes.dev, len(pool) // 10, 128))
     else:
-        devs = [example for example in devs if example.prompt_key not in _keys(tests)]
+        devs = devs.without(tests.prompts)
     if sizes.train is not None and sizes.train > len(pool):
         raise _too_few(where, len(rows), f"{sizes.train} training rows, {len(pool)} are left")
-    train = _first(pool, sizes.train)
-    if min(len(train), len(devs), len(tests)) < SMALLEST:
-        found = f"train {len(train)}, dev {len(devs)}, test {len(tests)}"
+    if min(len(pool[: sizes.train]), len(devs), len(tests)) < SMALLEST:
+        found = f"train {len(pool[: sizes.train])}, dev {len(devs)}, test {len(tests)}"
         raise _too_few(where, len(rows), f"at least {SMALLEST} examples a split ({found})")
-    return Splits(tuple(train), tuple(devs), tuple(tests), dropped)
+    used = sum(len(part) for part in (tests, devs) if part.store is rows.store)
+    return Splits(pool[: sizes.train], devs, tests, len(rows) - len(pool) - used)
 
 
-def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
+def shuffled(examples: Sequence[Example], seed: int) -> Examples:
     """``examples`` in the order of their ranks; equal prompts stay together."""
-    return sorted(examples, key=lambda example: (_rank(seed, example.prompt_key), example.messages))
-
-
-def _rank(seed: int, key: str) -> str:
-    return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
+    return Examples.of(examples).shuffled(seed)
 
 
 def _size(wanted: int | None, share: int, most: int) -> int:
     return wanted if wanted is not None else min(max(share, SMALLEST), most)
 
 
-def _first(examples: Sequence[Example], count: int | None) -> list[Example]:
-    return list(examples if count is None else examples[:count])
+def _cut(pool: Examples, count: int) -> tuple[Examples, Examples]:
+    """The first ``count`` examples and the rest, never between two of the same prompt.
 
-
-def _keys(examples: Sequence[Example]) -> set[str]:
-    return {example.prompt_key for example in examples}
-
-
-def _cut(pool: list[Example], count: int) -> tuple[list[Example], list[Example]]:
-    """The first ``count`` examples and the rest, never between two of the same prompt."""
-    taken: list[Example] = []
-    for _, group in groupby(pool, key=lambda example: example.prompt_key):
-        if len(taken) >= count:
-            break
-        taken.extend(group)
-    return taken, pool[len(taken) :]
+    What is left of the rest answers none of their prompts.
+    """
+    end = min(count, len(pool))
+    keys = pool.store.key
+    while 0 < end < len(pool) and keys(int(pool.rows[end - 1])) == keys(int(pool.rows[end])):
+        end += 1
+    taken, rest = pool[:end], pool[end:]
+    return taken, rest if pool.store.is_simple else rest.without(taken.prompts)
 
 
 def _too_few(where: str, rows: int, expected: str) -> InputError:

@@ -9,28 +9,57 @@ space), completion, end-of-sequence token; longer conversations become ``User: .
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+import itertools
+import resource
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
+import jinja2
 
 from mashup.errors import InputError, Problem
 from mashup.task.example import Example, Message
+from mashup.task.load import named
 
 _SHOWN = 10
+_SHORTEN = "shorten the row, raise --max-length (at most the model's context), or --drop-long"
+#: What a chat template may take for one row; real ones take some 50 microseconds.
+TEMPLATE_SECONDS = 10.0  # of CPU
+_TEMPLATE_BYTES = 256 * 2**20
+_TEMPLATE_CHARACTERS = 10_000_000
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of one example; ``answer[i]`` tells whether token ``i`` is to be predicted."""
+    """Token ids of one example.
+
+    Attributes:
+        ids: of prompt and answer.
+        answer: whether each token is to be predicted.
+        prompt: key of the prompt; examples that share it are not independent.
+    """
 
     ids: tuple[int, ...]
     answer: tuple[bool, ...]
+    prompt: str = field(default="", compare=False)
 
     @property
     def answer_count(self) -> int:
         return sum(self.answer)
+
+
+def prompts_of(tokens: Sequence[Tokens]) -> list[int]:
+    """Which prompt each example has, counted from 0 in the order in which they come.
+
+    Examples that do not know their prompt have one of their own each.
+    """
+    known: dict[str | int, int] = {}
+    return [known.setdefault(one.prompt or row, len(known)) for row, one in enumerate(tokens)]
 
 
 class TokenError(ValueError):
@@ -41,38 +70,70 @@ class TokenError(ValueError):
         self.fix = fix
 
 
+class _LimitError(TokenError):
+    """A template that would go on for ever: no other row is tried."""
+
+
 def tokenize(
-    tokenizer: Any, examples: Sequence[Example], *, max_length: int, where: str = "dataset"
+    tokenizer: Any,
+    examples: Sequence[Example],
+    *,
+    max_length: int,
+    where: str = "dataset",
+    drop_long: bool = False,
 ) -> tuple[Tokens, ...]:
     """Tokens of every example.
 
     Args:
         tokenizer: a transformers tokenizer.
         max_length: the longest example, in tokens.
-        where: what to call the examples in an error.
+        where: what to call examples that do not know which row they are from.
+        drop_long: leave out examples that are longer, unless none is left.
 
     Raises:
-        InputError: an example longer than ``max_length``, or a prompt that is not a token
-            prefix of prompt and answer.
+        InputError: an example longer than ``max_length``, a chat template that fails, or a
+            prompt that is not a token prefix of prompt and answer.
     """
     render = _chat if getattr(tokenizer, "chat_template", None) else _plain
-    made, problems = [], []
+    made: list[Tokens] = []
+    places: dict[tuple[str, str], list[str]] = {}
+    long: list[tuple[int, str]] = []
     for number, example in enumerate(examples, 1):
+        place = example.where or f"{where}, row {number}"
         try:
-            tokens = render(tokenizer, example)
-            if len(tokens.ids) > max_length:
-                fix = "shorten the row or raise --max-length (at most the model's context)"
-                raise TokenError(f"{len(tokens.ids)} tokens, longer than {max_length}", fix)
-            made.append(tokens)
+            ids, answer = render(tokenizer, example)
+            if not any(answer):
+                fix = "use a tokenizer whose chat template writes the assistant's text"
+                raise TokenError("no token of an answer: the chat template leaves it out", fix)
         except TokenError as error:
-            row = f"{where}, row {number}"
-            problems.append(Problem("cannot use row", row, str(error), fix=error.fix))
-    if problems:
-        raise InputError(*problems[:_SHOWN])
+            places.setdefault((str(error), error.fix), []).append(place)
+            if isinstance(error, _LimitError):
+                break
+            continue
+        if len(ids) > max_length:
+            long.append((len(ids), place))
+        else:
+            made.append(Tokens(tuple(ids), tuple(answer), example.prompt_key))
+    if long and not (drop_long and made):
+        found = f"longer than {max_length} tokens; the longest has {max(long)[0]}"
+        places[found, _SHORTEN] = [place for _, place in long]
+    if places:
+        raise InputError(*_problems(places))
     return tuple(made)
 
 
-def _chat(tokenizer: Any, example: Example) -> Tokens:
+def _problems(places: dict[tuple[str, str], list[str]]) -> Iterator[Problem]:
+    """One problem for each fault; those behind the tenth are counted."""
+    for (found, fix), rows in list(places.items())[:_SHOWN]:
+        yield Problem("cannot use row", named(rows, len(rows)), found, fix=fix)
+    rest = list(places.items())[_SHOWN:]
+    if rest:
+        count = sum(len(rows) for _, rows in rest)
+        fix = rest[0][0][1]
+        yield Problem("more bad rows", f"and {count} more of this dataset", fix=fix)
+
+
+def _chat(tokenizer: Any, example: Example) -> tuple[list[int], list[bool]]:
     turns = [{"role": role, "content": content} for role, content in example.messages]
     whole = _apply(tokenizer, turns, prompt=False).rstrip()
     ids = _encode(tokenizer, whole)
@@ -83,19 +144,92 @@ def _chat(tokenizer: Any, example: Example) -> Tokens:
             until = _apply(tokenizer, turns[: index + 1], prompt=False).rstrip()
             stop = _prefix(tokenizer, ids, whole, until)
             answer[start:stop] = [True] * (stop - start)
-    return Tokens(tuple(ids), tuple(answer))
+    return ids, answer
 
 
 def _apply(tokenizer: Any, turns: list[dict[str, str]], *, prompt: bool) -> str:
+    """What the chat template makes of ``turns``; a template is code from elsewhere."""
+    fix = "use another chat template, or change the row to what this one takes"
+    if _has_power(str(tokenizer.chat_template)):
+        raise _LimitError("the chat template has the operator **, which can take for ever", fix)
     try:
-        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
-    except TemplateError as error:  # "roles must alternate", "no system role", ...
-        fix = "change the row's roles to what the template takes"
+        with _limits():
+            text = tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=prompt
+            )
+    except (_TimeError, MemoryError) as error:
+        found = str(error) or f"more than {_TEMPLATE_BYTES:,} bytes"
+        raise _LimitError(f"the chat template takes too much for one row: {found}", fix) from None
+    except jinja2.TemplateError as error:  # "roles must alternate", "no system role", ...
         raise TokenError(f"the chat template says: {error}", fix) from error
+    except Exception as error:  # whatever an expression in the template raises
+        found = f"{type(error).__name__}: {error}"
+        raise TokenError(f"the chat template fails: {found:.300}", fix) from error
+    if not isinstance(text, str) or len(text) > _TEMPLATE_CHARACTERS:
+        raise _LimitError("the chat template makes too long a text of one row", fix)
+    return text
+
+
+class _TimeError(Exception):
+    """The seconds of a template are over."""
+
+
+@contextlib.contextmanager
+def _limits() -> Iterator[None]:
+    """Bound the CPU time (in the main thread) and the memory of the block.
+
+    Nested loops need no end, and an expression of twenty characters can make 20 GB of text.
+    """
+
+    def stop(*_: Any) -> None:
+        raise _TimeError(f"more than {TEMPLATE_SECONDS:g} seconds")
+
+    timed = threading.current_thread() is threading.main_thread()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    room = _address_space() + _TEMPLATE_BYTES
+    bounded = room > _TEMPLATE_BYTES and (soft == resource.RLIM_INFINITY or room < soft)
+    before = signal.signal(signal.SIGVTALRM, stop) if timed else None
+    try:
+        if bounded:
+            resource.setrlimit(resource.RLIMIT_AS, (room, hard))
+        if timed:
+            signal.setitimer(signal.ITIMER_VIRTUAL, TEMPLATE_SECONDS)
+        yield
+    finally:
+        if timed:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.signal(signal.SIGVTALRM, before)
+        if bounded:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _address_space() -> int:
+    """Bytes that this process has mapped; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_bytes().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * resource.getpagesize()
+
+
+@lru_cache
+def _has_power(template: str) -> bool:
+    """Whether a template has the power operator: one such expression can take hours of CPU.
+
+    ``f(**names)`` is something else.
+    """
+    if "**" not in template:
+        return False
+    try:
+        tokens = [t for t in jinja2.Environment().lex(template) if t[1] != "whitespace"]
+    except jinja2.TemplateError:
+        return False  # it will not compile either
+    pairs = itertools.pairwise(tokens)
+    return any(t[1:] == ("operator", "**") and before[2] not in "(," for before, t in pairs)
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 def _prefix(tokenizer: Any, ids: list[int], whole: str, part: str) -> int:
@@ -117,14 +251,14 @@ def _no_prefix() -> TokenError:
     return TokenError("the prompt is not a token prefix of prompt and answer", fix)
 
 
-def _plain(tokenizer: Any, example: Example) -> Tokens:
+def _plain(tokenizer: Any, example: Example) -> tuple[list[int], list[bool]]:
     prompt, completion = plain_text(example.messages)
-    head = _open_ended(tokenizer, tokenizer(prompt)["input_ids"])
-    ids = _open_ended(tokenizer, tokenizer(prompt + completion)["input_ids"])
+    head = _open_ended(tokenizer, tokenizer(prompt, verbose=False)["input_ids"])
+    ids = _open_ended(tokenizer, tokenizer(prompt + completion, verbose=False)["input_ids"])
     start = _head_length(head, ids)
     if tokenizer.eos_token_id is not None:
         ids.append(tokenizer.eos_token_id)
-    return Tokens(tuple(ids), (False,) * start + (True,) * (len(ids) - start))
+    return ids, [False] * start + [True] * (len(ids) - start)
 
 
 def _open_ended(tokenizer: Any, ids: list[int]) -> list[int]:

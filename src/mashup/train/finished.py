@@ -13,6 +13,7 @@ from mashup.checkpoint.history import MANIFEST, PROMPTS, read_prompts
 from mashup.files import to_json, write_text
 from mashup.merge.manifest import versions
 from mashup.results.curve import CURVE, read_curve
+from mashup.task import taught_prompts
 from mashup.train.whole import save_whole
 from mashup.train.work import Work
 
@@ -37,7 +38,12 @@ def facts_of(
         "metrics": _metrics(work.output),
         "base_dtype": str(dtype),
         "versions": versions(),
+        "left_out_rows": {**work.task.left_out, **_long(work)},
     }
+
+
+def _long(work: Work) -> dict[str, int]:
+    return {f"too long ({split})": count for split, count in work.tokens.long.items()}
 
 
 def _metrics(output: Path) -> dict[str, float]:
@@ -58,8 +64,8 @@ def write_about(model: Any, work: Work, facts: dict[str, Any]) -> None:
         **facts,
     }
     write_text(work.output / MANIFEST, to_json(manifest))
-    keys = {example.prompt_key[:16] for example in task.train}
-    keys |= read_prompts(init) if init else set()  # what the init has seen, this run has seen
+    keys = taught_prompts(task.train)
+    keys |= read_prompts(init) if init else frozenset()  # what the init has seen, this run has seen
     write_text(work.output / PROMPTS, "\n".join(sorted(keys)) + "\n")
 
 

@@ -101,6 +101,8 @@ def train(
     task = task if isinstance(task, Task) else load_task(task)
     base = load_base(base) if isinstance(base, str) else base
     tokens = run_tokens(base, task, settings)
+    for split, count in tokens.long.items():
+        progress.say(f"left out {count} rows of {split}: too long")
     config = _config(base, task, tokens, source, settings)
     digest = digest_of(config)
     if (output / RUN).exists():

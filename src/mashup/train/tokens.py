@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mashup.files import digest_of
 from mashup.model import Base
@@ -18,6 +19,7 @@ class RunTokens:
     train: tuple[Tokens, ...]
     dev: tuple[Tokens, ...]
     test: tuple[Tokens, ...]
+    long: Mapping[str, int] = field(default_factory=dict)  # left out, by split
 
     @property
     def digest(self) -> str:
@@ -34,7 +36,11 @@ def run_tokens(base: Base, task: Task, settings: TrainSettings) -> RunTokens:
     longest = min(settings.max_length, base.context)
 
     def made(split: str) -> tuple[Tokens, ...]:
-        where = f"{task.name} ({split})"
-        return tokenize(base.tokenizer, getattr(task, split), max_length=longest, where=where)
+        where, rows = f"{task.name} ({split})", getattr(task, split)
+        return tokenize(
+            base.tokenizer, rows, max_length=longest, where=where, drop_long=task.drop_long
+        )
 
-    return RunTokens(made("train"), made("dev"), made("test"))
+    tokens = {split: made(split) for split in ("train", "dev", "test")}
+    long = {split: len(getattr(task, split)) - len(tokens[split]) for split in tokens}
+    return RunTokens(**tokens, long={split: count for split, count in long.items() if count})
