@@ -1,5 +1,8 @@
 """The merged start is measured as it was written."""
 
+import importlib
+import time
+
 import pytest
 
 from helpers import prompt_rows, write_jsonl
@@ -7,10 +10,13 @@ from lora import save_lora
 from mashup import UsageError, load_base, load_task, merge, score, start
 from mashup.delta import read_delta
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
+from mashup.merge.manifest import against_best
 from mashup.model import applied
 from mashup.score.gradient.directional import norm
 from mashup.select import Selection
 from mashup.start import FARTHER_SCALES, SCALES, Sample, make_init, search_scale
+
+merging = importlib.import_module("mashup.merge.merge")
 
 
 def test_the_manifest_holds_what_the_written_folder_scores(tiny_base, tmp_path):
@@ -90,3 +96,65 @@ def test_a_merge_alone_has_nothing_to_search_a_scale_on(tiny_base, tmp_path):
     save_lora(tiny_base, tmp_path / "lib/1", size=0.1)
     with pytest.raises(UsageError, match="nothing to search a scale on"):
         merge([tmp_path / "lib/1"], output=tmp_path / "m", scale="search")
+
+
+@pytest.fixture
+def opposed(tiny_base, tmp_path):
+    """A selection of two LoRAs whose mean is far worse than the better of them."""
+    base = load_base(tiny_base, dtype="float32")
+    task = load_task(write_jsonl(tmp_path / "d.jsonl", prompt_rows(60)))
+    for n in (1, 2):
+        save_lora(tiny_base, tmp_path / f"lib/{n}", seed=n, size=(0, 0.05, 2.0)[n])
+    scores = score(tmp_path / "lib", base, task, samples=20)
+    return Selection(scores.ranking, scores), base, task, Sample(20)
+
+
+def test_the_best_parent_alone_is_taken_where_it_is_better_for_sure(opposed, tmp_path):
+    selection, *_ = opposed
+    best, merged = selection.chosen[0], make_init(*opposed, tmp_path / "merged")
+    single = merged.manifest["sample"]["best_single"]
+    assert single["name"] == best.name
+    assert single["loss"] == pytest.approx(best.loss)
+    behind = merged.manifest["sample"]["loss"] - best.loss
+    assert single["difference"] == pytest.approx(behind)
+    assert behind > 2 * single["standard_error"] > 0
+    assert "instead_of" not in merged.manifest
+
+    options = {"or_best": True, "method": "ties", "scale": 0.9, "rank": 8}
+    init = make_init(*opposed, tmp_path / "best", **options)
+    assert [p["name"] for p in init.manifest["parents"]] == [best.name]
+    assert init.manifest["sample"]["loss"] == pytest.approx(best.loss, abs=1e-5)
+    assert init.manifest["instead_of"]["merge"] == [s.name for s in selection.chosen]
+    assert f"start from {best.name} alone" in against_best(init.manifest)
+    assert type(init).open(init.path) == init
+
+
+def test_a_merge_that_is_no_worse_for_sure_is_kept(opposed, tmp_path):
+    selection, *given = opposed
+    twice = Selection(selection.chosen[:1] * 2, selection.scores)
+    init = make_init(twice, *given, tmp_path / "init", or_best=True)
+    assert len(init.manifest["parents"]) == 2
+    assert "instead_of" not in init.manifest
+
+
+def test_no_second_between_refusing_and_writing_is_free(opposed, tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def taking(seconds, function):
+        def run(*arguments, **options):
+            now[0] += seconds
+            return function(*arguments, **options)
+
+        return run
+
+    steps = {"newton": 1000, "search_scale": 300, "merge": 50, "measure": 7, "_note": 2}
+    for name, seconds in steps.items():
+        monkeypatch.setattr(start, name, taking(seconds, getattr(start, name)))
+    monkeypatch.setattr(start, "newton", taking(1000, lambda *_: (0.5, 0.5)))
+    monkeypatch.setattr(merging, "prepare_merge", taking(20, merging.prepare_merge))
+    for options in ({"weights": "newton"}, {"scale": "search"}, {"or_best": True}):
+        before = now[0]
+        init = make_init(*opposed, tmp_path / next(iter(options)), **options)
+        spent = init.manifest["merge_seconds"] + init.manifest["measure_seconds"]
+        assert spent == pytest.approx(now[0] - before)

@@ -20,7 +20,7 @@ from mashup.merge import Init, merge
 from mashup.model import Base, applied, load_base, read_change
 from mashup.model.names import by_own_names
 from mashup.progress import SILENT, Progress
-from mashup.score import Score, Scores
+from mashup.score import Score
 from mashup.score.gradient import newton_weights, uncovered
 from mashup.select import Selection
 from mashup.task import Task, load_task
@@ -29,6 +29,8 @@ from mashup.task import Task, load_task
 #: largest tried so far is the best: a minimum at the edge of what was tried is none.
 SCALES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 FARTHER_SCALES = (1.75, 2.0, 2.5, 3.0, 4.0)
+#: Paired standard errors by which two losses on the sample differ for sure.
+NOISE = 2.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def make_init(
     output: Path,
     *,
     progress: Progress = SILENT,
+    or_best: bool = False,
     **options: Any,
 ) -> Init:
     """Merge a selection and note in its manifest what the written folder scores on the sample.
@@ -59,6 +62,8 @@ def make_init(
         sample: the same sample as the selection's.
         output: the folder to make.
         progress: where to show a bar.
+        or_best: write the best of the selection alone where that scores better than the merge
+            by more than two paired standard errors.
         options: of :func:`mashup.merge`; ``scale="search"`` takes the one of those that
             :func:`search_scale` tries whose merge has the least loss on the sample.
 
@@ -67,30 +72,49 @@ def make_init(
     """
     with only_one(output), disk_errors(output), temporary_folder(output) as part:
         refuse_existing(output)
-        staged = part / output.name  # it gets its place when it is complete
-        if options.get("weights") == "newton":
-            used = [s.checkpoint.path for s in selection.chosen if s.checkpoint]
-            batches = _batches(base, task, sample)
-            options |= {"weights": newton(used, base, batches, options.get("method", "linear"))}
-        measuring = _loss_of(base, task, sample)
-        start, searched = time.perf_counter(), {}
-        if options.get("scale") == "search":
-            searched = search_scale(selection, base, measuring, staged, options)
-            options |= {"scale": min(searched, key=lambda one: (searched[one], abs(one - 1)))}
-        before = time.perf_counter() - start
-        init = merge(selection, output=staged, base=base, measure=measuring, **options)
         start = time.perf_counter()
-        merged = measure(staged, base, task, sample, progress)
-        seconds = before + time.perf_counter() - start
-        about: dict[str, Any] = {"name": task.name, "digest": task.digest}
-        if task.left_out:
-            about |= {"left_out_rows": task.left_out}
-        if searched:
-            init = init.noting(scales={str(scale): loss for scale, loss in searched.items()})
-        note = _note(selection.scores, merged)
-        init = init.noting(task=about, sample=note, measure_seconds=seconds)
+        staged = part / output.name  # it gets its place when it is complete
+        init = _measured_merge(selection, base, task, sample, staged, options, progress)
+        behind = init.manifest["sample"].get("best_single")
+        if or_best and behind and behind["difference"] > NOISE * behind["standard_error"]:
+            shutil.rmtree(staged)
+            alone = Selection((_best(selection),), selection.scores, selection.passed)
+            plain = options | {"method": "linear", "weights": None, "scale": 1.0}
+            merged = init.manifest["sample"]["loss"]
+            init = _measured_merge(alone, base, task, sample, staged, plain, progress)
+            names = [score.name for score in selection.chosen]
+            init = init.noting(instead_of=behind | {"merge": names, "merge_loss": merged})
+        seconds = time.perf_counter() - start - init.manifest["merge_seconds"]
+        init = init.noting(measure_seconds=seconds)  # all that is neither scoring nor merging
         move(staged, Path(os.path.realpath(output)))
         return replace(init, path=output)
+
+
+def _measured_merge(
+    selection: Selection,
+    base: Base,
+    task: Task,
+    sample: Sample,
+    staged: Path,
+    options: Mapping[str, Any],
+    progress: Progress,
+) -> Init:
+    """One merge, written and measured."""
+    options = dict(options)
+    if options.get("weights") == "newton":
+        used = [s.checkpoint.path for s in selection.chosen if s.checkpoint]
+        batches = _batches(base, task, sample)
+        options["weights"] = newton(used, base, batches, options.get("method", "linear"))
+    loss_of, scales = _loss_of(base, task, sample), {}
+    if options.get("scale") == "search":
+        scales = search_scale(selection, base, loss_of, staged, options)
+        options["scale"] = min(scales, key=lambda one: (scales[one], abs(one - 1)))
+    init = merge(selection, output=staged, base=base, measure=loss_of, **options)
+    merged = measure(staged, base, task, sample, progress)
+    noted = {"scales": {str(scale): loss for scale, loss in scales.items()}} if scales else {}
+    about: dict[str, Any] = {"name": task.name, "digest": task.digest}
+    about |= {"left_out_rows": task.left_out} if task.left_out else {}
+    return init.noting(task=about, sample=_note(selection, merged), **noted)
 
 
 def search_scale(
@@ -199,9 +223,24 @@ def measure(
         return Score(None, evaluate_showing(base.model, batches, progress, "measuring the merge"))
 
 
-def _note(scores: Scores, merged: Score) -> dict[str, Any]:
+def _best(selection: Selection) -> Score:
+    return min(selection.chosen, key=lambda score: score.loss)
+
+
+def _note(selection: Selection, merged: Score) -> dict[str, Any]:
+    scores = selection.scores
     difference, error = merged.against(scores.base)
+    best = _best(selection)
+    behind, doubt = merged.against(best)
+    single = {
+        "name": best.name,
+        "path": str(best.path),
+        "loss": best.loss,
+        "difference": behind,
+        "standard_error": doubt,
+    }
     return {
+        **({"best_single": single} if len(selection.chosen) > 1 else {}),
         "digest": scores.sample_digest,
         "examples": scores.examples,
         "base_digest": scores.base_digest,

@@ -113,6 +113,25 @@ def test_init_then_train_from_it(mashup, tiny_base, tmp_path, data):
     assert sizes == [2, 4, 2]
 
 
+def test_init_takes_the_best_checkpoint_where_the_merge_is_worse(mashup, tiny_base, tmp_path, data):
+    from mashup import TrainSettings, load_base, train
+
+    library = trained_library(tiny_base, tmp_path / "lib", data)
+    settings = TrainSettings(max_steps=2, batch_size=8, learning_rate=2e-3, seed=7)
+    train(load_base(tiny_base), data, output=library / "weak", settings=settings)
+    common = ("init", library, "--model", tiny_base, "--dataset", data, "--samples", 20)
+    code, out, err = mashup(*common, "-o", tmp_path / "init", "--json")
+    assert code == 0
+    about = json.loads(out)["init"]
+    assert [parent["name"] for parent in about["parents"]] == ["donor"]
+    assert about["instead_of"]["merge"] == ["donor", "weak"]
+    assert "start from donor alone: on the sample the merge" in " ".join(err.split())
+    code, out, err = mashup(*common, "-o", tmp_path / "merged", "--always-merge")
+    assert code == 0
+    assert "--k 1 takes that alone" in " ".join(err.split())
+    assert len(json.loads((tmp_path / "merged/mashup.json").read_text())["parents"]) == 2
+
+
 def test_init_with_nothing_that_helps_says_so(mashup, tiny_base, tmp_path, data):
     save_lora(tiny_base, tmp_path / "lib/noise", size=1.0)
     arguments = (

@@ -19,6 +19,9 @@ from mashup.settings import SelectSettings
 class Options(ModelOptions, DataOptions, ScoreOptions, SelectSettings, MergeOptions, JsonOption):
     library: str = positional("folder with checkpoints in it")
     output: str = Field(description="folder to write")
+    always_merge: bool = Field(
+        False, description="write the merge even if the best checkpoint alone is better"
+    )
     strict: bool = Field(
         False, description="stop at a broken checkpoint; exit with code 4 if none helps"
     )
@@ -31,6 +34,7 @@ def register(app: typer.Typer) -> None:
 def run(options: Options) -> None:
     """Find the checkpoints that fit a task best and merge them into a start for it."""
     from mashup.files import refuse_existing
+    from mashup.merge.manifest import against_best, measured
     from mashup.progress import Bars
     from mashup.select import select
     from mashup.start import Sample, make_init
@@ -50,24 +54,21 @@ def run(options: Options) -> None:
             sample,
             output,
             progress=Bars(),
+            or_best=not options.always_merge,
             accept_base=options.accept_base,
             **options.merging(),
         )
+    manifest = init.manifest if init else None
+    behind = against_best(manifest) if manifest else ""
+    if behind:
+        show.note(behind)
     if options.json_:
-        manifest = init.manifest if init else None
         show.print_json(to_json(scores) | {"init": manifest, "sentence": selection.sentence})
     else:
         print_scores(scores, [str(s.checkpoint.path) for s in selection.chosen if s.checkpoint])
         show.line(selection.sentence)
         if init:
             print_init(init)
-            show.line(_measured(init.manifest["sample"]))
+            show.line(measured(init.manifest["sample"]))
     if options.strict and init is None:
         raise GateError(Problem("quality gate", options.library, selection.sentence))
-
-
-def _measured(sample: dict) -> str:
-    return (
-        f"as written it scores loss {sample['loss']:.4f} on the sample, "
-        f"{sample['difference']:+.4f} ± {sample['standard_error']:.4f} against the base"
-    )

@@ -22,10 +22,12 @@ from mashup.merge.prepare import Prepared
 
 __all__ = [
     "MANIFEST",
+    "against_best",
     "card",
     "describe_full",
     "describe_lora",
     "describe_parents",
+    "measured",
     "quality",
     "versions",
 ]
@@ -163,6 +165,31 @@ def _rounding(error: float | None, dtype: str) -> str:
     wider = "" if dtype in ("float32", "float64") else "--dtype float32 or "
     hint = f" ({wider}--output-kind lora keeps it)" if error > _LOUD else ""
     return f"; rounding to {dtype or 'the written type'} loses {error:.2g} of the change{hint}"
+
+
+def measured(sample: dict[str, Any]) -> str:
+    """What an init scores on the sample, in words."""
+    return (
+        f"as written it scores loss {sample['loss']:.4f} on the sample, "
+        f"{sample['difference']:+.4f} ± {sample['standard_error']:.4f} against the base"
+    )
+
+
+def against_best(manifest: dict[str, Any]) -> str:
+    """Whether the best parent alone is better on the sample; "" where it is not."""
+    taken = manifest.get("instead_of")
+    best = taken or manifest.get("sample", {}).get("best_single")
+    if not best or best["difference"] <= 0:
+        return ""
+    loss = taken["merge_loss"] if taken else manifest["sample"]["loss"]
+    behind = (
+        f"on the sample the merge (loss {loss:.4f}) is {best['difference']:.4f} ± "
+        f"{best['standard_error']:.4f} nats a token behind {best['name']} alone "
+        f"({best['loss']:.4f})"
+    )
+    if taken:
+        return f"start from {best['name']} alone: {behind}; --always-merge writes the merge"
+    return f"{behind}; --k 1 takes that alone"
 
 
 def card(manifest: dict[str, Any], source: Path | None) -> str:
