@@ -243,6 +243,15 @@ def stamp(files: Mapping[str, os.stat_result]) -> str:
     return "|".join(parts)
 
 
+def folder_stamp(folder: Path) -> str:
+    """:func:`stamp` of the files directly in a folder; "" where there is no folder."""
+    try:
+        files = {path.name: path.stat() for path in sorted(folder.iterdir()) if path.is_file()}
+    except OSError:
+        return ""
+    return stamp(files)
+
+
 def refuse_existing(path: Path) -> None:
     """Refuse to write over something.
 

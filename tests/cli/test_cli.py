@@ -132,6 +132,24 @@ def test_init_takes_the_best_checkpoint_where_the_merge_is_worse(mashup, tiny_ba
     assert len(json.loads((tmp_path / "merged/mashup.json").read_text())["parents"]) == 2
 
 
+def test_a_finished_run_says_so_without_torch(mashup, tiny_base, tmp_path, data):
+    arguments = [
+        "train", "--model", str(tiny_base), "--dataset", str(data), "-o", str(tmp_path / "run"),
+        "--max-steps", "1", "--evaluations", "1",
+    ]  # fmt: skip
+    code, first, _ = mashup(*arguments)
+    assert code == 0
+    block = "import sys; sys.modules.update(torch=None, transformers=None)"
+    run = "from mashup.cli.__main__ import main; main(sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{block}; {run}", *arguments], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "finished earlier: nothing was trained" in done.stderr
+    assert done.stdout.split() == first.split()
+
+
 def test_init_with_nothing_that_helps_says_so(mashup, tiny_base, tmp_path, data):
     save_lora(tiny_base, tmp_path / "lib/noise", size=1.0)
     arguments = (

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from lora import save_lora
 from mashup import Run, TrainSettings, UsageError, load_base, load_task, merge, scan, train
 from mashup.errors import OutputError
 from mashup.progress import Progress
+from mashup.train import run as run_module
 from mashup.train.curve import Clock
 
 SMALL = TrainSettings(
@@ -207,6 +209,32 @@ def test_a_finished_run_is_reused(done, base, task):
     assert again.record == done.record
     assert said.lines == ["finished earlier: nothing was trained"]
     assert (done.path / "adapter_model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_finished_run_is_known_by_files_alone(tiny_base, rows, tmp_path, monkeypatch):
+    """Without a base; what changed since is looked at in full."""
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    model = base / "model.safetensors"
+    os.utime(model)
+    time.sleep(0.1)  # files that changed just now are not known by a stamp
+    few = SMALL.model_copy(update={"max_steps": 1, "evaluations": 1})
+
+    def again():
+        return train(str(base), rows, output=tmp_path / "run", settings=few)
+
+    first = again()
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "load_base", lambda *_: pytest.fail("loaded the base"))
+        assert again().record == first.record
+        other = few.model_copy(update={"seed": 1})
+        with pytest.raises(pytest.fail.Exception):
+            train(str(base), rows, output=tmp_path / "run", settings=other)
+    os.utime(model)
+    assert again().record == first.record
+    tokenizer = base / "chat_template.jinja"
+    tokenizer.write_text("S" + tokenizer.read_text())
+    with refused("output exists already", found="tokens"):
+        again()
 
 
 def test_a_folder_of_another_run_is_refused_and_the_difference_named(done, base, task):
@@ -420,6 +448,8 @@ def test_unknown_target_modules_and_trackers_are_usage_errors(base, task, tmp_pa
         train(base, task, output=tmp_path / "r", settings=settings)
     with pytest.raises(UsageError, match="unknown tracker"):
         train(base, task, output=tmp_path / "r", settings=SMALL, report_to="foo")
+    with pytest.raises(UsageError, match="unknown tracker"):  # known, and not installed
+        train(base, task, output=tmp_path / "r", settings=SMALL, report_to="clearml")
     assert not (tmp_path / "r").exists()
     assert not [n for n, _ in base.model.named_modules() if "lora" in n]
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from mashup.cli import show
 from mashup.cli.common import DataOptions, ModelOptions
 from mashup.cli.options import JsonOption, Options, add_command
+from mashup.files import folder_stamp
 from mashup.processes import is_first
 from mashup.settings import TrainSettings
 
@@ -38,30 +39,46 @@ def settings_of(options: Options) -> TrainSettings:
 def run(options: TrainOptions) -> None:
     """Train a LoRA on a task; the same command again continues a run that was stopped."""
     from mashup.progress import SILENT, Bars
-    from mashup.train import train
+    from mashup.train.record import FINISHED, asked_of, finished_before
 
     progress = Bars() if is_first() else SILENT
     task = options.load_task()
-    base = options.load_base()
-    if not (Path(options.output) / "run.json").exists():
-        start = f"weights of {options.init}; optimizer, schedule and data order are fresh"
-        progress.say(f"start: {start if options.init else 'from scratch'}")
-    done = train(
-        base,
-        task,
-        output=options.output,
-        init=options.init,
-        settings=settings_of(options),
-        accept_base=options.accept_base,
-        report_to=options.report_to,
-        progress=progress,
-    )
+    settings, init = settings_of(options), Path(options.init) if options.init else None
+    stamp = folder_stamp(Path(options.model))
+    asked = asked_of(stamp, options.attn_implementation, task, init, settings)
+    done = finished_before(Path(options.output), asked, options.dtype)
+    if done:
+        progress.say(FINISHED)
+    else:
+        done = _train(options, task, settings, asked, progress)
     if not is_first():
         return
     if options.json_:
         show.print_json(done.record)
     else:
         _print(done)
+
+
+def _train(
+    options: TrainOptions, task: Any, settings: TrainSettings, asked: str, progress: Any
+) -> Any:
+    from mashup.train import train
+
+    base = options.load_base()
+    if not (Path(options.output) / "run.json").exists():
+        start = f"weights of {options.init}; optimizer, schedule and data order are fresh"
+        progress.say(f"start: {start if options.init else 'from scratch'}")
+    return train(
+        base,
+        task,
+        output=options.output,
+        init=options.init,
+        settings=settings,
+        accept_base=options.accept_base,
+        report_to=options.report_to,
+        asked=asked,
+        progress=progress,
+    )
 
 
 def _print(done: Any) -> None:

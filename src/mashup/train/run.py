@@ -1,66 +1,38 @@
-"""Run: one training from scratch or from an init, resumable, reused when nothing changed."""
+"""Train: one run from scratch or from an init, resumable, reused when nothing changed."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mashup.checkpoint import locate, read_tensors
 from mashup.checkpoint.read import is_whole
 from mashup.errors import InputError, Problem
-from mashup.files import digest_of, disk_errors, read_json, refuse_existing, to_json, write_text
+from mashup.files import (
+    digest_of,
+    disk_errors,
+    folder_stamp,
+    read_json,
+    refuse_existing,
+    to_json,
+    write_text,
+)
 from mashup.library import checkpoint_digest
 from mashup.merge import Init
 from mashup.model import Base, load_base
 from mashup.processes import is_first, wait
 from mashup.progress import SILENT, Progress
-from mashup.results.curve import CURVE, Point, read_curve
 from mashup.settings import TrainSettings
 from mashup.task import Task, load_task
 from mashup.train.curve import Clock
 from mashup.train.loop import fit
+from mashup.train.record import FINISHED, RUN, Run, asked_of, finished_before
 from mashup.train.tokens import RunTokens, run_tokens
 from mashup.train.work import Work
 
-RUN = "run.json"
-FINISHED = "finished earlier: nothing was trained"
 _CODE = 1  # raise it when the same settings would train differently
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished training run, on disk.
-
-    Attributes:
-        path: a PEFT adapter folder, or a whole model, that ``scan`` finds, with ``run.json``
-            and ``curve.jsonl``.
-        record: what ``run.json`` holds: settings, digests, seconds, metrics.
-        curve: evaluations from step 0 to the end.
-    """
-
-    path: Path
-    record: dict[str, Any]
-    curve: tuple[Point, ...]
-
-    @classmethod
-    def open(cls, path: str | Path) -> Run:
-        """A run that was finished before.
-
-        Raises:
-            InputError: not a finished run.
-        """
-        record = read_json(Path(path) / RUN)
-        if record.get("status") != "finished":
-            fix = "give the same training command again to finish it"
-            raise InputError(Problem("run is not finished", str(path), fix=fix))
-        return cls(Path(path), record, read_curve(Path(path) / CURVE))
-
-    @property
-    def last(self) -> Point:
-        return self.curve[-1]
 
 
 def train(
@@ -73,6 +45,7 @@ def train(
     accept_base: bool = False,
     callbacks: Sequence[Any] = (),
     report_to: str = "none",
+    asked: str = "",
     progress: Progress = SILENT,
 ) -> Run:
     """Train a LoRA or all weights on a task, from scratch or from an init.
@@ -89,6 +62,8 @@ def train(
         accept_base: take an init that names no base or another one.
         callbacks: transformers' TrainerCallbacks.
         report_to: trackers as transformers names them (``wandb``, ``tensorboard``, ...).
+        asked: what the finished run can be known by without a base, as
+            :func:`mashup.train.record.asked_of` gives it; made here where ``base`` is a name.
         progress: where to show a bar.
 
     Raises:
@@ -99,7 +74,12 @@ def train(
     source = init.path if isinstance(init, Init) else Path(init) if init else None
     _refuse_kind(source, settings)
     task = task if isinstance(task, Task) else load_task(task)
-    base = load_base(base) if isinstance(base, str) else base
+    if isinstance(base, str):
+        asked = asked_of(folder_stamp(Path(base)), "auto", task, source, settings)
+        if done := finished_before(output, asked):
+            progress.say(FINISHED)
+            return done
+        base = load_base(base)
     tokens = run_tokens(base, task, settings)
     for split, count in tokens.long.items():
         progress.say(f"left out {count} rows of {split}: too long")
@@ -125,7 +105,7 @@ def train(
             Work(base, task, tokens, source, settings, output), begin, clock,
             accept_base=accept_base, callbacks=callbacks, report_to=report_to, progress=progress,
         )  # fmt: skip
-    record = {"status": "finished", "digest": digest, "config": config, **facts}
+    record = {"status": "finished", "digest": digest, "config": config, "asked": asked, **facts}
     record["total_seconds"] = clock.total
     if is_first():
         write_text(output / RUN, to_json(record))

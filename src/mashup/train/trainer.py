@@ -77,6 +77,8 @@ class Collator:
 def check_tracker(report_to: str) -> None:
     """Refuse trackers that transformers does not know or that are not installed.
 
+    Each is made once here: only then does transformers look whether its package is there.
+
     Raises:
         UsageError: with what can be used.
     """
@@ -85,7 +87,8 @@ def check_tracker(report_to: str) -> None:
     if report_to == "none":
         return
     try:
-        get_reporting_integration_callbacks([report_to])
+        for tracker in get_reporting_integration_callbacks([report_to]):
+            tracker()
     except (ValueError, RuntimeError, ImportError) as error:
         fix = "install the tracker, or give another --report-to"
         found = " ".join(str(error).split())

@@ -14,7 +14,7 @@ from mashup.model import Base
 from mashup.results.curve import CURVE, START_TEST, TEST
 from mashup.settings import TrainSettings
 from mashup.train import Run, train
-from mashup.train.run import RUN
+from mashup.train.record import RUN
 from mashup.train.trainer import steps_of
 
 #: What stays of a run whose weights no later job reads.
