@@ -1,6 +1,7 @@
 """``mashup scan``: a line for each checkpoint, what is wrong below, a line for each base."""
 
 import json
+import os
 
 import pytest
 
@@ -82,3 +83,61 @@ def test_a_task_is_matched_by_pattern(mashup, tmp_path):
         (folder / "mashup.json").write_text(json.dumps({"task": task}))
     _, out, _ = mashup("scan", tmp_path / "lib", "--only-task", "sst*", "--json")
     assert [c["task"] for c in json.loads(out)["checkpoints"]] == ["sst2"]
+
+
+def test_what_was_not_searched_is_said_on_stderr(mashup, tmp_path):
+    write_adapter(tmp_path / "lib/a")
+    (tmp_path / "lib/gone").symlink_to("nothing")
+    (tmp_path / "lib/up").symlink_to("..")
+    for arguments in ((), ("--json",)):
+        code, out, err = mashup("scan", tmp_path / "lib", *arguments)
+        assert code == 0
+        assert err == (
+            f"1 dangling link: {tmp_path}/lib/gone\n"
+            f"1 link to a folder above not followed: {tmp_path}/lib/up\n"
+        )
+        assert "dangling" not in out
+
+
+def test_an_index_that_cannot_be_kept_is_said_once_and_stops_nothing(mashup, tmp_path, monkeypatch):
+    write_adapter(tmp_path / "lib/a")
+    (tmp_path / "lib/.mashup").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    code, out, err = mashup("scan", tmp_path / "lib")
+    assert code == 0
+    assert "1 checkpoint, 1 usable" in out
+    assert err.count("cannot remember results") == 1
+
+
+def test_names_that_are_not_utf_8_are_printed_escaped(mashup, tmp_path):
+    folder = tmp_path / "lib" / os.fsdecode(b"caf\xe9")
+    write_adapter(folder / "a")
+    write_adapter(tmp_path / "lib" / os.fsdecode(b"b\xe9"), use_dora=True)
+    code, out, _ = mashup("scan", tmp_path / "lib")
+    assert code == 0
+    assert r"b\xe9" in out
+    code, out, _ = mashup("scan", tmp_path / "lib", "--json")
+    rows = json.loads(out)["checkpoints"]
+    assert code == 0
+    assert [row["name"] for row in rows] == [r"b\xe9", "a"]
+    assert rows[1]["path"] == str(folder / "a")  # what opens it again
+
+
+def test_links_to_runs_are_a_library(mashup, tmp_path):
+    for name in ("one", "two"):
+        write_adapter(tmp_path / "runs" / name / "final")
+        (tmp_path / "chosen").mkdir(exist_ok=True)
+        (tmp_path / "chosen" / name).symlink_to(tmp_path / "runs" / name)
+    code, out, err = mashup("scan", tmp_path / "chosen")
+    assert (code, err) == (0, "")
+    assert "one/final" in out
+    assert "two/final" in out
+
+
+def test_a_name_of_several_is_an_error_of_usage(mashup, tmp_path):
+    for name in ("one", "two"):
+        write_adapter(tmp_path / "lib" / name / "merged", base="")
+    code, _, err = mashup("scan", tmp_path / "lib", "--base", "merged:owner/tiny")
+    assert code == 2
+    assert "name of several checkpoints" in err
+    assert "one/merged, two/merged" in err

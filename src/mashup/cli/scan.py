@@ -62,6 +62,8 @@ def run(options: ScanOptions) -> None:
         library = scan(options.library, all_checkpoints=options.all_checkpoints)
     found = [c for c in library.checkpoints if _is_wanted(c, options)]
     siblings = [c for c in library.siblings if _is_wanted(c, options)]
+    for note in library.notes:
+        show.note(note)
     if options.json_:
         show.print_json(
             {
