@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 _LONGEST = 2000  # characters of a field of a problem
@@ -41,8 +41,8 @@ class Problem:
     code: str = ""
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            object.__setattr__(self, name, _shown(value))
+        for field in fields(self):
+            object.__setattr__(self, field.name, _shown(getattr(self, field.name)))
         if not self.code:
             slug = re.sub(r"[^a-z0-9]+", "-", self.what.lower()).strip("-")
             object.__setattr__(self, "code", slug)

@@ -124,6 +124,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _optional(path: Path) -> dict[str, Any]:
+    if not os.path.isfile(path):  # most are not there
+        return {}
     try:
         value = read_json(path)
     except InputError:

@@ -7,6 +7,7 @@ folder, with the name of a base each, so that the checkpoints themselves are nev
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,9 +30,9 @@ def names_of(folder: Path) -> Iterator[str]:
 
     A step is called ``run/checkpoint-N`` at least, a snapshot of the Hub ``owner/name``.
     """
-    path = printable(folder.absolute().as_posix())
+    path = printable(os.path.abspath(folder))
     least = 2 if step_of(folder) is not None else 1
-    if match := _SNAPSHOT.fullmatch(path):
+    if "/snapshots/" in path and (match := _SNAPSHOT.fullmatch(path)):
         repo = match["repo"].replace("--", "/")
         rest = (match["rest"] or "").split("/")[1:]
         yield from _tails([repo, *rest], least)

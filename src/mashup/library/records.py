@@ -21,12 +21,12 @@ def dump(checkpoint: Checkpoint) -> str:
     return json.dumps(to_record(checkpoint))
 
 
-def load(text: str) -> Checkpoint | None:
-    """The checkpoint of a record; None for a text that is none, or of another version."""
+def load(text: str, folder: Path) -> Checkpoint | None:
+    """The checkpoint in ``folder`` by its record; None for a text that is none of this version."""
     try:
         record = json.loads(text)
         del record["name"], record["state"]
-        record["path"] = Path(record["path"])
+        record["path"] = folder
         record["targets"] = tuple(record["targets"])
         record["unmatched"] = tuple(record["unmatched"])
         record["metric"] = tuple(record["metric"]) if record["metric"] else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,18 +65,18 @@ def scan(root: str | Path, *, all_checkpoints: bool = False) -> Library:
 
 def _read_or_remember(root: Path, found: list[Found], index: Index) -> Iterator[Checkpoint]:
     """Paths in the index are relative to the library, so that it can be moved or mounted."""
-    known = index.checkpoints()
+    known, start = index.checkpoints(), len(os.path.join(root, ""))
     changed: dict[str, tuple[str, str]] = {}
     for one in found:
-        relative = str(one.path.relative_to(root))
+        relative = (str(one.path)[start:] if root.parts else str(one.path)) or "."
         stamp, record = known.pop(relative, ("", ""))
-        checkpoint = records.load(record) if one.stamp and stamp == one.stamp else None
+        is_known = one.stamp and stamp == one.stamp
+        checkpoint = records.load(record, one.path) if is_known else None
         if checkpoint is None:
             checkpoint = _read(one.path)
             if one.stamp and checkpoint.problem is None:
                 # a broken one is read again: its cause may be elsewhere
                 changed[relative] = (one.stamp, records.dump(checkpoint))
-        checkpoint = replace(checkpoint, path=one.path, name="")
         yield checkpoint if checkpoint.base else replace(checkpoint, base=named_base(one.path))
     if changed or known:
         index.replace_checkpoints(changed, known)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import groupby
-from pathlib import Path
 
 from mashup.checkpoint import Checkpoint
 
@@ -29,13 +28,13 @@ def keep_one_per_run(
     return tuple(sorted(kept, key=_path)), tuple(sorted(hidden, key=_path))
 
 
-def _run_order(checkpoint: Checkpoint) -> tuple[Path, str, float]:
+def _run_order(checkpoint: Checkpoint) -> tuple[tuple[str, ...], str, float]:
     step = checkpoint.step
-    return checkpoint.run, checkpoint.kind, float("inf") if step is None else step
+    return checkpoint.run.parts, checkpoint.kind, float("inf") if step is None else step
 
 
-def _path(checkpoint: Checkpoint) -> Path:
-    return checkpoint.path
+def _path(checkpoint: Checkpoint) -> tuple[str, ...]:
+    return checkpoint.path.parts
 
 
 def _choose(siblings: list[Checkpoint]) -> Checkpoint:

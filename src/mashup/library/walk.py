@@ -85,7 +85,7 @@ class Walk:
                 self.loops.append(link)
             else:
                 folders.append(link)
-        self.found.sort(key=lambda one: one.path)
+        self.found.sort(key=lambda one: one.path.parts)
 
     def _enter(self, folder: str, folders: list[str], links: list[str]) -> None:
         """Look into one folder; what lies in it is added to ``folders`` and ``links``."""
