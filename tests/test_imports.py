@@ -13,7 +13,7 @@ from helpers import write_adapter, write_full
 ROOT = Path(mashup.__file__).parent
 HEAVY = {"torch", "transformers", "peft", "datasets", "matplotlib", "pandas", "scipy"}
 FLOORS = (
-    ("errors", "settings", "progress", "strict", "faults", "processes"),
+    ("errors", "settings", "progress", "strict", "faults", "processes", "tables"),
     ("files",),
     ("results",),
     ("report",),

@@ -87,6 +87,10 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 class _Package(types.ModuleType):
     """``mashup.score`` is the function, though a package of that name exists as well.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from mashup.score.result import Score
 from mashup.score.scores import Scores
 from mashup.similarity import SAME, Row, leaders, marginal, relative
+from mashup.tables import as_html, as_text
 
 NOTHING_HELPS = "no checkpoint helps; start from the base"
 
@@ -38,7 +40,7 @@ class Passed:
         return f"{self.score.name} ({word} {self.like.name}, cosine {self.cosine:.2f})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Selection:
     """The chosen checkpoints, in the order of choice; empty when none beats the base for sure.
 
@@ -51,6 +53,18 @@ class Selection:
     chosen: tuple[Score, ...]
     scores: Scores
     passed: tuple[Passed, ...] = ()
+
+    def __repr__(self) -> str:
+        return as_text(f"Selection: {self.sentence}", self._shown())
+
+    def _repr_html_(self) -> str:
+        return as_html(f"Selection: {self.sentence}", self._shown())
+
+    def _shown(self) -> list[dict[str, Any]]:
+        return [
+            {"name": one.name, "loss": one.loss, "accuracy": one.accuracy, "path": one.path}
+            for one in self.chosen
+        ]
 
     @property
     def is_empty(self) -> bool:

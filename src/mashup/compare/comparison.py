@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mashup.compare.inputs import check_arms, check_merging, check_values, usabl
 from mashup.compare.results import ArmResult, make_records
 from mashup.files import only_one, refuse_existing, to_json, write_text
 from mashup.library import Library, scan
-from mashup.model import Base, load_base
+from mashup.model import AnyBase, load_base
 from mashup.progress import SILENT, Progress
 from mashup.results.records import Record, commonest_record, write_records
 from mashup.score import Scores, score
@@ -24,11 +24,12 @@ from mashup.score.result import Criterion
 from mashup.select import Selection, select
 from mashup.settings import ARMS, ArmName, TrainSettings
 from mashup.start import Sample
+from mashup.tables import as_frame, as_html, as_text
 from mashup.task import Task, commonest_accuracy, load_task
 from mashup.train.tokens import run_tokens
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """A finished comparison, on disk with its pages.
 
@@ -44,6 +45,33 @@ class Comparison:
     results: tuple[ArmResult, ...]
     records: tuple[Record, ...]
 
+    def __repr__(self) -> str:
+        return as_text(self._title, self._shown())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._title, self._shown())
+
+    def to_pandas(self) -> Any:
+        """A ``DataFrame`` with a row for each measured value, as in ``records.jsonl``."""
+        return as_frame([asdict(record) for record in self.records])
+
+    @property
+    def _title(self) -> str:
+        return f"Comparison {self.path}: {self.selection.sentence}"
+
+    def _shown(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "arm": one.arm.name,
+                "seed": one.seed,
+                "budget": one.budget,
+                "test_accuracy": one.curve[-1].test_accuracy,
+                "test_loss": one.curve[-1].test_loss,
+                "seconds": one.curve[-1].seconds + one.before,
+            }
+            for one in self.results
+        ]
+
     @property
     def page(self) -> Path:
         return self.path / "index.html"
@@ -55,8 +83,8 @@ class Comparison:
 
 def compare(
     library: Library | str | Path,
-    base: Base | str,
-    task: Task | str | Path,
+    base: AnyBase,
+    task: Any,
     *,
     output: str | Path,
     k: int = 2,
@@ -108,7 +136,7 @@ def compare(
         if not (output / ABOUT).exists():
             refuse_existing(output)
         kept, left_out = usable(library, task, settings)
-        base = load_base(base) if isinstance(base, str) else base
+        base = load_base(base)
         run_tokens(base, task, settings)  # rows that cannot be used are told before any work
         sample = Sample(samples, task.seed, settings.max_length)
         scores = score(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mashup.checkpoint import Checkpoint
 from mashup.checkpoint.naming import named_base
@@ -15,9 +16,10 @@ from mashup.library import records
 from mashup.library.index import Index
 from mashup.library.siblings import keep_one_per_run
 from mashup.library.walk import Found, find
+from mashup.tables import as_frame, as_html, as_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Library:
     """The checkpoints below ``root``: one a run, with the others of each run as ``siblings``.
 
@@ -28,6 +30,37 @@ class Library:
     checkpoints: tuple[Checkpoint, ...]
     siblings: tuple[Checkpoint, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return as_text(self._title, self._rows())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._title, self._rows())
+
+    def to_pandas(self) -> Any:
+        """A ``DataFrame`` with a row for each checkpoint."""
+        return as_frame([{**row, "path": str(row["path"])} for row in self._rows()])
+
+    @property
+    def _title(self) -> str:
+        broken = f", {len(self.problems)} with a problem" if self.problems else ""
+        return f"Library {self.root}: {len(self.checkpoints)} checkpoints{broken}"
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": one.name,
+                "kind": one.kind,
+                "base": one.base,
+                "rank": one.rank,
+                "task": one.task,
+                "metric": one.metric and one.metric[0],
+                "value": one.metric and one.metric[1],
+                "problem": one.problem and one.problem.what,
+                "path": one.path,
+            }
+            for one in self.checkpoints
+        ]
 
     @property
     def usable(self) -> tuple[Checkpoint, ...]:

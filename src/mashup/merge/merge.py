@@ -20,11 +20,11 @@ from mashup.merge.memory import merged_in_memory
 from mashup.merge.methods import METHODS, Settings
 from mashup.merge.methods.greedy_soup import chosen_weights
 from mashup.merge.parents import Parent, read_parents
-from mashup.merge.prepare import Options, OutputKind, Prepared, name_of, prepare
+from mashup.merge.prepare import Options, OutputKind, Prepared, prepare
 from mashup.merge.shards import SHARD_BYTES
 from mashup.merge.weighing import Weights, weights_for
 from mashup.merge.write import card_source, write_parts
-from mashup.model import Base
+from mashup.model import AnyBase, Base, load_base, name_of
 from mashup.progress import SILENT, Progress
 from mashup.select import NOTHING_HELPS, Selection
 
@@ -71,7 +71,7 @@ def merge(
     gamma: float = 0.01,
     epsilon: float = 0.1,
     seed: int = 42,
-    base: Base | str | Path | None = None,
+    base: AnyBase | None = None,
     output_kind: OutputKind = "auto",
     rank: str | int = "sum",
     factors: FactorStyle = "rotated",
@@ -98,7 +98,8 @@ def merge(
         gamma: share of the largest numbers that breadcrumbs drops.
         epsilon: half the width of della's probabilities.
         seed: of random methods and of the rotation of factors.
-        base: the base model, loaded or by name; needed for whole models, save for a plain mean.
+        base: the base model, loaded, by name, or as a transformers model in memory; needed for
+            whole models, except for a plain mean.
         output_kind: ``lora``, ``full``, or ``auto``: full if any parent is.
         rank: of a LoRA: ``sum`` (exact), ``max``, a number, or ``energy=X``.
         factors: how a merged LoRA is factored; same delta, different training (see the docs).
@@ -120,6 +121,8 @@ def merge(
     start = time.perf_counter()
     output = Path(output)
     refuse_existing(output)
+    if base is not None and not isinstance(base, str | Path):
+        base = load_base(base)
     settings = Settings(_number(scale), density, gamma, epsilon, seed)
     options = options_of(
         output_kind=output_kind,

@@ -25,7 +25,7 @@ from mashup.merge.reference import Reference, match
 from mashup.merge.settings import settings_problems
 from mashup.merge.shards import SHARD_BYTES
 from mashup.merge.vocabulary import number_problems
-from mashup.model import Base, adapter_problems
+from mashup.model import Base, adapter_problems, name_of
 from mashup.model.base import skeleton
 from mashup.settings import Rank
 
@@ -123,11 +123,6 @@ def _kind(wanted: OutputKind, parents: Sequence[Parent], method: Method) -> str:
     if wanted != "auto":
         return wanted
     return "full" if full else "lora"
-
-
-def name_of(base: Base | str | Path) -> str:
-    """A base's name or folder, as given."""
-    return base.name if isinstance(base, Base) else str(base)
 
 
 def _compared(

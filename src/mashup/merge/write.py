@@ -18,8 +18,8 @@ from mashup.merge.lora import nothing_left, write_lora
 from mashup.merge.manifest import describe_full, describe_lora, describe_parents
 from mashup.merge.parents import Parent
 from mashup.merge.peft_config import peft_config
-from mashup.merge.prepare import Options, Prepared, name_of
-from mashup.model import Base
+from mashup.merge.prepare import Options, Prepared
+from mashup.model import Base, name_of
 from mashup.progress import Progress
 
 

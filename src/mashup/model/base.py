@@ -101,9 +101,14 @@ class Base:
         return {name: getattr(config, name, None) for name in _SIZES}
 
 
+#: A base as functions take it: loaded, named, or a transformers model in memory.
+AnyBase = Base | str | Path | nn.Module
+
+
 def load_base(
-    name: str | Path,
+    name: AnyBase,
     *,
+    tokenizer: Any = None,
     dtype: str = AUTO,
     trust_remote_code: bool = False,
     device: str = AUTO,
@@ -112,7 +117,12 @@ def load_base(
     """Load a causal language model and its tokenizer.
 
     Args:
-        name: Hub id or folder.
+        name: Hub id or folder; or a transformers model in memory, which may be quantised. A model
+            in memory is put in eval mode and stays where it is, and the other arguments but
+            ``tokenizer`` do not apply. It is known by the digest of its configuration, parameters
+            and, if it is quantised, buffers. A :class:`Base` is given back.
+        tokenizer: of the model in memory, or instead of the model's own; by default it is loaded
+            from where the model is from.
         dtype: ``auto`` (bfloat16 where native, else float32) or a torch type's name.
         trust_remote_code: run code from the model's repository; never on by itself.
         device: ``auto`` (CUDA, MPS, CPU) or a torch device.
@@ -121,8 +131,12 @@ def load_base(
 
     Raises:
         InputError: not found, needs remote code, damaged or incomplete, cannot be loaded, or
-            cannot attend like that.
+            cannot attend like that; no tokenizer; an adapter on the model in memory.
     """
+    if isinstance(name, Base):
+        return name
+    if isinstance(name, nn.Module):
+        return _in_memory(name, tokenizer)
     check_base(name)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -135,13 +149,49 @@ def load_base(
                 str(name), dtype=parse_dtype(dtype, where), output_loading_info=True,
                 ignore_mismatched_sizes=True, **options, **attends,
             )  # fmt: skip
-            tokenizer = AutoTokenizer.from_pretrained(str(name), **options)
+            tokenizer = tokenizer or AutoTokenizer.from_pretrained(str(name), **options)
         model.to(where).eval()
     except Exception as error:  # files of others, read by libraries whose errors have no base
         raise InputError(_cannot_load(str(name), attn_implementation, error)) from error
     raise_all([_incomplete(str(name), info)])
     revision = getattr(model.config, "_commit_hash", None)
     return Base(str(name), model, tokenizer, revision, attn_implementation)
+
+
+def name_of(base: AnyBase) -> str:
+    """What a base is called: as it was given, or as its configuration has it."""
+    if isinstance(base, Base):
+        return base.name
+    if isinstance(base, nn.Module):
+        recorded = getattr(getattr(base, "config", None), "_name_or_path", "")
+        return str(recorded or type(base).__name__)
+    return str(base)
+
+
+def _in_memory(model: Any, tokenizer: Any) -> Base:
+    """A loaded model as a base.
+
+    Raises:
+        InputError: no transformers model, an adapter on it, or a tokenizer that is not found.
+    """
+    name = name_of(model)
+    if not hasattr(getattr(model, "config", None), "get_text_config"):
+        found, expected = type(model).__name__, "a causal language model of transformers"
+        raise InputError(Problem("cannot load base model", name, found, expected))
+    if getattr(model, "peft_config", None):
+        fix = "give the model before PEFT changed it, or load it again"
+        raise InputError(Problem("base has an adapter on it", name, type(model).__name__, fix=fix))
+    if tokenizer is None:
+        from transformers import AutoTokenizer
+
+        try:
+            with quiet_transformers():
+                tokenizer = AutoTokenizer.from_pretrained(name)
+        except Exception as error:  # as for a base that is loaded
+            found, fix = str(error)[:300], "give it: mashup.load_base(model, tokenizer=...)"
+            raise InputError(Problem("no tokenizer of the base", name, found, fix=fix)) from error
+    model.eval()
+    return Base(name, model, tokenizer, getattr(model.config, "_commit_hash", None))
 
 
 def skeleton(folder: Path) -> Any:
@@ -204,8 +254,15 @@ def _incomplete(name: str, info: Mapping[str, Any]) -> Problem | None:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """SHA-256 (hex) of the names, types, shapes and bytes of a model's parameters."""
-    named = sorted(model.named_parameters(), key=lambda pair: pair[0])
+    """SHA-256 (hex) of the names, types, shapes and bytes of a model's parameters.
+
+    Of a quantised model also of what else its state holds: scales are kept in buffers.
+    """
+    tensors: dict[str, Tensor] = dict(model.named_parameters())
+    if getattr(model, "is_quantized", False):
+        state = model.state_dict().items()
+        tensors |= {name: value for name, value in state if isinstance(value, Tensor)}
+    named = sorted(tensors.items())
     with ThreadPoolExecutor() as pool:
         digests = pool.map(lambda pair: _tensor_digest(pair[1]), named)
     whole = hashlib.sha256()

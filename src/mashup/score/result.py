@@ -15,7 +15,7 @@ from mashup.evaluate.evaluate import Evaluation
 Criterion = Literal["loss", "accuracy"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Score:
     """One checkpoint on the sample.
 
@@ -32,6 +32,10 @@ class Score:
     digest: str = ""
     seconds: float = 0.0
     cached: bool = False
+
+    def __repr__(self) -> str:
+        numbers = f"loss {self.loss:.4f}, accuracy {self.accuracy:.1%}, {self.examples} examples"
+        return f"Score({self.name}: {numbers})"
 
     @property
     def name(self) -> str:

@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mashup.checkpoint import check_base
 from mashup.errors import InputError, Problem
 from mashup.evaluate.evaluate import SAMPLES, sample_tokens
 from mashup.library import Index, Library, fitting, scan, skipped
-from mashup.model import Base, load_base
+from mashup.model import AnyBase, Base, load_base, name_of
 from mashup.progress import SILENT, Progress
 from mashup.score import store
 from mashup.score.candidates import find_candidates
@@ -27,8 +28,8 @@ from mashup.task import Task, Tokens, load_task, prompts_of
 
 def score(
     library: Library | str | Path,
-    base: Base | str,
-    task: Task | str | Path,
+    base: AnyBase,
+    task: Any,
     *,
     samples: int = SAMPLES,
     seed: int = 42,
@@ -44,8 +45,9 @@ def score(
 
     Args:
         library: a scanned library or its folder.
-        base: a loaded base model or its name.
-        task: a loaded task or its dataset. Only its training rows are used.
+        base: a loaded base model or its name, or a transformers model in memory.
+        task: a loaded task, or its dataset as :func:`mashup.load_task` takes it. Only its
+            training rows are used.
         samples: how many training examples to score on, drawn with ``seed``.
         criterion: what to rank by, ``loss`` or ``accuracy``.
         strategy: how to spend forward passes; ``auto`` picks one and says why.
@@ -61,12 +63,12 @@ def score(
     """
     start = time.perf_counter()
     library = library if isinstance(library, Library) else scan(library)
-    name = base if isinstance(base, str) else base.name
-    if isinstance(base, str):
+    name = name_of(base)
+    if isinstance(base, str | Path):
         check_base(base, (checkpoint.base for checkpoint in library.checkpoints))
     fit = fitting(library.checkpoints, name, accept_base=accept_base, strict=strict)
     task = task if isinstance(task, Task) else load_task(task)
-    base = load_base(base) if isinstance(base, str) else base
+    base = load_base(base)
     tokens = sample_tokens(base, task, samples, seed, max_length)
     long = min(samples, len(task.train)) - len(tokens)
     for note in (*library.notes, *_notes(tokens, long)):

@@ -16,6 +16,7 @@ from mashup.checkpoint import Checkpoint
 from mashup.errors import Problem
 from mashup.score.result import Criterion, Score
 from mashup.similarity import Row, cosine_rows
+from mashup.tables import as_frame, as_html, as_text
 
 _DRAWS = 1000  # of the bootstrap
 _ERRORS = 2.0  # paired standard errors within which two checkpoints are not told apart
@@ -37,7 +38,7 @@ class Cost:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
     """The ranking of a library on a sample.
 
@@ -75,6 +76,25 @@ class Scores:
     expected: Mapping[Checkpoint, float] = field(default_factory=dict)
     sketches: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     long: int = 0
+
+    def __repr__(self) -> str:
+        return as_text(self._title, self._shown())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._title, self._shown())
+
+    def to_pandas(self) -> Any:
+        """A ``DataFrame`` with a row for each checkpoint and one for the base, best first."""
+        return as_frame([{k: v for k, v in row.items() if k != "losses"} for row in self.rows()])
+
+    @property
+    def _title(self) -> str:
+        count, on = len(self.ranking), f"{self.examples} examples"
+        return f"Scores: {count} checkpoints on {on}, by {self.criterion}, base {self.base_name}"
+
+    def _shown(self) -> list[dict[str, Any]]:
+        names = ("name", "examples", "loss", "accuracy", "difference", "standard_error")
+        return [{name: row[name] for name in names} for row in self.rows()]
 
     @property
     def examples(self) -> int:

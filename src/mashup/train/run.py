@@ -21,7 +21,7 @@ from mashup.files import (
 )
 from mashup.library import checkpoint_digest
 from mashup.merge import Init
-from mashup.model import Base, load_base
+from mashup.model import AnyBase, Base, load_base
 from mashup.processes import is_first, wait
 from mashup.progress import SILENT, Progress
 from mashup.settings import TrainSettings
@@ -36,8 +36,8 @@ _CODE = 1  # raise it when the same settings would train differently
 
 
 def train(
-    base: Base | str,
-    task: Task | str | Path,
+    base: AnyBase,
+    task: Any,
     *,
     output: str | Path,
     init: Init | str | Path | None = None,
@@ -53,8 +53,8 @@ def train(
     The same call again continues a run that was killed and returns one that is finished.
 
     Args:
-        base: a loaded base or its name.
-        task: a loaded task or its dataset.
+        base: a loaded base or its name, or a transformers model in memory.
+        task: a loaded task, or its dataset as :func:`mashup.load_task` takes it.
         output: the folder of the run.
         init: an adapter folder to start from, or a whole model where all weights are trained:
             weights only, everything else is fresh.
@@ -74,12 +74,12 @@ def train(
     source = init.path if isinstance(init, Init) else Path(init) if init else None
     _refuse_kind(source, settings)
     task = task if isinstance(task, Task) else load_task(task)
-    if isinstance(base, str):
+    if isinstance(base, str | Path):
         asked = asked_of(folder_stamp(Path(base)), "auto", task, source, settings)
         if done := finished_before(output, asked):
             progress.say(FINISHED)
             return done
-        base = load_base(base)
+    base = load_base(base)
     tokens = run_tokens(base, task, settings)
     for split, count in tokens.long.items():
         progress.say(f"left out {count} rows of {split}: too long")
