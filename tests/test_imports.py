@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import mashup
-from helpers import write_adapter, write_full
+from helpers import prompt_rows, write_adapter, write_full, write_jsonl
 
 ROOT = Path(mashup.__file__).parent
 HEAVY = {"torch", "transformers", "peft", "datasets", "matplotlib", "pandas", "scipy"}
@@ -71,6 +71,54 @@ def test_scanning_and_checking_need_no_torch(tmp_path):
     one, base = write_adapter(tmp_path / "lib/a"), write_full(tmp_path / "base")
     call = f"mashup.scan({str(one)!r}); mashup.check([{str(one)!r}], base={str(base)!r})"
     assert not loaded_after(f"import mashup; {call}") & HEAVY
+
+
+def test_choosing_and_reports_need_no_torch():
+    code = "import mashup.select, mashup.merge.methods, mashup.report.experiment, mashup.results"
+    assert not loaded_after(f"{code}; import mashup; mashup.select") & {"torch", "transformers"}
+
+
+def test_mistakes_are_found_before_torch_is_imported(tmp_path):
+    lib, base = tmp_path / "lib", write_full(tmp_path / "base")
+    one = write_adapter(lib / "a", base=str(base))
+    data = write_jsonl(tmp_path / "d.jsonl", [{"question": "q", "reply": "a"}] * 80)
+    good = write_jsonl(tmp_path / "good.jsonl", prompt_rows(80))
+    yaml = tmp_path / "e.yaml"
+    yaml.write_text("name: x\nlearning_rates: [0.1]\nbase: nope\ntasks: {a: x, b: y}\n")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.txt").write_text("mine")
+    new, full = ("-o", tmp_path / "new"), ("-o", tmp_path / "full")
+    inside = ("-o", data / "below")
+    of = ("-m", base, "-d", good)
+    calls = [
+        *(
+            ("methods",),
+            ("report", tmp_path / "nope"),
+            ("loo", yaml),
+            ("loo", tmp_path / "no.yaml"),
+        ),
+        *(("score", tmp_path / "nope", *of), ("score", lib, "-m", "nope", "-d", good)),
+        ("score", lib, "-m", base, "-d", data),
+        *(("init", lib, *of, *where) for where in (full, inside)),
+        *(("compare", lib, *of, *where) for where in (full, inside)),
+        *(("compare", lib, *of, *new, "--arms", "x"), ("compare", lib, *of, *new, "--seeds", "-1")),
+        *(("train", *of, *where) for where in (full, inside)),
+        *(("train", *of, *new, "--init", start) for start in (tmp_path / "nope", data, base)),
+        *(("merge", one, *full), ("merge", tmp_path / "nope", *new)),
+        ("merge", one, *new, "-m", "nope"),
+    ]
+    code = f"""
+import sys
+from mashup.cli.__main__ import main
+for call in {[[str(part) for part in call] for call in calls]!r}:
+    try:
+        main(call)
+    except SystemExit as done:
+        assert done.code in ((0,) if call[0] == "methods" else (2, 3)), (call, done.code)
+        assert "torch" not in sys.modules, call
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_step_is_a_function_whichever_module_came_first():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 import types
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from mashup.convert import convert
     from mashup.errors import GateError, InputError, MashupError, OutputError, Problem, UsageError
     from mashup.library import Library, scan
-    from mashup.merge import Init, merge
+    from mashup.merge.merge import Init, merge
     from mashup.model import Base, load_base
-    from mashup.score import Score, Scores, score
+    from mashup.score.result import Score
+    from mashup.score.score import score
+    from mashup.score.scores import Scores
     from mashup.select import Selection, select
     from mashup.settings import TrainSettings
     from mashup.task import Task, load_task
@@ -45,8 +48,6 @@ _HOME = {
     "mashup.settings": ("TrainSettings",),
     "mashup.train": ("Run", "train"),
 }
-_WHERE = {name: module for module, names in _HOME.items() for name in names}
-
 __all__ = [
     "Base",
     "Checkpoint",
@@ -79,28 +80,35 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'mashup' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_WHERE[name]), name)
-    globals()[name] = value
-    return value
+def lazily(package: str, homes: Mapping[str, Sequence[str]]) -> None:
+    """Import the names of a package when they are first used.
 
+    A name may be that of a module as well (``mashup.score``, ``mashup.merge.merge``). Python
+    binds a module to its package when it is first imported, from wherever: that binding is not
+    wanted where the name stands for a function.
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
-class _Package(types.ModuleType):
-    """``mashup.score`` is the function, though a package of that name exists as well.
-
-    Python binds a subpackage to its parent when it is first imported, from wherever; where
-    the function of the step has the same name, that binding is not wanted.
+    Args:
+        package: whose names they are.
+        homes: module to the names that it defines.
     """
+    where = {name: module for module, names in homes.items() for name in names}
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _WHERE and isinstance(value, types.ModuleType)):
-            super().__setattr__(name, value)
+    class Lazy(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            if name not in where:
+                raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            value = getattr(importlib.import_module(where[name]), name)
+            setattr(self, name, value)
+            return value
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not (name in where and isinstance(value, types.ModuleType)):
+                super().__setattr__(name, value)
+
+        def __dir__(self) -> list[str]:
+            return sorted({*super().__dir__(), *where})
+
+    sys.modules[package].__class__ = Lazy
 
 
-sys.modules[__name__].__class__ = _Package
+lazily(__name__, _HOME)

@@ -25,6 +25,7 @@ from mashup.files import (
     move,
     only_one,
     read_json,
+    require_folder,
     stamp,
     temporary_folder,
     user_cache,
@@ -74,8 +75,7 @@ def pickles_of(folder: Path) -> list[Path]:
     Raises:
         InputError: the folder has no weights.
     """
-    if not folder.is_dir():
-        raise InputError(Problem("no such folder", str(folder), fix="check the path"))
+    require_folder(folder)
     if any((folder / name).exists() for name in (adapter.WEIGHTS, full.WEIGHTS, full.INDEX)):
         return []
     if (folder / adapter.PICKLE).exists():

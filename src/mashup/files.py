@@ -252,17 +252,46 @@ def folder_stamp(folder: Path) -> str:
     return stamp(files)
 
 
-def refuse_existing(path: Path) -> None:
-    """Refuse to write over something.
+def require_folder(path: Path, fix: str = "check the path") -> None:
+    """Refuse a path that is not that of a folder.
 
     Raises:
-        InputError: ``path`` exists and is not an empty folder.
-        OutputError: ``path`` cannot be a name, or cannot be looked at.
+        InputError: nothing is there, or a file.
+    """
+    try:
+        if path.is_dir():
+            return
+        is_there = path.exists()
+    except ValueError:  # no name for a file
+        is_there = False
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        is_there = False
+    if is_there:
+        fix = "give the folder that holds it"
+        raise InputError(Problem("not a folder", str(path), "a file", "a folder", fix))
+    raise InputError(Problem("no such folder", str(path), fix=fix))
+
+
+def refuse_existing(path: Path, ours: str = "") -> None:
+    """Refuse, before any work, to write over something or where nothing can be written.
+
+    Args:
+        path: what will be made.
+        ours: name of the file that marks a folder which the caller goes on with.
+
+    Raises:
+        InputError: ``path`` exists and is neither an empty folder nor one of ours.
+        OutputError: ``path`` cannot be a name, cannot be looked at, or cannot be made.
     """
     with disk_errors(path):
         try:
             folder = stat.S_ISDIR(path.stat().st_mode)
         except FileNotFoundError:
+            refuse_unwritable(path)
+            return
+        if ours and (path / ours).exists():
             return
         if folder and all(_OURS.fullmatch(name) for name in os.listdir(path)):
             return
@@ -275,6 +304,21 @@ def refuse_existing(path: Path) -> None:
             "choose another --output, or remove it first",
         )
     )
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse, before any work, a folder that cannot be made or written.
+
+    Raises:
+        OutputError: a file is in its way, or the nearest folder that exists takes no new names.
+    """
+    with disk_errors(path):
+        whole = path.absolute()
+        there = next(one for one in (whole, *whole.parents) if one.exists())
+    if not there.is_dir():
+        raise _output_error(path, f"{there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _output_error(path, f"no permission to write in {there}")
 
 
 @contextlib.contextmanager

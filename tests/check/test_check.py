@@ -135,3 +135,21 @@ def test_paths_without_a_checkpoint_are_an_error(tmp_path):
         check([tmp_path])
     with pytest.raises(InputError, match="no such folder"):
         check([tmp_path / "x"])
+
+
+def test_a_library_of_several_bases_is_compared_with_its_own_only(tiny_base, tmp_path):
+    write_adapter(tmp_path / "lib/a", base=str(tiny_base), modules={Q_PROJ: (32, 32)})
+    other = write_adapter(tmp_path / "lib/other", base="owner/x")
+    broken(write_adapter(tmp_path / "lib/broken", base="owner/x"))
+    good, bad, foreign = check([tmp_path / "lib"], base=tiny_base)
+    assert (whats(good), good.is_foreign) == ([], False)
+    assert whats(bad) == ["truncated safetensors"]
+    assert (whats(foreign), foreign.is_foreign) == ([], True)
+    named = check([tmp_path / "lib", other], base=tiny_base)[2]
+    assert "checkpoints of different bases" in whats(named)
+
+
+def test_a_library_of_other_bases_alone_is_a_problem(tiny_base, tmp_path):
+    write_adapter(tmp_path / "lib/a", base="owner/x")
+    (report,) = check([tmp_path / "lib"], base=tiny_base)
+    assert "checkpoints of different bases" in whats(report)

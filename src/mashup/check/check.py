@@ -12,6 +12,7 @@ from mashup.check.content import read_content
 from mashup.checkpoint import Checkpoint, canonical_name, read_checkpoint, same_base
 from mashup.checkpoint.identity import quantised_note
 from mashup.errors import InputError, Problem
+from mashup.files import require_folder
 from mashup.library.walk import find
 
 
@@ -25,6 +26,8 @@ class Report:
         notes: what a user should know, in sentences.
         dtypes: of its tensors, most bytes first.
         bytes: of all its tensors.
+        is_foreign: whether it names another base and was found below a folder, so that it was
+            not compared with the base.
     """
 
     checkpoint: Checkpoint
@@ -32,6 +35,7 @@ class Report:
     notes: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
     bytes: int = 0
+    is_foreign: bool = False
 
 
 def check(
@@ -43,6 +47,10 @@ def check(
 ) -> tuple[Report, ...]:
     """Check every checkpoint at or below ``paths``, each once.
 
+    A library may hold checkpoints of several bases: those below a path that name another base
+    than ``base`` are not compared with it, unless there are no others. One that is named itself
+    is always compared.
+
     Args:
         paths: checkpoint folders, or folders of such.
         base: the base model; names, sizes, tensors, vocabulary and tying are compared with it.
@@ -52,9 +60,14 @@ def check(
     Raises:
         InputError: a path that holds no checkpoint, or a base that cannot be read.
     """
-    folders = dict.fromkeys(folder for path in paths for folder in _checkpoints(Path(path)))
+    found = {Path(path): _checkpoints(Path(path)) for path in paths}
+    folders = dict.fromkeys(folder for below in found.values() for folder in below)
     known = Base.read(base) if base is not None else None
-    reports = tuple(_check(folder, known, accept_base, read) for folder in folders)
+    reports = tuple(
+        _check(folder, known, accept_base, read, compared=folder in found) for folder in folders
+    )
+    if all(report.is_foreign for report in reports):
+        reports = tuple(_check(folder, known, accept_base, read) for folder in folders)
     return reports if known or accept_base else _with_bases_compared(reports)
 
 
@@ -70,8 +83,7 @@ def _with_bases_compared(reports: tuple[Report, ...]) -> tuple[Report, ...]:
 
 
 def _checkpoints(path: Path) -> list[Path]:
-    if not path.is_dir():
-        raise InputError(Problem("no such folder", str(path), fix="check the path"))
+    require_folder(path)
     found = sorted(one.path for one in find(path).found)
     if not found:
         fix = "give a folder with adapter_config.json, or with config.json and weights"
@@ -79,7 +91,9 @@ def _checkpoints(path: Path) -> list[Path]:
     return found
 
 
-def _check(folder: Path, base: Base | None, accept_base: bool, read: bool) -> Report:
+def _check(
+    folder: Path, base: Base | None, accept_base: bool, read: bool, *, compared: bool = True
+) -> Report:
     checkpoint = read_checkpoint(folder)
     if checkpoint.problem:
         return Report(checkpoint, _all_problems(checkpoint), bytes=checkpoint.bytes)
@@ -89,7 +103,9 @@ def _check(folder: Path, base: Base | None, accept_base: bool, read: bool) -> Re
         return Report(checkpoint, error.problems, bytes=checkpoint.bytes)
     problems: list[Problem] = []
     notes = _notes(checkpoint, base, accept_base)
-    if base is not None:
+    other = base is not None and same_base(checkpoint.base, base.name) is False
+    foreign = other and not accept_base and not compared
+    if base is not None and not foreign:
         problems, more = compare(content, base, accept_base=accept_base)
         notes += more
     if read:
@@ -97,7 +113,14 @@ def _check(folder: Path, base: Base | None, accept_base: bool, read: bool) -> Re
 
         problems += not_finite_problems(content.tensors)
     sizes = content.dtypes()
-    return Report(checkpoint, tuple(problems), tuple(notes), tuple(sizes), sum(sizes.values()))
+    return Report(
+        checkpoint,
+        tuple(problems),
+        tuple(notes),
+        tuple(sizes),
+        sum(sizes.values()),
+        foreign,
+    )
 
 
 def _all_problems(checkpoint: Checkpoint) -> tuple[Problem, ...]:

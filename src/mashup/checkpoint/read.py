@@ -16,7 +16,7 @@ from mashup.checkpoint.history import read_base
 from mashup.checkpoint.naming import named_base, names_of, unique_names
 from mashup.checkpoint.stored import total_bytes
 from mashup.errors import InputError, Problem
-from mashup.files import read_json
+from mashup.files import read_json, require_folder
 
 Kind = Literal["lora", "full"]
 FULL_WEIGHTS = (full.WEIGHTS, full.INDEX, *full.PICKLES)
@@ -110,6 +110,25 @@ def is_whole(folder: Path) -> bool:
     return folder.is_dir() and kind_of(path.name for path in folder.iterdir()) == "full"
 
 
+def check_start(init: Path, *, full: bool) -> None:
+    """Whether a run can start from ``init``: an adapter, or a whole model for full fine-tuning.
+
+    Raises:
+        InputError: no folder, or one of the other kind.
+    """
+    require_folder(init)
+    if is_whole(init) == full:
+        return
+    if full:
+        what, found, expected = "init is an adapter", "adapter_config.json", "a whole model"
+        fix = f"merge it into its base first: mashup merge {init} --output-kind full --model BASE"
+    else:
+        what, found = "init is a whole model", "config.json and weights of a model"
+        expected = "an adapter folder"
+        fix = f"give --finetuning-type full, or train a LoRA on it with --model {init}"
+    raise InputError(Problem(what, str(init), found, expected, fix))
+
+
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Describe the checkpoint in ``folder`` from headers and JSON.
 
@@ -138,8 +157,7 @@ def describe(folder: Path) -> Checkpoint:
 
 
 def _described(folder: Path) -> Checkpoint:
-    if not folder.is_dir():
-        raise InputError(Problem("no such folder", str(folder), fix="check the path"))
+    require_folder(folder)
     kind = kind_of(path.name for path in folder.iterdir())
     if kind is None:
         names = f"{CONFIG} and {adapter.WEIGHTS}"

@@ -40,11 +40,13 @@ def run(options: Options) -> int:
     else:
         show.table(_COLUMNS, map(_row, reports), numbers=("size", "tensors"))
         for report in reports:
-            for note in report.notes:
+            for note in () if report.is_foreign else report.notes:
                 show.line(f"note: {report.checkpoint.path}: {note}")
         wrong = sum(bool(report.problems) for report in reports)
         how = "numbers and headers" if options.read else "headers"
         show.line(f"{len(reports)} checked by {how}, {wrong} with problems")
+        if foreign := sum(report.is_foreign for report in reports):
+            show.line(f"{foreign} of them name another base and were not compared with this one")
     if problems:
         show.problems(problems)
     return 3 if problems else 0
@@ -52,7 +54,8 @@ def run(options: Options) -> int:
 
 def _row(report: Any) -> tuple[str, ...]:
     checkpoint = report.checkpoint
-    verdict = report.problems[0].what if report.problems else "ok"
+    verdict = "of another base" if report.is_foreign else "ok"
+    verdict = report.problems[0].what if report.problems else verdict
     if len(report.problems) > 1:
         verdict += f" (and {len(report.problems) - 1} more)"
     return (
@@ -73,4 +76,5 @@ def _record(report: Any) -> dict[str, Any]:
         "problems": [problem.to_json() for problem in report.problems],
         "notes": list(report.notes),
         "dtypes": list(report.dtypes),
+        "is_foreign": report.is_foreign,
     }

@@ -90,6 +90,15 @@ class MergeOptions(MergeSettings, Options):
         WEIGHTS[0], description="uniform, loss, newton, or a number for each checkpoint"
     )
 
+    def note_unused(self) -> None:
+        """Say which numbers were given that the method does not look at."""
+        from mashup.merge.methods import METHODS
+
+        takes = METHODS[self.method].takes if self.method in METHODS else ()
+        for name in ("scale", "density", "gamma", "epsilon"):
+            if name in self.model_fields_set and takes and name not in takes:
+                show.note(f"note: --{name} has no effect with --method {self.method}")
+
     def merging(self) -> dict[str, Any]:
         """Keyword arguments of :func:`mashup.merge`."""
         return {name: getattr(self, name) for name in MergeOptions.model_fields}

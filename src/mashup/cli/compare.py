@@ -44,10 +44,16 @@ def register(app: typer.Typer) -> None:
 
 def run(options: Options) -> None:
     """Train from scratch, from a merge, and controls; write records, table, curves and a page."""
-    from mashup.compare import compare
+    from mashup.compare.inputs import check_arms, check_merging, check_values
     from mashup.progress import Bars
 
-    library, task, base = load_inputs(options)
+    check_values(options.seeds, options.budgets, options.learning_rates)
+    check_arms(options.arms, settings_of(options))
+    check_merging(options.merging())
+    options.note_unused()
+    library, task, base = load_inputs(options, output=Path(options.output), ours="comparison.json")
+    from mashup.compare import compare
+
     done = compare(
         library,
         base,

@@ -33,15 +33,15 @@ def register(app: typer.Typer) -> None:
 
 def run(options: Options) -> None:
     """Find the checkpoints that fit a task best and merge them into a start for it."""
-    from mashup.files import refuse_existing
-    from mashup.merge.manifest import against_best, measured
     from mashup.progress import Bars
     from mashup.select import select
-    from mashup.start import Sample, make_init
 
     output = Path(options.output)
-    refuse_existing(output)
-    library, task, base = load_inputs(options)
+    options.note_unused()
+    library, task, base = load_inputs(options, output=output)
+    from mashup.merge.manifest import against_best, measured
+    from mashup.start import Sample, make_init
+
     scores = make_scores(options, library, task, base)
     selection = select(scores, k=options.k, diversity=options.diversity)
     init = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic import Field
 from mashup.cli import show
 from mashup.cli.board import COLUMNS, Board, rows_of
 from mashup.cli.options import JsonOption, add_command, positional
-from mashup.errors import Problem, UsageError
+from mashup.errors import Problem, UsageError, gather
 from mashup.processes import is_first
 from mashup.progress import duration
 from mashup.settings import Name
@@ -42,9 +43,12 @@ def register(app: typer.Typer) -> None:
 
 def run(options: LooOptions) -> None:
     """Leave each task out once and start it from the others; continue what was stopped."""
+    experiment, output = _inputs(options)
+    jobs = _jobs(options)
+    _check(experiment, output)
     from mashup.loo import prepare, run_experiment
 
-    prepared = prepare(*_inputs(options), jobs=_jobs(options))
+    prepared = prepare(experiment, output, jobs=jobs)
     for note in prepared.notes if is_first() else ():
         show.note(note)
     if options.dry_run:
@@ -65,6 +69,19 @@ def run(options: LooOptions) -> None:
     show.line(f"{show.count(len(records), 'record')}: {prepared.output / 'records.jsonl'}")
     if records:
         show.line(f"page: {prepared.output / 'report' / 'index.html'}")
+
+
+def _check(experiment: Any, output: Path) -> None:
+    """What can be checked without torch: the base, the library, the place of the results."""
+    from mashup.checkpoint import check_base
+    from mashup.files import refuse_unwritable, require_folder
+
+    library = [Path(experiment.library)] if experiment.library else []
+    gather(
+        partial(check_base, experiment.base),
+        *(partial(require_folder, folder) for folder in library),
+        partial(refuse_unwritable, output),
+    )
 
 
 def _inputs(options: LooOptions) -> tuple[Any, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import Field
 from mashup.cli import show
 from mashup.cli.common import MergeOptions
 from mashup.cli.options import JsonOption, add_command, positional
+from mashup.errors import gather, raise_all
 
 _NAMED = 8  # tensors that are named; all of them are in the manifest
 
@@ -54,10 +56,12 @@ def run(options: Options) -> None:
     if options.dry_run:
         _dry_run(options)
         return
+    options.note_unused()
+    folders = _folders(options)
+    _check(options, folders)
     from mashup.merge import merge
     from mashup.progress import Bars
 
-    folders = _folders(options)
     given = _arguments(options) | _measured(options, folders)
     init = merge(folders, output=options.output, progress=Bars(), **given)
     init = _as_named(init, dict(zip(folders, options.checkpoints, strict=True)))
@@ -65,6 +69,20 @@ def run(options: Options) -> None:
         show.print_json(init.manifest)
     else:
         print_init(init)
+
+
+def _check(options: Options, folders: list[str]) -> None:
+    """What can be checked without torch: the output, the base, the checkpoints' headers."""
+    from mashup.checkpoint import check_base, read_checkpoint
+    from mashup.files import refuse_existing
+
+    _, *read = gather(
+        lambda: refuse_existing(Path(options.output)),
+        *(partial(read_checkpoint, Path(folder)) for folder in folders),
+    )
+    if options.model:
+        check_base(options.model, (one.base for one in read))
+    raise_all(one.problem for one in read)
 
 
 def _folders(options: Options) -> list[str]:

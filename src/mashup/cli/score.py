@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -35,9 +37,30 @@ def run(options: Options) -> None:
     show.line(selection.sentence)
 
 
-def load_inputs(options: Any) -> tuple[Any, Any, Any]:
-    """Library, task and base, the cheap ones first: mistakes are told before the model loads."""
-    library, task = gather(lambda: _library(options), options.load_task)
+def load_inputs(
+    options: Any, *, output: Path | None = None, ours: str = ""
+) -> tuple[Any, Any, Any]:
+    """Library, task and base, the cheap ones first: mistakes are found before torch is imported.
+
+    Args:
+        options: of a command.
+        output: the folder that it will make.
+        ours: name of the file that marks an output which it goes on with.
+    """
+    from mashup.files import refuse_existing
+
+    free = [partial(refuse_existing, output, ours)] if output else []
+    *_, library, task = gather(
+        *free,
+        lambda: _library(options),
+        options.load_task,
+    )
+    count = len(library.usable)
+    if options.k > count:
+        show.note(f"note: --k is {options.k}, and the library has {count} usable checkpoints")
+    if options.samples > len(task.train):
+        rows = len(task.train)
+        show.note(f"note: --samples is {options.samples:,}, and there are {rows:,} training rows")
     return library, task, options.load_base()
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from mashup.cli import show
 from mashup.cli.common import DataOptions, ModelOptions
 from mashup.cli.options import JsonOption, Options, add_command
+from mashup.errors import gather
 from mashup.files import folder_stamp
 from mashup.processes import is_first
 from mashup.settings import TrainSettings
@@ -42,7 +43,7 @@ def run(options: TrainOptions) -> None:
     from mashup.train.record import FINISHED, asked_of, finished_before
 
     progress = Bars() if is_first() else SILENT
-    task = options.load_task()
+    task = load_inputs(options)
     settings, init = settings_of(options), Path(options.init) if options.init else None
     stamp = folder_stamp(Path(options.model))
     asked = asked_of(stamp, options.attn_implementation, task, init, settings)
@@ -79,6 +80,33 @@ def _train(
         asked=asked,
         progress=progress,
     )
+
+
+def load_inputs(options: TrainOptions) -> Any:
+    """The task, once all that can be checked without torch was."""
+    from mashup.checkpoint import check_base
+    from mashup.checkpoint.read import check_start
+    from mashup.files import refuse_existing
+
+    def start() -> None:
+        if options.init is not None:
+            check_start(Path(options.init), full=settings_of(options).is_full)
+
+    *_, task = gather(
+        lambda: refuse_existing(Path(options.output), "run.json"),
+        start,
+        lambda: check_base(options.model),
+        options.load_task,
+    )
+    ignored = {"lora_r", "lora_alpha", "lora_target_modules"} & options.model_fields_set
+    for name in sorted(ignored) if options.init is not None and is_first() else ():
+        flag = f"--{name.replace('_', '-')}"
+        show.note(f"note: {flag} has no effect with --init: the init has its own")
+    if options.report_to != "none":
+        from mashup.train.trainer import check_tracker
+
+        check_tracker(options.report_to)
+    return task
 
 
 def _print(done: Any) -> None:

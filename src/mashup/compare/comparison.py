@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mashup.checkpoint import check_base
 from mashup.compare.about import ABOUT, begin, describe, planned_arm
 from mashup.compare.arms import Arm, make_arms
 from mashup.compare.bench import Bench
@@ -130,11 +131,12 @@ def compare(
     check_values(seeds, budgets, learning_rates)
     check_arms(arms, settings)
     check_merging(merge_options or {})
+    refuse_existing(output, ABOUT)
     task = task if isinstance(task, Task) else load_task(task)
     library = library if isinstance(library, Library) else scan(library)
+    if isinstance(base, str | Path):
+        check_base(base, (checkpoint.base for checkpoint in library.checkpoints))
     with only_one(output):
-        if not (output / ABOUT).exists():
-            refuse_existing(output)
         kept, left_out = usable(library, task, settings)
         base = load_base(base)
         run_tokens(base, task, settings)  # rows that cannot be used are told before any work

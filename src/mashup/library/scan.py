@@ -12,6 +12,7 @@ from mashup.checkpoint import Checkpoint
 from mashup.checkpoint.naming import named_base
 from mashup.checkpoint.read import describe, with_unique_names
 from mashup.errors import InputError, Problem
+from mashup.files import require_folder
 from mashup.library import records
 from mashup.library.index import Index
 from mashup.library.siblings import keep_one_per_run
@@ -83,8 +84,7 @@ def scan(root: str | Path, *, all_checkpoints: bool = False) -> Library:
         InputError: no such folder, or no checkpoint in it.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise InputError(Problem("no such folder", str(root), fix="check the path"))
+    require_folder(root)
     walk = find(root)
     if not walk.found:
         raise InputError(_nothing(root, walk.notes))

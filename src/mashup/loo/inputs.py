@@ -10,6 +10,7 @@ from mashup.checkpoint import locate, read_checkpoint
 from mashup.checkpoint.history import read_prompts
 from mashup.compare.leakage import leak, share_seen
 from mashup.errors import InputError, Problem, raise_all
+from mashup.files import disk_errors
 from mashup.library import Index, base_digest, checkpoint_digest, scan
 from mashup.loo.experiment import Experiment
 from mashup.loo.graph import Inputs
@@ -38,7 +39,8 @@ def read_inputs(experiment: Experiment, root: Path) -> tuple[Inputs, dict[str, T
             tasks[name] = load(experiment, name)
         except InputError as error:
             problems += error.problems
-    root.mkdir(parents=True, exist_ok=True)
+    with disk_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
     with Index(root) as index:
         base = ""
         library: dict[str, str] = {}

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mashup.errors import InputError, Problem
-from mashup.files import make_folder, only_one, read_json, to_json, write_text
+from mashup.files import disk_errors, make_folder, only_one, read_json, to_json, write_text
 from mashup.loo.estimate import bytes_of, seconds_a_token, tokens_of
 from mashup.loo.experiment import Experiment
 from mashup.loo.graph import Plan
@@ -130,7 +130,7 @@ def run_experiment(
 @contextlib.contextmanager
 def _alone(prepared: Prepared) -> Iterator[None]:
     """No other process works on the experiment, nor on the jobs that it may share."""
-    with only_one(prepared.output), only_one(prepared.store.root):
+    with disk_errors(prepared.output), only_one(prepared.output), only_one(prepared.store.root):
         yield
 
 

@@ -74,7 +74,13 @@ def describe_parents(prepared: Prepared, base: str, given: str) -> dict[str, Any
 def _notes(prepared: Prepared, given: str) -> list[str]:
     """What a user should know of the parents, a sentence each."""
     told = {p.checkpoint.path: quantised_note(p.checkpoint.base, given) for p in prepared.in_order}
-    return [f"{path}: {note}" for path, note in told.items() if note]
+    same: dict[str, list[str]] = {}
+    for parent in prepared.in_order:
+        same.setdefault(parent.digest, []).append(str(parent.checkpoint.path))
+    return [
+        *(f"{path}: {note}" for path, note in told.items() if note),
+        *(f"the same checkpoint {len(p)} times: {', '.join(p)}" for p in same.values() if p[1:]),
+    ]
 
 
 def _partial(prepared: Prepared) -> dict[str, Any]:

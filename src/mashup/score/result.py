@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from mashup.checkpoint import Checkpoint
-from mashup.evaluate.evaluate import Evaluation
+
+if TYPE_CHECKING:
+    from mashup.evaluate.evaluate import Evaluation
 
 Criterion = Literal["loss", "accuracy"]
 

@@ -1,10 +1,15 @@
 """How alike two checkpoints are: the angle between what they change in their base."""
 
-from mashup.similarity.changed import BaseTensor, changes
+from typing import TYPE_CHECKING
+
+from mashup import lazily
 from mashup.similarity.clusters import SAME, Row, cosine_rows, groups, leaders
 from mashup.similarity.diverse import marginal, relative
-from mashup.similarity.products import cosine, delta_inner, inner
-from mashup.similarity.sketches import SCHEME, SIZE, from_bytes, sketch, to_bytes
+
+if TYPE_CHECKING:
+    from mashup.similarity.changed import BaseTensor, changes
+    from mashup.similarity.products import cosine, delta_inner, inner
+    from mashup.similarity.sketches import SCHEME, SIZE, from_bytes, sketch, to_bytes
 
 __all__ = [
     "SAME",
@@ -25,3 +30,12 @@ __all__ = [
     "sketch",
     "to_bytes",
 ]
+
+lazily(
+    __name__,
+    {
+        "mashup.similarity.changed": ("BaseTensor", "changes"),
+        "mashup.similarity.products": ("cosine", "delta_inner", "inner"),
+        "mashup.similarity.sketches": ("SCHEME", "SIZE", "from_bytes", "sketch", "to_bytes"),
+    },
+)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mashup import lazily
 from mashup.train.record import Run
 
 if TYPE_CHECKING:
@@ -11,11 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "train"]
 
-
-def __getattr__(name: str) -> Any:
-    """``train`` loads torch, so it is imported when it is asked for."""
-    if name != "train":
-        raise AttributeError(f"module 'mashup.train' has no attribute {name!r}")
-    from mashup.train.run import train
-
-    return train
+lazily(__name__, {"mashup.train.run": ("train",)})

@@ -93,6 +93,15 @@ def _targets(text: str) -> str | list[str]:
     return names if plain and text != "all-linear" else text
 
 
+def unmatched_targets(model: nn.Module, settings: TrainSettings) -> list[str]:
+    """Names in ``lora_target_modules`` that no module of the base has; PEFT passes over them."""
+    names = _targets(settings.lora_target_modules)
+    if settings.is_full or isinstance(names, str):
+        return []
+    modules = [f".{name}" for name, _ in model.named_modules()]
+    return [one for one in names if not any(module.endswith(f".{one}") for module in modules)]
+
+
 @contextlib.contextmanager
 def _target_errors(settings: TrainSettings) -> Iterator[None]:
     try:

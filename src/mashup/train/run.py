@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mashup.checkpoint import locate, read_tensors
-from mashup.checkpoint.read import is_whole
+from mashup.checkpoint import check_base, locate, read_tensors
+from mashup.checkpoint.read import check_start
 from mashup.errors import InputError, Problem
 from mashup.files import (
     digest_of,
@@ -26,10 +26,12 @@ from mashup.processes import is_first, wait
 from mashup.progress import SILENT, Progress
 from mashup.settings import TrainSettings
 from mashup.task import Task, load_task
+from mashup.train.adapter import unmatched_targets
 from mashup.train.curve import Clock
 from mashup.train.loop import fit
 from mashup.train.record import FINISHED, RUN, Run, asked_of, finished_before
 from mashup.train.tokens import RunTokens, run_tokens
+from mashup.train.trainer import check_tracker
 from mashup.train.work import Work
 
 _CODE = 1  # raise it when the same settings would train differently
@@ -72,7 +74,12 @@ def train(
     """
     settings, output, clock = settings or TrainSettings(), Path(output).absolute(), Clock()
     source = init.path if isinstance(init, Init) else Path(init) if init else None
-    _refuse_kind(source, settings)
+    refuse_existing(output, RUN)
+    if source is not None:
+        check_start(source, full=settings.is_full)
+    check_tracker(report_to)
+    if isinstance(base, str | Path):
+        check_base(base)
     task = task if isinstance(task, Task) else load_task(task)
     if isinstance(base, str | Path):
         asked = asked_of(folder_stamp(Path(base)), "auto", task, source, settings)
@@ -80,6 +87,8 @@ def train(
             progress.say(FINISHED)
             return done
     base = load_base(base)
+    for target in () if source else unmatched_targets(base.model, settings):
+        progress.say(f"note: no module of the base is called {target} (lora_target_modules)")
     tokens = run_tokens(base, task, settings)
     for split, count in tokens.long.items():
         progress.say(f"left out {count} rows of {split}: too long")
@@ -91,8 +100,6 @@ def train(
         if known["status"] == "finished":
             progress.say(FINISHED)
             return Run.open(output)
-    else:
-        refuse_existing(output)
     _say_precision(base, settings, progress)
 
     def begin() -> None:
@@ -111,20 +118,6 @@ def train(
         write_text(output / RUN, to_json(record))
     wait()
     return Run.open(output)
-
-
-def _refuse_kind(init: Path | None, settings: TrainSettings) -> None:
-    """An adapter is trained on from an adapter, all weights from a whole model."""
-    if init is None or not init.is_dir() or is_whole(init) == settings.is_full:
-        return
-    if settings.is_full:
-        what, found, expected = "init is an adapter", "adapter_config.json", "a whole model"
-        fix = f"merge it into its base first: mashup merge {init} --output-kind full --model BASE"
-    else:
-        what, found = "init is a whole model", "config.json and weights of a model"
-        expected = "an adapter folder"
-        fix = f"give --finetuning-type full, or train a LoRA on it with --model {init}"
-    raise InputError(Problem(what, str(init), found, expected, fix))
 
 
 def _say_precision(base: Base, settings: TrainSettings, progress: Progress) -> None:

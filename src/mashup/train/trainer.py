@@ -82,15 +82,15 @@ def check_tracker(report_to: str) -> None:
     Raises:
         UsageError: with what can be used.
     """
-    from transformers.integrations import get_reporting_integration_callbacks
-
     if report_to == "none":
         return
+    from transformers.integrations import get_reporting_integration_callbacks
+
     try:
-        for tracker in get_reporting_integration_callbacks([report_to]):
-            tracker()
+        for callback in get_reporting_integration_callbacks([report_to]):
+            callback()  # says whether its package is there, as it will when the run makes it
     except (ValueError, RuntimeError, ImportError) as error:
-        fix = "install the tracker, or give another --report-to"
+        fix = "install the tracker, or give another `report_to`"
         found = " ".join(str(error).split())
         raise UsageError(Problem("unknown tracker", "--report-to", found, fix=fix)) from error
 
@@ -178,7 +178,6 @@ def arguments(
     settings: TrainSettings, output: Path, steps: int, device: torch.device, report_to: str
 ) -> TrainingArguments:
     """The Trainer's arguments for ``settings``; resume points go to ``output``."""
-    check_tracker(report_to)
     check_optimizer(settings.optim)
     size, passes = split_batch(settings)
     made = TrainingArguments(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from mashup.merge.methods.magnitude import largest
 from mashup.merge.methods.method import Method, Rows, Settings, Trimmer
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def trim(rows: Rows, count: int, settings: Settings, _: torch.Generator) -> Trimmer:
@@ -14,6 +16,8 @@ def trim(rows: Rows, count: int, settings: Settings, _: torch.Generator) -> Trim
 
     arXiv 2312.06795, section 3. Where both cannot be, fewer of the largest are dropped.
     """
+    from mashup.merge.methods.magnitude import largest
+
     wanted = max(1, int(settings.density * count))
     outliers = min(int(settings.gamma * count), count - wanted)
     down_to = largest(rows, wanted + outliers)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mashup.merge.methods.method import Method, Rows, Settings, Trimmer
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def trim(_: Rows, __: int, settings: Settings, generator: torch.Generator) -> Trimmer:
     """``δ̃ = m δ / density``, m is 1 with that probability (arXiv 2311.03099, equation 3)."""
+    import torch
 
     def drop(rows: Tensor) -> Tensor:
         kept = torch.rand(rows.shape, generator=generator) < settings.density

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mashup.merge.methods.method import Method, Rows, Settings, Trimmer
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def trim(_: Rows, __: int, settings: Settings, generator: torch.Generator) -> Trimmer:
@@ -14,6 +17,8 @@ def trim(_: Rows, __: int, settings: Settings, generator: torch.Generator) -> Tr
     Probabilities rise linearly with the rank of the magnitude within its row, from
     ``density - ε`` to ``density + ε``, both within (0, 1].
     """
+    import torch
+
     if settings.density == 1:
         return lambda rows: rows
     low = settings.density - settings.epsilon

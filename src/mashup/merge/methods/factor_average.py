@@ -6,16 +6,20 @@ It is not the mean of the deltas, and is here to reproduce the paper.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from mashup.delta import Factors
 from mashup.merge.methods.method import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mashup.delta import Factors
 
 
 def average(parents: Sequence[tuple[float, Factors]]) -> Factors:
     """``(Σ w B) (Σ w A)`` of one module, in float64; ranks and scales are the same."""
+    import torch
+
     A: Tensor = torch.stack([w * f.A.double() for w, f in parents]).sum(0)
     B: Tensor = torch.stack([w * f.B.double() for w, f in parents]).sum(0)
     return Factors(A, B, parents[0][1].scale)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mashup.merge.methods.method import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def mix(_: Tensor, weights: Sequence[float]) -> tuple[float, ...]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mashup.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,11 @@ class Settings:
 
 
 #: Changes the rows of a delta that it is given, which come in order.
-Trimmer = Callable[[Tensor], Tensor]
+Trimmer = Callable[["Tensor"], "Tensor"]
 #: A parent's delta of one tensor, rows after rows, float32; can be gone through again.
-Rows = Callable[[], Iterable[Tensor]]
-Mix = Callable[[Tensor, Sequence[float]], tuple[float, ...]]
-Trim = Callable[[Rows, int, Settings, torch.Generator], Trimmer]
+Rows = Callable[[], Iterable["Tensor"]]
+Mix = Callable[["Tensor", Sequence[float]], tuple[float, ...]]
+Trim = Callable[[Rows, int, Settings, "torch.Generator"], Trimmer]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mashup.merge.methods.method import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def mix(gram: Tensor, weights: Sequence[float]) -> tuple[float, ...]:

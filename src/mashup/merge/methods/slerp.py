@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mashup.merge.methods.method import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Below this angle (radians), or this close to π, an arc and a chord cannot be told apart in
 #: float64, or the arc is not determined: the weighted mean is used.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
-from mashup.merge.methods.magnitude import largest
 from mashup.merge.methods.method import Method, Rows, Settings, Trimmer
+
+if TYPE_CHECKING:
+    import torch
 
 
 def trim(rows: Rows, count: int, settings: Settings, _: torch.Generator) -> Trimmer:
     """Keep the ``density`` share of largest magnitude (arXiv 2306.01708, section 4.1)."""
+    from mashup.merge.methods.magnitude import largest
+
     if settings.density == 1:
         return lambda chunk: chunk
     return largest(rows, max(1, int(settings.density * count)))
