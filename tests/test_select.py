@@ -142,6 +142,11 @@ def test_diversity_must_be_a_price(diversity):
         select(library(LOSSES, RUN), diversity=diversity)
 
 
+def test_diversity_of_nothing_is_nothing():
+    assert select(scores(), diversity=0.2).is_empty
+    assert select(scores([2.5, 2.6, 2.4, 2.5]), diversity=0.2).is_empty
+
+
 def test_diversity_needs_sketches():
     with pytest.raises(ValueError, match="needs sketches"):
         select(replace(library(LOSSES, RUN), sketches={}), diversity=0.5)

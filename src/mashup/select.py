@@ -124,9 +124,11 @@ def select(
     if not (diversity >= 0 and math.isfinite(diversity)):
         raise ValueError(f"diversity is {diversity}; it must be 0 or more")
     better = _better(scores, errors)
+    if not better:
+        return Selection((), scores)
     if diversity and not scores.sketches:
         raise ValueError("diversity needs sketches of the checkpoints' deltas")
-    if not better or not scores.sketches:  # then only copies are known to be the same
+    if not scores.sketches:  # then only copies are known to be the same
         return Selection(better[:k], scores)
     row = scores.cosines([score.digest for score in better])
     values = np.array([score.value(scores.criterion) for score in better])

@@ -27,6 +27,7 @@ def found(**settings):
         ({"lora_alpha": float("nan")}, "lora_alpha: NaN"),
         ({"lora_alpha": float("inf")}, "lora_alpha: Infinity"),
         ({"lora_alpha": 10**400}, "lora_alpha: 1000"),
+        ({"lora_alpha": 1e308}, "lora_alpha: 1e+308"),
         ({"lora_alpha": "16"}, 'lora_alpha: "16"'),
         ({"use_rslora": "false"}, 'use_rslora: "false"'),
         ({"fan_in_fan_out": 0}, "fan_in_fan_out: 0"),

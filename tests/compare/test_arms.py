@@ -3,6 +3,7 @@
 import numpy as np
 
 from mashup.compare.arms import make_arms, random_draw, random_two
+from mashup.compare.bench import _joined
 from mashup.evaluate.evaluate import Evaluation
 from mashup.score import Score, Scores
 from mashup.select import Selection
@@ -78,3 +79,9 @@ def test_random_parents_depend_on_the_seed_and_not_on_the_ranking():
     assert len(drawn) > 10
     assert random_two(scores, 3) == random_two(scores[::-1], 3)
     assert len(random_two(scores[:1], 3)) == 1
+
+
+def test_names_of_many_long_donors_fit_a_file_name():
+    assert _joined(["a/b", "c"]) == "a-b+c"
+    long = _joined(["漢字" * 30] * 6)
+    assert 90 < len(long.encode()) <= 100

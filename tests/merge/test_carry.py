@@ -5,7 +5,7 @@ import json
 import pytest
 from transformers import AutoTokenizer
 
-from helpers import CHATML, make_tokenizer, write_json
+from helpers import CHATML, make_tokenizer, refused, write_json
 from lora import save_lora
 from mashup import merge
 from mashup.checkpoint.history import card_head
@@ -105,3 +105,13 @@ def test_what_cannot_be_averaged_is_the_first_parents_and_a_note_says_so(tiny_ba
 def test_parents_that_agree_leave_no_note(tiny_base, parents, tmp_path):
     init = merge(parents, output=tmp_path / "m", base=tiny_base, accept_base=True)
     assert "notes" not in init.manifest
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "generation_config.json"])
+def test_a_file_that_is_too_large_to_be_copied_is_refused(parents, tmp_path, name):
+    for folder in parents:
+        with (folder / name).open("wb") as stream:
+            stream.truncate(1 << 40)
+    with refused("cannot read file", where=name, found="1,099,511,627,776 bytes"):
+        merge(parents, output=tmp_path / "m", accept_base=True)
+    assert not (tmp_path / "m").exists()

@@ -116,7 +116,9 @@ def test_a_rank_wider_than_a_module_is_cut_there(tmp_path):
     assert read_delta(init.path).modules[Q_PROJ].rank == 4
 
 
-@pytest.mark.parametrize("rank", ["none", "0", "-3", "energy=0", "energy=2", "energy=x", "1.5"])
+@pytest.mark.parametrize(
+    "rank", ["none", "0", "-3", "energy=0", "energy=2", "energy=x", "1.5", "²"]
+)
 def test_impossible_ranks_are_refused_and_nothing_is_written(tmp_path, rank):
     folder = write_adapter(tmp_path / "a")
     with pytest.raises(UsageError, match="bad rank"):

@@ -84,6 +84,11 @@ def _is_rank(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
+def _is_alpha(value: Any) -> bool:
+    """A number that float32 can hold after it is multiplied with a LoRA's."""
+    return _is_number(value) and abs(value) <= 1e30
+
+
 def _one_of(*values: str) -> Test:
     return lambda value: isinstance(value, str) and value in values
 
@@ -105,11 +110,14 @@ _FIELDS: dict[str, tuple[Test, str]] = {
     "peft_type": (_one_of("LORA"), "LORA"),
     "task_type": (_one_of(*_TASKS), f"one of {', '.join(_TASKS)}"),
     "r": (_is_rank, "a whole number of at least 1"),
-    "lora_alpha": (_is_number, "a finite number"),
+    "lora_alpha": (_is_alpha, "a number between -1e30 and 1e30"),
     "lora_dropout": (lambda p: _is_number(p) and 0 <= p <= 1, "a number from 0 to 1"),
     "bias": (_one_of("none", "all", "lora_only"), "none, all or lora_only"),
     "rank_pattern": (_pattern_to(_is_rank), "patterns of names to whole numbers"),
-    "alpha_pattern": (_pattern_to(_is_number), "patterns of names to finite numbers"),
+    "alpha_pattern": (
+        _pattern_to(_is_alpha),
+        "patterns of names to numbers between -1e30 and 1e30",
+    ),
     "init_lora_weights": (_any_of(_is_flag, _is_text), "true, false or a name"),
     "layers_to_transform": (_any_of(_is_whole, _are_whole), "numbers of layers"),
     "trainable_token_indices": (_are_tokens, "numbers of tokens"),

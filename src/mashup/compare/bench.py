@@ -96,7 +96,7 @@ class Bench:
             self.merge_options, arm.parents, rank=self.rank, full=self.settings.is_full
         )
         key = digest_of([s.digest for s in arm.parents], options)[:8]
-        path = self.output / "inits" / f"{'+'.join(_short(s.name) for s in arm.parents)}-{key}"
+        path = self.output / "inits" / f"{_joined([s.name for s in arm.parents])}-{key}"
         if (path / MANIFEST).exists():
             return Init.open(path)
         selection = arm.selection(scores)
@@ -169,5 +169,7 @@ def _check_seconds(run: Run) -> float:
     return check["seconds"] if check else 0.0
 
 
-def _short(name: str) -> str:
-    return name.replace("/", "-")[:40]
+def _joined(names: Sequence[str]) -> str:
+    """Names of parents as a part of a file name: 100 bytes at most, whole characters."""
+    whole = "+".join(name.replace("/", "-")[:40] for name in names)
+    return whole.encode()[:100].decode(errors="ignore")

@@ -16,6 +16,7 @@ from mashup.files import digest_of, read_json, read_text, to_json, write_text
 from mashup.merge.parents import Parent
 from mashup.strict import check_plain
 
+_LARGEST = 1_000_000_000  # bytes of a copied file; the largest tokenizers have some 50 MB
 _FOLDERS = ("additional_chat_templates",)
 TEMPLATE = "chat_template.jinja"
 GENERATION = "generation_config.json"
@@ -178,7 +179,9 @@ def _copy(source: Path, output: Path, names: Iterable[str]) -> None:
 
 def _copy_file(path: Path, target: Path) -> None:
     try:
-        check_plain(path)
+        size = check_plain(path)
+        if size > _LARGEST:
+            raise OSError(f"{size:,} bytes, more than {_LARGEST:,}")
     except OSError as error:
         fix = "copy or download the file again"
         raise InputError(Problem("cannot read file", str(path), str(error), fix=fix)) from error
