@@ -1,6 +1,8 @@
 """What lies beside merged weights: configs, tokenizer, template, generation settings, card."""
 
 import json
+import os
+import shlex
 
 import pytest
 from transformers import AutoTokenizer
@@ -9,6 +11,7 @@ from helpers import CHATML, make_tokenizer, refused, write_json
 from lora import save_lora
 from mashup import merge
 from mashup.checkpoint.history import card_head
+from mashup.cli.__main__ import main
 from wholes import relative_of
 
 _TEMPLATE = "{{ messages[0]['content'] }}"
@@ -115,3 +118,55 @@ def test_a_file_that_is_too_large_to_be_copied_is_refused(parents, tmp_path, nam
     with refused("cannot read file", where=name, found="1,099,511,627,776 bytes"):
         merge(parents, output=tmp_path / "m", accept_base=True)
     assert not (tmp_path / "m").exists()
+
+
+def run_code(card, folder):
+    """The names that the Python of a card makes, for this folder."""
+    names = {}
+    code = card.split("```python")[1].split("```")[0]
+    assert len(code.strip().splitlines()) == 4
+    exec(code.replace("PATH", str(folder)), names)
+    return names
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_a_card_loads_the_folder_and_makes_it_again(tiny_base, tmp_path, kind):
+    make = save_lora if kind == "lora" else relative_of
+    parents = [make(tiny_base, tmp_path / name, seed=n) for n, name in enumerate("ab")]
+    for folder in parents:
+        AutoTokenizer.from_pretrained(tiny_base).save_pretrained(folder)
+    given = {"method": "ties", "density": 0.7, "weights": [0.3, 0.7], "dtype": "bfloat16"}
+    given |= {"rank": 3} if kind == "lora" else {}
+    init = merge(parents, output=tmp_path / "m", base=tiny_base, accept_base=True, **given)
+    card = (init.path / "README.md").read_text()
+    assert "density 0.7" in card
+    assert "Not a finished model" not in card
+    assert str(tiny_base) not in card.split("```bash")[0]
+    names = run_code(card, init.path)
+    assert names["model"].config.vocab_size == len(names["tokenizer"])
+
+    command = card.split("```bash")[1].split("```")[0].strip()
+    words = shlex.split(command.replace("OUTPUT", str(tmp_path / "again")))
+    with pytest.raises(SystemExit) as done:
+        main(words[1:])
+    assert not done.value.code
+    weights = [next(f.glob("*.safetensors")).read_bytes() for f in (init.path, tmp_path / "again")]
+    assert weights[0] == weights[1]
+
+
+def test_written_files_have_the_permissions_of_the_umask(tiny_base, parents, tmp_path):
+    before = os.umask(0o027)
+    try:
+        init = merge(parents, output=tmp_path / "m", accept_base=True)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in init.path.iterdir()} == {0o640}
+    assert init.path.stat().st_mode & 0o777 == 0o750
+
+
+def test_licenses_that_differ_are_not_kept(parents, tmp_path):
+    for folder, license in zip(parents, ("mit", "apache-2.0"), strict=True):
+        (folder / "README.md").write_text(f"---\nlicense: {license}\n---\n")
+    init = merge(parents, output=tmp_path / "m", accept_base=True)
+    assert "license" not in card_head(init.path)
+    assert "the licenses differ (apache-2.0, mit): the card names none" in init.manifest["notes"]

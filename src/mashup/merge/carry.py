@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mashup.checkpoint.history import PROMPTS, card_head, read_prompts
+from mashup.checkpoint.history import PROMPTS, read_prompts
 from mashup.checkpoint.identity import TOKENIZER_FILES, read_config
 from mashup.checkpoint.vocabulary import FILE, read_vocabulary
 from mashup.errors import InputError, Problem
@@ -24,8 +24,6 @@ _MODEL_FILES = (
     *(GENERATION, "preprocessor_config.json", "processor_config.json"),
     *("image_processor_config.json", "video_preprocessor_config.json"),
 )
-#: Keys of a card's head that stay true of a merge.
-_KEPT = ("license", "license_name", "license_link", "language", "pipeline_tag")
 
 
 def carry_tokenizer(folders: Sequence[Path], output: Path) -> Path | None:
@@ -154,12 +152,6 @@ def carry_prompts(parents: Iterable[Parent], output: Path) -> None:
     seen = frozenset().union(*(read_prompts(parent.checkpoint.run) for parent in parents))
     if seen:
         write_text(output / PROMPTS, "\n".join(sorted(seen)) + "\n")
-
-
-def kept_head(source: Path) -> dict[str, Any]:
-    """License, language and the like from the head of a model card; empty without one."""
-    values = card_head(source)
-    return {key: values[key] for key in _KEPT if key in values}
 
 
 def _copy(source: Path, output: Path, names: Iterable[str]) -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-import yaml
-
+from mashup.checkpoint.card import Card, cell, command_of
 from mashup.checkpoint.history import MANIFEST
 from mashup.checkpoint.identity import fingerprint, quantised_note
 from mashup.files import size
-from mashup.merge.carry import kept_head
 from mashup.merge.energy import Energy
 from mashup.merge.full import FullPlan
 from mashup.merge.lora import Written
+from mashup.merge.methods import METHODS
+from mashup.merge.methods.greedy_soup import GREEDY_SOUP
 from mashup.merge.modules import LoraPlan
 from mashup.merge.parents import Parent
 from mashup.merge.prepare import Prepared
@@ -198,37 +197,80 @@ def against_best(manifest: dict[str, Any]) -> str:
     return f"{behind}; --k 1 takes that alone"
 
 
-def card(manifest: dict[str, Any], source: Path | None) -> str:
-    """The model card: YAML head as the Hub reads it, then what this is in words."""
-    lora = manifest["output_kind"] == "lora"
-    head = {
-        **(kept_head(source) if source else {}),
-        **({"base_model": manifest["base"]} if manifest["base"] else {}),
-        "library_name": "peft" if lora else "transformers",
-        "tags": [*(["lora"] if lora else []), "mashup-learning", "merge"],
-    }
+def card(manifest: dict[str, Any]) -> str:
+    """The model card of a merge, from its manifest alone."""
+    is_lora = manifest["output_kind"] == "lora"
+    is_init, parents = "sample" in manifest, manifest["parents"]
+    count = "a past checkpoint" if len(parents) == 1 else f"{len(parents)} past checkpoints"
+    made = Card(
+        title=f"A start for fine-tuning, made from {count}" if is_init else f"Merge of {count}",
+        text=_text(manifest, is_init=is_init),
+        base=manifest["base"],
+        is_lora=is_lora,
+        relation="adapter" if is_lora else "merge",
+        command=_command(manifest),
+        kept=manifest.get("card", {}),
+        tags=["merge"],
+        has_tokenizer=manifest.get("has_tokenizer", True),
+    )
+    return str(made)
+
+
+def _text(manifest: dict[str, Any], *, is_init: bool) -> str:
+    first = "Not a finished model: train from it. " if is_init else ""
     rows = "\n".join(
-        f"| {p['name']} | {p['task'] or 'unknown'} | {p['weight']:.4g} | {p['coverage']:.0%} "
-        f"| `{p['digest'][:12]}` |"
+        f"| {cell(p['name'])} | {cell(p['task'] or 'unknown')} | {p['weight']:.4g} "
+        f"| {p['coverage']:.0%} | `{p['digest'][:12]}` |"
         for p in manifest["parents"]
     )
-    shape = (
-        f", rank {manifest['resolved_rank']} (`{manifest['rank']}`), factors "
-        f"`{manifest['factors']}`"
-        if lora
-        else ""
-    )
-    return f"""---
-{yaml.safe_dump(head, sort_keys=False).strip()}
----
-
-# A start for fine-tuning, merged from past checkpoints
-
-Not a finished model: train from it. Merged by Mashup Learning (arXiv 2603.10156).
+    told = [_how(manifest), *_scored(manifest), *manifest.get("notes", [])]
+    return f"""{first}Merged by Mashup Learning (arXiv 2603.10156).
 
 | parent | task | weight | covered | digest |
 |---|---|---|---|---|
 {rows}
 
-Method `{manifest["method"]}`{shape}, {quality(manifest)}. All details are in `{MANIFEST}`.
-"""
+{chr(10).join(f"- {one}" for one in told)}
+- All details are in `{MANIFEST}`."""
+
+
+def _how(manifest: dict[str, Any]) -> str:
+    """Method with its settings, shape, and how exact the result is."""
+    takes = METHODS[manifest["method"]].takes
+    settings = ", ".join(f"{name} {manifest[name]:g}" for name in takes)
+    text = f"Method `{manifest['method']}`" + (f" ({settings})" if settings else "")
+    if manifest["output_kind"] == "lora":
+        text += f", rank {manifest['resolved_rank']} (`{manifest['rank']}`)"
+        text += f", factors `{manifest['factors']}`"
+    return f"{text}, {quality(manifest)}."
+
+
+def _scored(manifest: dict[str, Any]) -> list[str]:
+    """What it scores, on which task, and whether its best parent scores better."""
+    sample = manifest.get("sample")
+    if not sample:
+        return []
+    task = manifest.get("task", {}).get("name", "unknown")
+    where = f"Task {task}, {sample['examples']} training examples"
+    behind = against_best(manifest)
+    return [f"{where}: {measured(sample)}.", *([f"{behind}."] if behind else [])]
+
+
+def _command(manifest: dict[str, Any]) -> str:
+    """The ``mashup merge`` that makes it again, also where it was made by ``init``."""
+    method, parents = METHODS[manifest["method"]], manifest["parents"]
+    is_lora = manifest["output_kind"] == "lora"
+    soup = method.name == GREEDY_SOUP.name  # its weights are known now
+    shape = {name: manifest[name] for name in ("rank", "factors")} if is_lora else {}
+    numbers = {name: manifest[name] for name in ("seed", *method.takes)}
+    options = {
+        "model": manifest["base"] or None,
+        "output": "OUTPUT",
+        "output_kind": manifest["output_kind"],
+        "method": "linear" if soup else method.name,
+        "weights": [parent["weight"] for parent in parents],
+        **numbers,
+        **({} if method.name == "factor_average" else shape),
+        **manifest.get("options", {}),
+    }
+    return command_of("merge", [parent["path"] for parent in parents], options)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mashup.checkpoint import Checkpoint, check_base, read_checkpoint
+from mashup.checkpoint.card import CARD
 from mashup.delta import Delta
 from mashup.errors import InputError, Problem, UsageError
 from mashup.files import new_folder, read_json, refuse_existing, to_json, write_text
@@ -23,7 +24,7 @@ from mashup.merge.parents import Parent, read_parents
 from mashup.merge.prepare import Options, OutputKind, Prepared, prepare
 from mashup.merge.shards import SHARD_BYTES
 from mashup.merge.weighing import Weights, weights_for
-from mashup.merge.write import card_source, write_parts
+from mashup.merge.write import write_parts
 from mashup.model import AnyBase, Base, load_base, name_of
 from mashup.progress import SILENT, Progress
 from mashup.select import NOTHING_HELPS, Selection
@@ -55,9 +56,13 @@ class Init:
 
     def noting(self, **values: Any) -> Init:
         """The same init with more values in its manifest, on disk as well."""
-        manifest = self.manifest | values
-        write_text(self.path / MANIFEST, to_json(manifest))
-        return Init(self.path, manifest)
+        return Init(self.path, self.manifest | values)._written()
+
+    def _written(self) -> Init:
+        """The same with manifest and card on disk."""
+        write_text(self.path / MANIFEST, to_json(self.manifest))
+        write_text(self.path / CARD, card(self.manifest))
+        return self
 
 
 def merge(
@@ -140,9 +145,8 @@ def merge(
     with new_folder(output) as folder:
         manifest = write_parts(folder, prepared, base, options, progress)
         manifest["merge_seconds"] = time.perf_counter() - start
-        write_text(folder / MANIFEST, to_json(manifest))
-        write_text(folder / "README.md", card(manifest, card_source(prepared)))
-    return Init(output, manifest)
+        init = Init(folder, manifest)._written()
+    return replace(init, path=output)
 
 
 def options_of(*, tokenizer: str | Path | None, **given: Any) -> Options:

@@ -58,6 +58,12 @@ class Options:
     tokenizer: Path | None = None
     shard_bytes: int = SHARD_BYTES
 
+    def asked(self) -> dict[str, Any]:
+        """What was asked for of what the manifest does not tell otherwise."""
+        flags = ("accept_base", "allow_partial", "untie", "dtype")
+        given = {name: getattr(self, name) for name in flags if getattr(self, name)}
+        return given | ({"tokenizer": str(self.tokenizer)} if self.tokenizer else {})
+
     def torch_dtype(self) -> torch.dtype | None:
         return getattr(torch, self.dtype) if self.dtype else None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from mashup.checkpoint.card import kept_heads, licenses
 from mashup.checkpoint.vocabulary import BY_TOKEN
 from mashup.errors import InputError
 from mashup.files import to_json, write_text
@@ -51,8 +52,17 @@ def write_parts(
         else:
             carry_tokenizer([p.checkpoint.path for p in parents], folder)
     carry_prompts(parents, folder)
-    notes = [*about.get("notes", []), *differences(parents, folder)]
-    return about | ({"notes": notes} if notes else {})
+    source = card_source(prepared)
+    cards = [*([source] if source else []), *(p.checkpoint.path for p in parents)]
+    about |= {"card": kept_heads(cards), "options": options.asked()}
+    notes = [*about.get("notes", []), *differences(parents, folder), *_licenses(cards)]
+    about |= {"notes": notes} if notes else {}
+    return about | {"has_tokenizer": (folder / "tokenizer_config.json").exists()}
+
+
+def _licenses(cards: Sequence[Path]) -> list[str]:
+    named = licenses(cards)
+    return [f"the licenses differ ({', '.join(named)}): the card names none"] if named[1:] else []
 
 
 def _named_base(parents: Sequence[Parent]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from mashup.checkpoint.card import CARD, Card, command_of, kept_heads
 from mashup.checkpoint.history import MANIFEST, PROMPTS, read_prompts
 from mashup.files import to_json, write_text
 from mashup.merge.manifest import versions
@@ -64,9 +65,35 @@ def write_about(model: Any, work: Work, facts: dict[str, Any]) -> None:
         **facts,
     }
     write_text(work.output / MANIFEST, to_json(manifest))
+    write_text(work.output / CARD, str(_card(manifest, work)))
     keys = taught_prompts(task.train)
     keys |= read_prompts(init) if init else frozenset()  # what the init has seen, this run has seen
     write_text(work.output / PROMPTS, "\n".join(sorted(keys)) + "\n")
+
+
+def _card(manifest: dict[str, Any], work: Work) -> Card:
+    task, settings, metrics = work.task, work.settings, manifest["metrics"]
+    is_lora = not settings.is_full
+    what = "LoRA" if is_lora else "Model, all weights trained,"
+    start = f"from `{work.init}`" if work.init else "from scratch" if is_lora else "from the base"
+    scores = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
+    text = f"""Trained by `mashup train` {start}: {work.steps} steps on {len(task.train)} rows.
+
+- Task {task.name} (digest `{task.digest[:12]}`), at the end: {scores}.
+- Settings, seconds and versions are in `{MANIFEST}`."""
+    defaults = type(settings)().model_dump()
+    changed = {n: v for n, v in settings.model_dump().items() if v != defaults.get(n)}
+    known = (path for path in (work.init, Path(work.base.name)) if path and path.is_dir())
+    options = {"model": work.base.name, "dataset": "DATASET", "output": "OUTPUT"}
+    return Card(
+        title=f"{what} on {task.name}",
+        text=text,
+        base=work.base.name,
+        is_lora=is_lora,
+        relation="adapter" if is_lora else "finetune",
+        command=command_of("train", (), options | {"init": work.init} | changed),
+        kept=kept_heads(list(known)),
+    )
 
 
 def _settings(model: Any, work: Work) -> dict[str, Any]:
@@ -93,6 +120,8 @@ def save(model: Any, work: Work, dtype: torch.dtype) -> None:
         model.save_pretrained(part)
     work.base.tokenizer.save_pretrained(part)
     (part / "README.md").unlink(missing_ok=True)
+    readable = (work.output / MANIFEST).stat().st_mode & 0o777  # safetensors writes 0600
     for path in sorted(part.iterdir(), key=lambda p: p.suffix != ".safetensors"):
+        path.chmod(readable)
         os.replace(path, work.output / path.name)
     part.rmdir()
