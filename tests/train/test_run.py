@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 from helpers import full_disk, prompt_rows, refused, write_adapter, write_jsonl
 from lora import save_lora
 from mashup import Run, TrainSettings, UsageError, load_base, load_task, merge, scan, train
+from mashup.checkpoint.history import card_head
 from mashup.errors import OutputError
 from mashup.progress import Progress
 from mashup.train import run as run_module
@@ -97,6 +98,27 @@ def test_plain_peft_loads_the_run(done, tiny_base):
 
     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), done.path)
     assert not (done.path / ".resume").exists()
+
+
+def test_the_card_says_how_to_load_the_run_what_it_scored_and_how_to_make_it_again(done, tiny_base):
+    card = (done.path / "README.md").read_text()
+    names = {}
+    exec(card.split("```python")[1].split("```")[0].replace("PATH", str(done.path)), names)
+    assert names["model"].active_adapter == "default"
+    assert f"Task even (digest `{done.record['config']['task']['digest'][:12]}`)" in card
+    assert f"test loss {done.last.test_loss:.4g}" in card
+    assert f"mashup train --model {tiny_base} --dataset DATASET" in card
+    assert "Not a finished model" not in card
+    head = card_head(done.path)
+    assert "base_model" not in head  # it is a folder
+    assert (head["library_name"], head["pipeline_tag"]) == ("peft", "text-generation")
+
+
+def test_files_of_a_run_have_the_permissions_of_the_umask(done):
+    modes = {path.stat().st_mode & 0o777 for path in done.path.iterdir() if path.is_file()}
+    before = os.umask(0)
+    os.umask(before)
+    assert modes == {0o666 & ~before}
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_other_ones(done, base, task, tmp_path):
