@@ -42,6 +42,12 @@ class Progress:
     def say(self, line: str) -> None:
         """One line of what is going on."""
 
+    def begin(self, job: str) -> None:
+        """A job of many begins; bars and lines belong to it until the next."""
+
+    def done(self, job: str) -> None:
+        """A job of many is done."""
+
 
 NO_BAR = Bar()
 SILENT = Progress()

@@ -26,6 +26,15 @@ def test_a_dry_run_lists_jobs_and_does_nothing(mashup, recipe, tmp_path):
     assert not list((tmp_path / "out").rglob("result.json"))
 
 
+def test_a_dry_run_counts_the_fixed_seconds_of_every_job(mashup, recipe, tmp_path):
+    _, out, err = mashup("loo", recipe, "-o", tmp_path / "out", "--dry-run", "--json")
+    jobs = json.loads(out)["jobs"]
+    assert "loading the base" in err
+    trained = [job["seconds"] for job in jobs if job["job"].startswith("train")]
+    assert min(trained) > 1.3
+    assert len(trained) == 4
+
+
 def test_variants_are_picked_like_arms(mashup, tiny_base, tmp_path):
     write_experiment(
         tmp_path / "v.yaml", tiny_base, write_tasks(tmp_path), seeds=[1], learning_rates=[0.01],
@@ -46,7 +55,8 @@ def test_variants_are_picked_like_arms(mashup, tiny_base, tmp_path):
 def test_an_experiment_is_run_and_then_said_to_be_done(mashup, recipe, tmp_path):
     code, out, err = mashup("loo", recipe, "-o", tmp_path / "out")
     assert (code, out.split()[1]) == (0, "records:")
-    assert "6 of 6 jobs" in err
+    assert "job 1 of 6: train three seed 42 rate 0.01" in err
+    assert "6 of 6 jobs are done" in err
     code, out, _ = mashup("loo", "--status", tmp_path / "out", "--json")
     rows = json.loads(out)["rows"]
     assert code == 0

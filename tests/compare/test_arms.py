@@ -69,6 +69,8 @@ def test_another_processor_draws_the_same_donors_though_their_bytes_differ():
     here = [scored(candidate(name, f"digest{n}"), losses) for n, name in enumerate(names)]
     there = [scored(candidate(name, f"other{7 - n}"), losses) for n, name in enumerate(names)]
     for draw in range(10):
+        pairs = [[one.name for one in random_two(some, draw)] for some in (here, there)]
+        assert pairs[0] == pairs[1]
         drawn = [[one.name for one in random_draw(some, 2, draw, "sst2")] for some in (here, there)]
         assert drawn[0] == drawn[1]
 

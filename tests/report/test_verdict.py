@@ -8,6 +8,7 @@ from pathlib import Path
 from mashup.report.material import read_material
 from mashup.report.summarise import summarise
 from mashup.report.summary import Summary
+from mashup.report.tables import arms_table
 from mashup.report.verdict import make_verdict
 from mashup.results.statistics import Difference
 
@@ -117,3 +118,19 @@ def test_without_mashup_the_first_other_arm_is_judged(make_folder):
 def test_scratch_alone_has_no_verdict(make_folder):
     folder = make_folder(mashup=None, best_single=None, random_two=None, merged_untrained=None)
     assert make_verdict(summary_of(folder)).sentence == "only scratch was trained on tickets."
+
+
+def test_mashup_is_held_against_the_best_checkpoint_alone(make_folder, plans):
+    summary = summary_of(make_folder())
+    over = summary.over["best-single"]
+    (told,) = (note for note in make_verdict(summary).notes if "best-single" in note)
+    assert told.startswith("Against best-single, mashup is within noise: +3.0 points [")
+    assert over.low <= 0 <= over.high
+    rows = {row[0].text: row for row in arms_table(summary).rows}
+    column = arms_table(summary).columns.index("mashup over it, points")
+    assert rows["best-single"][column].value == over.value
+    assert rows["scratch"][column].text == rows["mashup"][column].text == "–"
+    weak = summary_of(make_folder(best_single=with_plan(plans, "best-single", end=(0.9, 0.5))))
+    assert "Against best-single, mashup is better than it: +24.0" in " ".join(
+        make_verdict(weak).notes
+    )

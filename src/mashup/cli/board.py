@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,16 +28,20 @@ class Board(Progress):
             console=self._console,
         )
         self._live: Any = None
+        self._status: Any = None
+        self._job = ""
+        self._since = 0.0
 
     @contextlib.contextmanager
     def shown(self, status: Any) -> Iterator[Board]:
         """The table is there within the block."""
         from rich.live import Live
 
+        self._status = status
         if not self._console.is_terminal:
             yield self
             return
-        with Live(self._drawn(status), console=self._console, refresh_per_second=4) as live:
+        with Live(get_renderable=self._drawn, console=self._console, refresh_per_second=2) as live:
             self._live = live
             try:
                 yield self
@@ -45,11 +50,19 @@ class Board(Progress):
 
     def watch(self, status: Any) -> None:
         """How far the experiment is now."""
-        if self._live is not None:
-            self._live.update(self._drawn(status))
-        elif not self._console.is_terminal:
+        self._status = status
+        if self._live is None:
             left = duration(status.seconds)
-            self._console.print(f"{status.done} of {status.total} jobs, about {left} left")
+            self.say(f"{status.done} of {status.total} jobs are done, about {left} left")
+
+    def begin(self, job: str) -> None:
+        self._job = f"job {self._status.done + 1} of {self._status.total}: {job}"
+        self._since = time.monotonic()
+        self.say(self._job)
+
+    def done(self, job: str) -> None:
+        if not self._job:  # jobs run elsewhere, and only their ends are known here
+            self.say(f"done: {job}")
 
     @contextlib.contextmanager
     def bar(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
@@ -60,14 +73,19 @@ class Board(Progress):
         if self._live is None:
             self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
-    def _drawn(self, status: Any) -> Any:
+    def _drawn(self) -> Any:
+        """The table, the job that runs and for how long, and its bars."""
         from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(*COLUMNS, box=None, pad_edge=False)
-        for row in rows_of(status):
+        for row in rows_of(self._status):
             table.add_row(*row)
-        return Group(table, self._bars)
+        running = [f"{self._job}, {duration(time.monotonic() - self._since)}"] if self._job else [
+            f"{name}, {duration(seconds)}" for name, seconds in self._status.running
+        ]  # fmt: skip
+        return Group(table, *map(Text, running), self._bars)
 
 
 COLUMNS = ("jobs", "done", "running", "left", "about")

@@ -52,7 +52,9 @@ def run(options: LooOptions) -> None:
     for note in prepared.notes if is_first() else ():
         show.note(note)
     if options.dry_run:
-        _print_jobs(prepared, as_json=options.json_)
+        if not prepared.is_measured:
+            print("loading the base to measure its speed ...", file=sys.stderr)
+        _print_jobs(prepared.measured(), as_json=options.json_)
         return
     if options.status:
         _print_status(prepared, as_json=options.json_)
@@ -140,7 +142,7 @@ def _print_jobs(prepared: Any, *, as_json: bool) -> None:
             "job": job.name,
             "key": job.key,
             "done": prepared.store.is_done(job),
-            "seconds": prepared.work[job.key] * prepared.rate,
+            "seconds": prepared.seconds[job.key],
         }
         for job in jobs
     ]

@@ -71,8 +71,8 @@ def _drawn(scores: Scores) -> str:
 
 
 def random_two(ranking: Sequence[Score], seed: int) -> tuple[Score, ...]:
-    """Two checkpoints drawn without looking at their scores."""
-    return _sample(sorted(ranking, key=lambda score: score.digest), 2, seed)
+    """Two checkpoints drawn by their names, without looking at their scores."""
+    return _sample(ranking, 2, seed)
 
 
 def random_draw(ranking: Sequence[Score], count: int, draw: int, task: str) -> tuple[Score, ...]:
@@ -82,9 +82,9 @@ def random_draw(ranking: Sequence[Score], count: int, draw: int, task: str) -> t
     also share nearly the same few, and their mean would be that of one draw. Donors that another
     processor trained are other bytes with the same names: there the same ones are drawn.
     """
+    return _sample(ranking, count, f"{draw} {task}")
+
+
+def _sample(ranking: Sequence[Score], count: int, seed: int | str) -> tuple[Score, ...]:
     by_name = sorted(ranking, key=lambda score: (score.name, score.digest))
-    return _sample(by_name, count, f"{draw} {task}")
-
-
-def _sample(ordered: Sequence[Score], count: int, seed: int | str) -> tuple[Score, ...]:
-    return tuple(random.Random(seed).sample(ordered, min(count, len(ordered))))
+    return tuple(random.Random(seed).sample(by_name, min(count, len(by_name))))

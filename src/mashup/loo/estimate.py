@@ -1,45 +1,90 @@
-"""How long jobs will take and how much disk: from finished ones, else from a short probe.
+"""How long jobs take and how much disk they need.
 
-The unit is one token through the model once, forward. A training step costs three (forward, and
-backward for activations and weights: Kaplan et al., arXiv 2001.08361, section 2.1), an evaluation
-one.
+A job takes fixed seconds, for setting up and for every optimizer step, and seconds for its tokens.
+The unit of tokens is one token through the model once, forward. A training step costs three
+(forward, and backward for activations and weights: Kaplan et al., arXiv 2001.08361, section 2.1),
+an evaluation one. How fast both go is fitted to jobs that are done, else measured on the base.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
 
 from mashup.checkpoint import locate, read_tensors
+from mashup.evaluate.evaluate import evaluate, plain_batches, sample_tokens
 from mashup.loo.experiment import Experiment
 from mashup.loo.graph import Plan
 from mashup.loo.job import Job
 from mashup.loo.store import Store
+from mashup.loo.work.worker import Worker
 from mashup.settings import TrainSettings
 from mashup.task import Task
 from mashup.train.trainer import curve_steps, steps_of
 
 _CHARACTERS = 4  # a token, near enough before anything is tokenized
 _BACKWARD = 3
-_EFFICIENCY = 0.4  # of a plain matrix product that a whole model reaches
+#: Seconds that do not depend on the model's size, measured on one core.
+_SETUP = {"train": 1.3, "score": 0.2, "init": 0.2}
+_STEP = 0.04
+_NOMINAL = 5e10  # operations a second, while nothing was measured
+_ROWS = 16  # that are evaluated to measure the base
 
 
-def tokens_of(job: Job, tasks: Mapping[str, Task], donors: int) -> float:
-    """Forward tokens of a job, an estimate."""
-    task = tasks[job.about["task"]]
+@dataclass(frozen=True)
+class Work:
+    """What a job takes: fixed seconds, and forward tokens; both are estimates."""
+
+    fixed: float
+    tokens: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast jobs are done.
+
+    Attributes:
+        fixed: factor on the fixed seconds.
+        token: seconds a forward token.
+        load: seconds until the base is loaded.
+    """
+
+    fixed: float
+    token: float
+    load: float = 0.0
+
+    def seconds(self, work: Work) -> float:
+        """How long a job of so much work takes."""
+        return self.fixed * work.fixed + self.token * work.tokens
+
+
+def work_of(job: Job, tasks: Mapping[str, Task], donors: int) -> Work:
+    """What a job takes.
+
+    Args:
+        job: any job of a plan.
+        tasks: by name.
+        donors: how many are scored.
+    """
+    task, setup = tasks[job.about["task"]], _SETUP[job.kind]
     row = _row_tokens(task)
     if job.kind == "score":
         choose = job.decides.get("choose", {"samples": 0})  # a choice by probes reads their runs
-        return row * choose["samples"] * (1 + donors)
+        return Work(setup, row * choose["samples"] * (1 + donors))
     if job.kind == "init":
-        return row * job.decides["samples"]
+        return Work(setup, row * job.decides["samples"])
     settings = TrainSettings(**job.decides["settings"])
-    trained = steps_of(len(task.train), settings) * settings.batch_size
-    points = 1 + len(curve_steps(steps_of(len(task.train), settings), settings))
+    steps = steps_of(len(task.train), settings)
+    points = 1 + len(curve_steps(steps, settings))
     tests = {"all": points, "end": 1, "none": 0}[settings.test_points]
     held = points * len(task.dev) + tests * len(task.test)
     held += 2 * len(task.dev) if job.needs.get("init") else 0
-    return row * (_BACKWARD * trained + held)
+    tokens = row * (_BACKWARD * steps * settings.batch_size + held)
+    return Work(setup + _STEP * steps, tokens)
 
 
 def _row_tokens(task: Task) -> float:
@@ -48,32 +93,40 @@ def _row_tokens(task: Task) -> float:
     return characters / len(some) / _CHARACTERS
 
 
-def seconds_a_token(
-    experiment: Experiment, plan: Plan, store: Store, work: Mapping[str, float]
-) -> float:
-    """From finished jobs; from the base's size and a matrix product's speed when there are none."""
+def known_pace(plan: Plan, store: Store, work: Mapping[str, Work]) -> Pace | None:
+    """The pace that fits the jobs that are done best; None when there are none."""
     done = [key for key, job in plan.jobs.items() if store.is_done(job)]
-    seconds = sum(store.result(key)["took"] for key in done)
-    tokens = sum(work[key] for key in done)
-    return seconds / tokens if tokens and seconds else _probe(experiment)
+    if not done:
+        return None
+    seconds = [store.result(key)["took"] for key in done]
+    (fixed, token), _ = nnls(
+        np.array([(work[key].fixed, work[key].tokens) for key in done]), seconds
+    )
+    return Pace(float(fixed), float(token))
 
 
-def _probe(experiment: Experiment) -> float:
-    """Two operations a weight and token, at the speed of a plain matrix product."""
-    import torch
+def nominal_pace(experiment: Experiment) -> Pace:
+    """A guess by the size of the base: two operations a weight and token."""
+    return Pace(1.0, 2 * weights_of(experiment) / _NOMINAL)
 
-    from mashup.model.base import named_device
-    from mashup.model.device import parse_dtype
 
-    device = named_device(experiment.device)
-    dtype = parse_dtype(experiment.dtype, device)
-    one = torch.randn(1024, 1024, device=device, dtype=dtype)
-    start, rounds = time.perf_counter(), 0
-    while time.perf_counter() - start < 0.2:
-        float((one @ one)[0, 0])
-        rounds += 1
-    speed = rounds * 2 * 1024**3 / (time.perf_counter() - start)
-    return 2 * weights_of(experiment) / (speed * _EFFICIENCY)
+def measured_pace(experiment: Experiment, store: Store) -> Pace:
+    """Load the base and evaluate some rows of the first target, twice: the second time counts.
+
+    Raises:
+        InputError: the base cannot be loaded, or rows cannot be tokenized.
+    """
+    begin = time.perf_counter()
+    worker = Worker(experiment, store)
+    base, task = worker.base, worker.task(experiment.wanted[0])
+    load = time.perf_counter() - begin
+    tokens = sample_tokens(base, task, _ROWS, experiment.split_seed, experiment.train.max_length)
+    batches = plain_batches(base, tokens)
+    for _ in range(2):
+        begin = time.perf_counter()
+        evaluate(base.model, batches)
+        spent = time.perf_counter() - begin
+    return Pace(1.0, spent / (_row_tokens(task) * len(tokens)), load)
 
 
 def weights_of(experiment: Experiment) -> int:

@@ -21,6 +21,7 @@ def run_local(worker: Worker, jobs: Iterable[Job], done: Callable[[Job], None]) 
     for job in jobs:
         if failures.blocks(job):
             continue
+        worker.progress.begin(job.name)
         problems = _attempt(worker, job)
         if problems is None:
             done(job)

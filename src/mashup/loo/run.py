@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from mashup.errors import InputError, Problem
 from mashup.files import disk_errors, make_folder, only_one, read_json, to_json, write_text
-from mashup.loo.estimate import bytes_of, seconds_a_token, tokens_of
+from mashup.loo.estimate import (
+    Pace,
+    Work,
+    bytes_of,
+    known_pace,
+    measured_pace,
+    nominal_pace,
+    work_of,
+)
 from mashup.loo.experiment import Experiment
 from mashup.loo.graph import Plan
 from mashup.loo.inputs import notes_on, read_inputs
@@ -36,8 +44,9 @@ class Prepared:
     """An experiment whose inputs were read, nothing done yet.
 
     Attributes:
-        work: key of a job to its forward tokens, an estimate.
-        rate: seconds a forward token, an estimate.
+        work: key of a job to what it takes, an estimate.
+        pace: how fast jobs are done, an estimate.
+        is_measured: whether the pace is that of jobs or of the base, and not by its size alone.
         commonest: accuracy of the commonest answer, by target.
         notes: what a user must know of the data, such as donors that are left out.
     """
@@ -46,14 +55,31 @@ class Prepared:
     output: Path
     plan: Plan
     store: Store
-    work: dict[str, float]
-    rate: float
+    work: dict[str, Work]
+    pace: Pace
+    is_measured: bool
     commonest: dict[str, float]
     notes: tuple[str, ...] = ()
 
     @cached_property
     def _tally(self) -> Tally:
-        return Tally(self.plan, self.store, self.work, self.rate)
+        return Tally(self.plan, self.store, self.seconds, 1.0)
+
+    @cached_property
+    def seconds(self) -> dict[str, float]:
+        """Key of a job to the seconds that it takes, an estimate."""
+        return {key: self.pace.seconds(one) for key, one in self.work.items()}
+
+    def measured(self) -> Prepared:
+        """The same with the pace of the base, which is loaded for it, where no job is done yet.
+
+        Raises:
+            InputError: the base cannot be loaded.
+        """
+        if self.is_measured:
+            return self
+        pace = measured_pace(self.experiment, self.store)
+        return replace(self, pace=pace, is_measured=True)
 
     @property
     def status(self) -> Status:
@@ -84,11 +110,14 @@ def prepare(
     inputs, tasks = read_inputs(experiment, store.root)
     plan = make_plan(experiment, inputs)
     donors = len(inputs.library) or len(experiment.tasks) - 1
-    work = {key: tokens_of(job, tasks, donors) for key, job in plan.jobs.items()}
-    rate = seconds_a_token(experiment, plan, store, work)
+    work = {key: work_of(job, tasks, donors) for key, job in plan.jobs.items()}
+    pace = known_pace(plan, store, work)
     commonest = {name: commonest_accuracy(tasks[name]) for name in experiment.wanted}
     notes = notes_on(inputs, tasks, experiment.wanted)
-    return Prepared(experiment, output, plan, store, work, rate, commonest, notes)
+    return Prepared(
+        experiment, output, plan, store, work, pace or nominal_pace(experiment),
+        pace is not None, commonest, notes,
+    )  # fmt: skip
 
 
 def run_experiment(
@@ -119,7 +148,7 @@ def run_experiment(
         run = run_ray if prepared.experiment.executor.kind == "ray" else run_local
         open_jobs = [j for j in prepared.plan.jobs.values() if not prepared.store.is_done(j)]
         wait()  # every process knows the same jobs as open
-        failures = run(worker, open_jobs, lambda job: _after(job, prepared, watch))
+        failures = run(worker, open_jobs, lambda job: _after(job, prepared, watch, progress))
         if is_first():
             _publish(prepared)
         wait()
@@ -134,11 +163,14 @@ def _alone(prepared: Prepared) -> Iterator[None]:
         yield
 
 
-def _after(job: Job, prepared: Prepared, watch: Callable[[Status], None]) -> None:
+def _after(
+    job: Job, prepared: Prepared, watch: Callable[[Status], None], progress: Progress
+) -> None:
     """Whoever watches is told; a target that this job was the last of is published."""
     if not is_first():
         return
     status = prepared.status
+    progress.done(job.name)
     watch(status)
     plan, store = prepared.plan, prepared.store
     targets = {cell.target for cell in plan.cells if job.key in cell_keys(cell)}

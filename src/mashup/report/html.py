@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from mashup.report.markdown import capital
 
@@ -39,7 +45,28 @@ def environment() -> Environment:
     )
     made.filters["capital"] = capital
     made.filters["tight"] = tight
+    made.filters["anchor"] = anchor
     return made
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A page with the script that sorts its tables; the page allows this script alone."""
+    script = _script()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    text: str = environment().get_template(template).render(
+        script=Markup(script), script_hash=digest, **values  # the script is our own file
+    )  # fmt: skip
+    return text
+
+
+@cache
+def _script() -> str:
+    return files("mashup.report").joinpath("sort.js").read_text(encoding="utf-8")
+
+
+def anchor(title: str) -> str:
+    """``title`` as the id of a heading: ``costs-in-seconds``."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def tight(text: str) -> str:

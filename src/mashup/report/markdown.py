@@ -86,7 +86,8 @@ def _line(cells: Sequence[str], widths: Sequence[int], words: int) -> str:
 
 def _text(cell: Cell) -> str:
     detail = f"({cell.detail})" if cell.detail and cell.detail[0] != "[" else cell.detail
-    return escape(f"{cell.text} {detail}".strip())
+    text = escape(f"{cell.text} {detail}".strip())
+    return f"**{text}**" if cell.tone == "chosen" and cell.value is not None else text
 
 
 def capital(text: str) -> str:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from mashup.report import numbers
 from mashup.report.facts import make_facts
 from mashup.report.figures import panel_figure, ranking_figure, render
-from mashup.report.html import Picture, environment, picture_of
+from mashup.report.html import Picture, picture_of, render_page
 from mashup.report.ladder import ladder_sentences
 from mashup.report.markdown import capital
 from mashup.report.panels import PANELS, Panel
@@ -51,7 +51,8 @@ class Tile:
 def page(summary: Summary) -> str:
     """The whole of ``index.html``."""
     verdict = make_verdict(summary)
-    text: str = environment().get_template("comparison.html.j2").render(
+    return render_page(
+        "comparison.html.j2",
         summary=summary,
         verdict=verdict,
         tiles=_tiles(summary, verdict),
@@ -61,8 +62,7 @@ def page(summary: Summary) -> str:
         tables=_tables(summary),
         ladder_sentences=ladder_sentences(summary),
         facts=make_facts(summary),
-    )  # fmt: skip
-    return text
+    )
 
 
 def _tables(summary: Summary) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mashup.report.material import Material, Measured, measured
 from mashup.report.ranking import Ranking, make_ranking
-from mashup.report.summary import COSTS, SCRATCH, ArmRow, Reach, Rung, Summary
+from mashup.report.summary import COSTS, MASHUP, SCRATCH, ArmRow, Reach, Rung, Summary
 from mashup.results.records import COMMONEST, Record
 from mashup.results.statistics import Difference
 
@@ -22,7 +22,8 @@ def summarise(material: Material) -> Summary:
     arms = tuple(_described(name, full, records, about, ranking) for name in names)
     seeds = tuple(dict.fromkeys(run.seed for run in full))
     commonest = commonest_of(records)
-    return Summary(records[0].task, seeds, arms, ladder(runs), ranking, about, commonest)
+    over = overs(records, "accuracy")
+    return Summary(records[0].task, seeds, arms, ladder(runs), ranking, about, commonest, over)
 
 
 def _described(
@@ -85,6 +86,19 @@ def gain_of(arm: str, metric: str, records: Iterable[Record]) -> Difference | No
         if found and None not in (record.value, record.low, record.high):
             return Difference(record.value, record.low, record.high)  # type: ignore[arg-type]
     return None
+
+
+def overs(records: Iterable[Record], metric: str) -> dict[str, Difference]:
+    """What mashup gained over each other arm but scratch, as it was recorded.
+
+    Args:
+        records: of one task.
+        metric: ``accuracy`` or ``loss``.
+    """
+    start = f"test_{metric}_gain_over_"
+    names = [one.metric for one in records if one.arm == MASHUP and one.metric.startswith(start)]
+    found = {name.removeprefix(start): gain_of(MASHUP, name, records) for name in names}
+    return {arm: gain for arm, gain in found.items() if gain}
 
 
 def commonest_of(records: Iterable[Record]) -> float | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from mashup.report.material import Measured
 from mashup.report.ranking import Ranking
 from mashup.results.statistics import Difference
 
-SCRATCH, MASHUP = "scratch", "mashup"
+SCRATCH, MASHUP, BEST_SINGLE = "scratch", "mashup", "best-single"
 COSTS = ("score", "merge", "search", "train")
 
 
@@ -107,6 +108,7 @@ class Summary(Armed):
     Attributes:
         ladder: empty when only full runs were made.
         about: ``comparison.json``.
+        over: test accuracy of mashup minus that of each other arm but scratch, by its name.
     """
 
     task: str
@@ -116,6 +118,7 @@ class Summary(Armed):
     ranking: Ranking
     about: dict[str, Any]
     commonest: float | None = None
+    over: Mapping[str, Difference] = field(default_factory=dict)
 
     @property
     def subject(self) -> ArmRow | None:

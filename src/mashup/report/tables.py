@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from mashup.report import numbers
 from mashup.report.ranking import Ranking, RankRow
-from mashup.report.summary import COSTS, ArmRow, Rung, Summary
+from mashup.report.summary import COSTS, ArmRow, Reach, Rung, Summary
+from mashup.results.statistics import Difference
 
 
 @dataclass(frozen=True)
@@ -41,38 +42,52 @@ class Table:
 def arms_table(summary: Summary) -> Table:
     """One row an arm: how good, how much better than scratch, how soon."""
     columns = (
-        *("Arm", "Test accuracy", "Test loss", "Gain over scratch, points", "Total seconds"),
-        *("Steps to parity", "Seconds to parity", "Paper's rule (flattering)"),
+        *("Arm", "Test accuracy", "Test loss", "Gain over scratch, points"),
+        *("mashup over it, points", "Total seconds", "Steps to parity", "Seconds to parity"),
+        "Paper's rule (flattering)",
     )
-    return Table(columns, tuple(_arm(arm) for arm in summary.arms), second="Starts from")
+    rows = tuple(_arm(arm, summary.over.get(arm.name)) for arm in summary.arms)
+    return Table(columns, rows, second="Starts from")
 
 
-def _arm(arm: ArmRow) -> tuple[Cell, ...]:
+def _arm(arm: ArmRow, over: Difference | None) -> tuple[Cell, ...]:
     return (
         Cell(arm.name, arm.start + (f" ({arm.note})" if arm.note else "")),
-        Cell(numbers.percent(arm.accuracy)),
-        Cell(numbers.loss(arm.loss)),
-        _gain(arm),
-        Cell(numbers.seconds(arm.seconds)),
-        Cell(numbers.reached(arm.fair, "steps"), numbers.saving(arm.fair, "steps")),
-        Cell(numbers.reached(arm.fair, "seconds"), numbers.saving(arm.fair, "seconds")),
+        Cell(numbers.percent(arm.accuracy), value=arm.accuracy),
+        Cell(numbers.loss(arm.loss), value=arm.loss),
+        _gain(arm.accuracy_gain),
+        _gain(over),
+        _seconds(arm.seconds),
+        _reach(arm.fair, "steps"),
+        _reach(arm.fair, "seconds"),
         _paper(arm),
     )
 
 
-def _gain(arm: ArmRow) -> Cell:
-    if arm.accuracy_gain is None:
+def _gain(gain: Difference | None) -> Cell:
+    if gain is None:
         return Cell(numbers.NONE)
-    verdict = arm.accuracy_gain.verdict(higher_is_better=True)
-    text = numbers.points(arm.accuracy_gain.value)
-    return Cell(text, f"{numbers.interval(arm.accuracy_gain)} {verdict}", verdict)
+    verdict = gain.verdict(higher_is_better=True)
+    return Cell(
+        numbers.points(gain.value), f"{numbers.interval(gain)} {verdict}", verdict, gain.value
+    )
+
+
+def _seconds(value: float) -> Cell:
+    return Cell(numbers.seconds(value), value=value)
+
+
+def _reach(reach: Reach | None, unit: str) -> Cell:
+    value = getattr(reach, unit) if reach else None
+    return Cell(numbers.reached(reach, unit), numbers.saving(reach, unit), value=value)
 
 
 def _paper(arm: ArmRow) -> Cell:
-    steps = numbers.reached(arm.paper, "steps")
+    steps = _reach(arm.paper, "steps")
     if arm.paper is None or arm.paper.never:
-        return Cell(steps, numbers.saving(arm.paper, "steps"))
-    return Cell(f"{steps} steps", f"{numbers.reached(arm.paper, 'seconds')} s")
+        return steps
+    seconds = f"{numbers.reached(arm.paper, 'seconds')} s"
+    return Cell(f"{steps.text} steps", seconds, value=steps.value)
 
 
 def costs_table(summary: Summary) -> Table:
@@ -80,8 +95,8 @@ def costs_table(summary: Summary) -> Table:
     rows = tuple(
         (
             Cell(arm.name),
-            *(Cell(numbers.seconds(arm.costs[cost])) for cost in COSTS),
-            Cell(numbers.seconds(arm.seconds)),
+            *(_seconds(arm.costs[cost]) for cost in COSTS),
+            _seconds(arm.seconds),
         )
         for arm in summary.arms
     )
@@ -99,9 +114,9 @@ def _rank(row: RankRow, is_base: bool) -> tuple[Cell, ...]:
     tone = "chosen" if row.chosen else ""
     return (
         Cell(row.name, tone=tone),
-        Cell(numbers.loss(row.loss)),
-        Cell(numbers.percent(row.accuracy)),
-        Cell(numbers.NONE if is_base else numbers.difference(row)),
+        Cell(numbers.loss(row.loss), value=row.loss),
+        Cell(numbers.percent(row.accuracy), value=row.accuracy),
+        Cell(numbers.NONE if is_base else numbers.difference(row), value=row.difference),
         Cell("yes" if row.chosen else ""),
     )
 
@@ -115,11 +130,11 @@ def ladder_table(summary: Summary) -> Table:
 def _rung(rung: Rung) -> tuple[Cell, ...]:
     return (
         Cell(rung.arm),
-        Cell(f"{100 * rung.budget:.0f} %"),
-        Cell(numbers.count(rung.steps)),
-        Cell(numbers.loss(rung.dev_loss)),
-        Cell(numbers.percent(rung.accuracy)),
-        Cell(numbers.seconds(rung.seconds)),
+        Cell(f"{100 * rung.budget:.0f} %", value=rung.budget),
+        Cell(numbers.count(rung.steps), value=rung.steps),
+        Cell(numbers.loss(rung.dev_loss), value=rung.dev_loss),
+        Cell(numbers.percent(rung.accuracy), value=rung.accuracy),
+        _seconds(rung.seconds),
     )
 
 

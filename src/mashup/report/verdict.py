@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mashup.report import numbers
-from mashup.report.summary import MASHUP, ArmRow, Summary
+from mashup.report.summary import BEST_SINGLE, MASHUP, ArmRow, Summary
 
 CHARGED = "all scoring and merging charged"
 
@@ -102,8 +102,8 @@ def _of(arm: ArmRow, unit: str) -> str:
 
 def _notes(summary: Summary) -> tuple[str, ...]:
     notes = (
-        *(_loss_note(summary), _control_note(summary), _blind_note(summary)),
-        seed_note(summary),
+        *(_loss_note(summary), _rival_note(summary), _control_note(summary)),
+        *(_blind_note(summary), seed_note(summary)),
     )
     return tuple(note for note in notes if note)
 
@@ -120,6 +120,17 @@ def _loss_note(summary: Summary) -> str:
     ends = f"[{numbers.signed(gain.low)}, {numbers.signed(gain.high)}]"
     values = f"{numbers.loss(arm.loss)} vs {numbers.loss(summary.scratch.loss)}"
     return f"By test loss it is {verdict}: {values}, {numbers.signed(gain.value)} {ends}."
+
+
+def _rival_note(summary: Summary) -> str:
+    """Whether merging did better than starting from the best checkpoint alone."""
+    over = summary.over.get(BEST_SINGLE)
+    if over is None:
+        return ""
+    word = over.verdict(higher_is_better=True)
+    told = word if word == "within noise" else f"{word} than it"
+    gain = f"{numbers.points(over.value)} points {numbers.interval(over)}"
+    return f"Against {BEST_SINGLE}, {MASHUP} is {told}: {gain}."
 
 
 def _blind_note(summary: Summary) -> str:

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from armresults import PLANS
-from mashup.report.experiment.donors import agreement
+from mashup.report.experiment.donors import agreement, relevance_grid
+from mashup.report.experiment.lines import rates_of
 from mashup.report.experiment.material import read_folders
 from mashup.report.experiment.summarise import make_study
 from mashup.results.records import read_records
 from mashup.results.significance import holm, wilcoxon_p
-from studies import TARGETS, plans, write_study
+from studies import RATES, TARGETS, plans, write_study
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,26 @@ def test_scratch_alone_is_an_experiment_too(tmp_path):
     study = make_study(folder)
     assert study.contrasts == ()
     assert study.subject is None
+
+
+def test_the_picture_of_rates_joins_only_rates_of_the_same_targets_and_seeds(tmp_path):
+    path = write_study(tmp_path / "one", seeds=(42, 43))
+    (folder,) = read_folders([path])
+    taken = dict(zip(TARGETS, (RATES[0], RATES[1], RATES[1], RATES[1]), strict=True))
+
+    def kept(record):
+        lone = record.arm == "scratch-longer" and record.learning_rate is not None
+        return not lone or record.learning_rate == taken[record.task]
+
+    study = make_study(replace(folder, records=tuple(filter(kept, folder.records))))
+    assert rates_of(study, "scratch") == sorted(RATES)
+    assert rates_of(study, "mashup") == sorted(RATES[:2])  # the largest diverged
+    assert rates_of(study, "scratch-longer") == []
+
+
+def test_donors_and_targets_of_the_matrix_stand_in_one_order(study):
+    grid = relevance_grid(study)
+    assert grid.donors == grid.targets == TARGETS
 
 
 def test_known_arms_are_those_that_were_planned(study):

@@ -5,6 +5,7 @@ import pytest
 from armresults import PLANS, Plan
 from mashup.report.experiment.material import read_folders
 from mashup.report.experiment.summarise import make_study
+from mashup.report.experiment.tables import contrasts_table
 from mashup.report.experiment.verdicts import in_words, lead, rounded, verdict
 from mashup.results.statistics import Difference
 from studies import write_study
@@ -61,13 +62,13 @@ def test_few_targets_are_told_that_they_can_prove_nothing(tmp_path):
     assert "with 4 targets it cannot be below 0.12" in told
 
 
-def test_every_target_and_control_has_its_sentence(study_folder):
+def test_the_best_donor_has_its_sentence_and_the_others_a_row_of_the_table(study_folder):
     (folder,) = read_folders([study_folder])
-    words = in_words(make_study(folder))
-    assert len(words.targets) == 4
-    assert words.targets[0].startswith("mashup on trec: better than scratch, +8")
-    assert any(text.startswith("mashup against average-all:") for text in words.controls)
-    assert any(text.startswith("random against scratch:") for text in words.others)
+    study = make_study(folder)
+    (rival,) = in_words(study)
+    assert rival.startswith("mashup against best-single:")
+    rows = {row[0].text for row in contrasts_table(study).table.rows}
+    assert {"mashup − average-all", "random − scratch"} <= rows
 
 
 def test_only_scratch_has_no_verdict(tmp_path):
@@ -78,7 +79,7 @@ def test_only_scratch_has_no_verdict(tmp_path):
 def _blind(tmp_path, commonest):
     arms = {"scratch": PLANS["scratch"], "mashup": Plan((1.5, 0.35), end=(0.6, 0.8))}
     (folder,) = read_folders([write_study(tmp_path, arms=arms, commonest=commonest)])
-    return in_words(make_study(folder)).blind
+    return in_words(make_study(folder))
 
 
 def test_targets_on_which_the_commonest_answer_is_as_good_are_named(tmp_path):

@@ -52,8 +52,9 @@ def _grid(study: Study, value: Callable[[Relevance], float | None]) -> Grid | No
                 chosen.add((one.donor, target.task))
     if not values:
         return None
-    donors = tuple(sorted({donor for donor, _ in values}))
     targets = tuple(target.task for target in study.targets)
+    found = {donor for donor, _ in values}
+    donors = (*(t for t in targets if t in found), *sorted(found.difference(targets)))
     return Grid(donors, targets, values, frozenset(chosen))
 
 
@@ -64,7 +65,8 @@ def relevance_table(study: Study) -> Titled | None:
         return None
     note = (
         "Loss of the base minus loss of the donor on the target's sample, nats an answer token: "
-        "more is better. Bold: chosen. A strategy may pass over a donor after a few examples."
+        "more is better. Chosen donors are bold here and framed in the picture. A strategy may "
+        "pass over a donor after a few examples."
     )
     table = _matrix(grid, lambda value: numbers.signed(value, 2))
     return Titled("relevance", "Relevance of donors before training", table, note)

@@ -112,7 +112,8 @@ def _mean_seconds(study: Study, arm: str) -> float:
 def _rates(study: Study) -> Drawing:
     alt = (
         "Dev loss and test accuracy at the end of training over the learning rate, mean over "
-        "targets and seeds, a line an arm. The table of learning rates has the numbers."
+        "targets and seeds, a line an arm; only rates that an arm ran with on all its targets and "
+        "seeds. The table of learning rates has all numbers."
     )
     arms = [row for row in study.legend if rates_of(study, row.name)]
     draw = partial(_pair, study, draw_rates, arms)

@@ -60,6 +60,8 @@ def _number(axes: Any, row: int, column: int, value: float, colour: Any, unit: f
 
 def _label(axes: Any, grid: Grid, title: str, theme: Theme) -> None:
     axes.set_title(title, loc="left", fontsize=10, color=theme.ink, fontweight="bold")
+    axes.set_xlabel("target", fontsize=10, color=theme.muted)
+    axes.set_ylabel("donor", fontsize=10, color=theme.muted)
     axes.set_ylim(len(grid.donors), 0)
     places = np.arange(len(grid.targets)) + 0.5
     names = [drawable(short(name)) for name in grid.targets]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from statistics import fmean
 from typing import Any
 
@@ -18,14 +20,24 @@ Point = tuple[float, float]
 
 
 def rates_of(study: Study, arm: str) -> list[float]:
-    """The grid of an arm; empty where it had none."""
-    ends = (end for target in study.targets for end in target.ends)
-    rates = sorted({end.rate for end in ends if end.arm == arm})
+    """Learning rates that an arm ran with on all its targets and seeds; empty for less than two.
+
+    Means over other targets are not comparable. An arm without a grid of its own (scratch-longer)
+    has no such rates, and a rate at which a run diverged is none.
+    """
+    runs: dict[float, Counter[tuple[str, int]]] = {}
+    for target in study.targets:
+        for end in target.ends:
+            if end.arm == arm:
+                known = end.dev_loss is not None
+                runs.setdefault(end.rate, Counter())[target.task, end.seed] += known
+    everything = reduce(or_, runs.values(), Counter[tuple[str, int]]())
+    rates = sorted(rate for rate, found in runs.items() if +found == everything)
     return rates if len(rates) > 1 else []
 
 
 def draw_rates(axes: Sequence[Any], study: Study, theme: Theme) -> None:
-    """Dev loss and test accuracy over the rate; a rate that always diverged has no point."""
+    """Dev loss and test accuracy over the rate, where all runs of an arm have it."""
     rates = sorted({rate for arm in study.arms for rate in rates_of(study, arm)})
     for one, name, title in zip(axes, ("dev_loss", "test_accuracy"), _TITLES, strict=True):
         frame(one, title, "learning rate", theme)
@@ -42,8 +54,7 @@ def _ends(study: Study, name: str, arm: str) -> list[Point]:
     rates = rates_of(study, arm)
     found = {rate: [getattr(end, name) for end in ends_of(study, arm, rate)] for rate in rates}
     unit = 100.0 if name == "test_accuracy" else 1.0
-    known = {rate: [v for v in values if v is not None] for rate, values in found.items()}
-    return [(rate, unit * fmean(values)) for rate, values in known.items() if values]
+    return [(rate, unit * fmean(values)) for rate, values in found.items()]
 
 
 def draw_ladder(axes: Sequence[Any], study: Study, theme: Theme) -> None:

@@ -26,8 +26,7 @@ def _texts(parts: Sequence[Part], models: Models | None) -> Iterator[str]:
         first, words = lead(part.study), in_words(part.study)
         yield f"# {escape(part.study.name)}"
         yield f"**{escape(capital(first.answer))}.**{_behind(first)}"
-        told = (*words.controls, *words.targets, *words.blind, *words.others)
-        yield "\n".join(f"- {escape(capital(text))}." for text in told)
+        yield "\n".join(f"- {escape(capital(text))}." for text in words)
         for section in part.sections:
             yield from _section(section, part.prefix)
         yield "## How this was measured"

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
-
-from markupsafe import Markup
 
 from mashup.report import numbers
 from mashup.report.experiment.cells import Titled
@@ -19,7 +13,7 @@ from mashup.report.experiment.facts import make_facts
 from mashup.report.experiment.models import Models
 from mashup.report.experiment.sections import Part, Section
 from mashup.report.experiment.verdicts import in_words, lead
-from mashup.report.html import Picture, environment, picture_of
+from mashup.report.html import Picture, picture_of, render_page
 
 
 @dataclass(frozen=True)
@@ -33,30 +27,31 @@ class Shown:
     narrow: bool
 
 
-def page(parts: Sequence[Part], models: Models | None) -> str:
-    """The whole of ``index.html``."""
+def page(parts: Sequence[Part], models: Models | None, beside: Sequence[str] = ()) -> str:
+    """The whole of ``index.html``.
+
+    Args:
+        parts: the experiments.
+        models: their table side by side, None for one.
+        beside: files that the page links to, relative to it.
+    """
     names = numbers.listed([part.study.name for part in parts])
     several = len(parts) > 1
-    text: str = environment().get_template("experiment.html.j2").render(
+    return render_page(
+        "experiment.html.j2",
         title=f"{names}: Mashup Learning",
         eyebrow=f"experiment{'s' if several else ''} {names}",
         headline=f"{len(parts)} experiments side by side" if several else None,
         models=models and {"titled": models.titled, "picture": _drawn(models.drawing)},
         parts=[_shown_part(part) for part in parts],
-        script=Markup(_script()),  # our own file
-        script_hash=base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode(),
-    )  # fmt: skip
-    return text
-
-
-@cache
-def _script() -> str:
-    return files("mashup.report").joinpath("sort.js").read_text(encoding="utf-8")
+        beside=beside,
+    )
 
 
 def _shown_part(part: Part) -> dict[str, Any]:
     return {
         "name": part.study.name,
+        "prefix": part.prefix,
         "verdict": lead(part.study),
         "words": in_words(part.study),
         "sections": [_shown(section) for section in part.sections],

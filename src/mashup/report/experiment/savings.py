@@ -110,7 +110,10 @@ def rates_table(study: Study) -> Titled | None:
         "Test accuracy",
     )
     rows = tuple(_rate(arm, rate, study) for arm, rate in sorted(keys, key=_placed(study)))
-    note = "Taken: for how many targets and seeds this rate had the least dev loss."
+    note = (
+        "Taken: for how many targets and seeds this rate had the least dev loss. Means are over "
+        "the runs of a row: rows with other numbers of runs are of other targets."
+    )
     return Titled("rates", "Learning rates", Table(columns, rows), note)
 
 

@@ -9,13 +9,12 @@ from mashup.report.experiment.material import Folder
 from mashup.report.experiment.summary import Contrast, End, Relevance, Study, Target
 from mashup.report.experiment.widen import over_seeds
 from mashup.report.material import measured
-from mashup.report.summarise import arm_row, commonest_of, gain_of, ladder
+from mashup.report.summarise import arm_row, commonest_of, gain_of, ladder, overs
 from mashup.report.summary import MASHUP, SCRATCH
 from mashup.results.records import LEFT_OUT, Record, pool_of
 from mashup.results.significance import holm, mean_difference, wilcoxon_p
 from mashup.results.statistics import Difference
 
-_OVER = "test_{}_gain_over_"
 _BASE = "base"
 
 
@@ -35,19 +34,11 @@ def _target(task: str, records: Sequence[Record]) -> Target:
     full = [run for run in runs if run.budget == 1.0]
     arms = tuple(arm_row(name, full, records) for name in dict.fromkeys(run.arm for run in full))
     made = Target(
-        task, arms, _overs(records, "accuracy"), _overs(records, "loss"), ladder(runs),
+        task, arms, overs(records, "accuracy"), overs(records, "loss"), ladder(runs),
         _ends(records), _relevance(records), _examples(records), commonest_of(records),
         left_out=_left_out(records),
     )  # fmt: skip
     return over_seeds(made)
-
-
-def _overs(records: Iterable[Record], metric: str) -> dict[str, Difference]:
-    """What mashup gained over each other arm, as it was recorded."""
-    start = _OVER.format(metric)
-    names = [one.metric for one in records if one.arm == MASHUP and one.metric.startswith(start)]
-    found = {name.removeprefix(start): gain_of(MASHUP, name, records) for name in names}
-    return {arm: gain for arm, gain in found.items() if gain}
 
 
 def _examples(records: Iterable[Record]) -> int:

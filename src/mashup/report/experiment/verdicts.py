@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mashup.report import numbers
 from mashup.report.experiment.summary import Contrast, Study, Target
-from mashup.report.summary import MASHUP, SCRATCH
+from mashup.report.summary import BEST_SINGLE, MASHUP, SCRATCH
 from mashup.results.significance import examples_needed, least_p
 from mashup.results.statistics import Difference
 
@@ -56,14 +56,6 @@ def rounded(value: float) -> int:
         return 1
     unit = 10 ** max(0, math.floor(math.log10(value)) - 1)
     return int(math.ceil(value / unit) * unit)
-
-
-def target_sentence(target: Target, arm: str) -> str:
-    """``mashup on sst2: better than scratch, +4.0 points [+1.0, +7.0]``."""
-    gain = target.gain(arm)
-    if gain is None:
-        return ""
-    return f"{arm} on {target.task}: {_than(target_verdict(target, arm), SCRATCH)}, {_points(gain)}"
 
 
 def target_verdict(target: Target, arm: str) -> str:
@@ -140,31 +132,13 @@ def lead(study: Study) -> Lead:
     return Lead(tone, answer, f"{_behind(subject)}; {more}")
 
 
-@dataclass(frozen=True)
-class Words:
-    """Sentences beside the first: against the controls, target by target, all other arms.
+def in_words(study: Study) -> tuple[str, ...]:
+    """What is said below the answer: mashup against its best donor, targets that tell nothing.
 
-    Attributes:
-        blind: targets whose accuracy tells nothing, empty where there are none.
+    All other comparisons are in the table.
     """
-
-    controls: tuple[str, ...]
-    targets: tuple[str, ...]
-    others: tuple[str, ...]
-    blind: tuple[str, ...]
-
-
-def in_words(study: Study) -> Words:
-    """One sentence a comparison."""
-    subject = study.subject
-    rest = [one for one in study.contrasts if one is not subject]
-    arm = subject.arm if subject else MASHUP
-    return Words(
-        tuple(contrast_sentence(one) for one in rest if one.other != SCRATCH),
-        tuple(text for target in study.targets if (text := target_sentence(target, arm))),
-        tuple(contrast_sentence(one) for one in rest if one.other == SCRATCH),
-        tuple(filter(None, [_blind(study)])),
-    )
+    rival = study.contrast(MASHUP, BEST_SINGLE)
+    return tuple(filter(None, [contrast_sentence(rival) if rival else "", _blind(study)]))
 
 
 def _blind(study: Study) -> str:

@@ -11,7 +11,7 @@ from mashup.report.experiment.cells import Titled
 from mashup.report.experiment.drawing import Drawing
 from mashup.report.experiment.formats import to_csv, to_latex
 from mashup.report.experiment.markdown import markdown
-from mashup.report.experiment.material import read_folders
+from mashup.report.experiment.material import ABOUT, RECORDS, read_folders
 from mashup.report.experiment.models import side_by_side
 from mashup.report.experiment.page import page
 from mashup.report.experiment.sections import make_parts
@@ -39,11 +39,11 @@ def write_experiment_report(folders: Sequence[Path], output: Path) -> tuple[Stud
     studies = tuple(make_study(folder) for folder in read_folders(folders))
     _refuse_twins(studies)
     with only_one(output, wait=True), disk_errors(output):
-        _write(studies, output)
+        _write(studies, output, _beside(folders, output))
     return studies
 
 
-def _write(studies: Sequence[Study], output: Path) -> None:
+def _write(studies: Sequence[Study], output: Path, beside: Sequence[str]) -> None:
     parts, models = make_parts(studies), side_by_side(studies)
     for part in parts:
         for section in part.sections:
@@ -53,7 +53,14 @@ def _write(studies: Sequence[Study], output: Path) -> None:
         _write_tables([models.titled], output, "")
         _write_drawings([models.drawing], output, "")
     write_text(output / MARKDOWN, markdown(parts, models))
-    write_text(output / PAGE, page(parts, models))
+    write_text(output / PAGE, page(parts, models, beside))
+
+
+def _beside(folders: Sequence[Path], output: Path) -> list[str]:
+    """Files that the page links to: its Markdown, and the records where they lie above it."""
+    above = [one for one in folders if one.resolve() == output.resolve().parent]
+    names = [name for name in (RECORDS, ABOUT) if above and (above[0] / name).exists()]
+    return [MARKDOWN, *(f"../{name}" for name in names)]
 
 
 def _refuse_twins(studies: Sequence[Study]) -> None:
