@@ -5,6 +5,7 @@ import json
 import pytest
 
 from experiments import write_experiment, write_tasks
+from mashup.loo import read_experiment
 
 
 @pytest.fixture
@@ -93,6 +94,19 @@ def test_a_damaged_experiment_is_told_without_a_traceback(mashup, tmp_path, text
     found, _, err = mashup("loo", "--status", tmp_path)
     assert found == code
     assert "experiment.json" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"jobs": 3}', "[" * 100_000])
+def test_a_damaged_note_of_where_jobs_are_is_told(mashup, recipe, tmp_path, text):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "experiment.json").write_text(read_experiment(recipe).model_dump_json())
+    (folder / "store.json").write_text(text)
+    code, _, err = mashup("loo", "--status", folder)
+    assert code == 3
+    assert "damaged file" in err
+    assert "store.json" in err
     assert "Traceback" not in err
 
 

@@ -2,6 +2,9 @@
 
 import json
 
+import pytest
+
+from mashup.results.records import commonest_record, write_records
 from studies import write_study
 
 
@@ -28,6 +31,17 @@ def test_a_folder_of_something_else_is_told(mashup, tmp_path):
     code, _, err = mashup("report", tmp_path)
     assert code == 3
     assert "cannot read records" in err
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "experiment.json"])
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b"3\n", b'{"a": \n', b"\0" * 9])
+def test_damaged_files_are_told_without_a_traceback(mashup, tmp_path, name, content):
+    write_records(tmp_path / "records.jsonl", [commonest_record("x", "trec", 0.5)])
+    (tmp_path / name).write_bytes(content)
+    code, _, err = mashup("report", tmp_path)
+    assert code == 3
+    assert name in err
+    assert "Traceback" not in err
 
 
 def test_a_comparison_stands_alone(mashup, tmp_path):

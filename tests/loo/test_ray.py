@@ -11,7 +11,7 @@ import pytest
 from experiments import values, write_experiment, write_tasks
 from mashup import UsageError
 from mashup.loo import prepare, run_experiment
-from mashup.loo.ray import run_ray
+from mashup.loo.ray import _start, run_ray
 from mashup.loo.store import Store
 from mashup.loo.work.worker import Worker
 
@@ -88,3 +88,25 @@ def test_a_cluster_that_is_not_there_is_a_usage_error(tiny_base, tmp_path):
     )
     with pytest.raises(UsageError, match="no Ray cluster"):
         run_experiment(prepare(experiment, tmp_path / "out"))
+
+
+def test_sigterm_stays_with_whom_it_was(tmp_path):
+    """Ray takes it for itself, and would end with a dump of its stack."""
+
+    class Fake:
+        @staticmethod
+        def is_initialized():
+            return False
+
+        @staticmethod
+        def init(**_):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        own = signal.getsignal(signal.SIGTERM)
+        experiment = write_experiment(tmp_path / "x.yaml", tmp_path, tmp_path, **RAY)
+        assert _start(Fake, experiment)
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)

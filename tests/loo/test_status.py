@@ -1,7 +1,10 @@
 """How far an experiment is: right for every process that asks, and cheap to ask often."""
 
+import json
+
 import pytest
 
+from helpers import refused
 from mashup.loo.graph import Plan
 from mashup.loo.job import Job
 from mashup.loo.status import Tally
@@ -84,16 +87,16 @@ def test_a_job_that_is_done_and_done_again_for_others_is_not_running_here(store)
 def test_a_job_that_ends_while_it_is_looked_at_is_no_mistake(store, monkeypatch):
     store.begin(JOBS[1], now=0.0)
     path = store.folder(JOBS[1].key) / "running.json"
-    monkeypatch.setattr("mashup.loo.store.read_json", _gone(path))
+    monkeypatch.setattr("mashup.loo.store.read_state", _gone(path))
     assert store.running_since(JOBS[1]) is None
 
 
 def _gone(path):
-    from mashup.files import read_json
+    from mashup.files import read_state
 
-    def read(asked):
+    def read(kind, asked, fix):
         path.unlink()
-        return read_json(asked)
+        return read_state(kind, asked, fix)
 
     return read
 
@@ -109,3 +112,28 @@ def test_only_jobs_that_are_begun_and_open_are_looked_at_again(store, monkeypatc
         asked.status()
     assert looked == JOBS
     assert counts(asked.status()) == (4, 0, 0, 0.0)
+
+
+TRAINED = {
+    "kind": "train", "took": 1.0, "diverged": False, "path": "key/one", "dev_loss": 1.0,
+    "train_seconds": 1.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]", "null", "\x00" * 9, "[" * 100_000, json.dumps(TRAINED | {"took": "1"})),
+        json.dumps({name: value for name, value in TRAINED.items() if name != "path"}),
+        json.dumps(TRAINED | {"path": "../../elsewhere"}),
+        json.dumps(TRAINED | {"path": "/elsewhere"}),
+    ],
+)
+def test_a_damaged_result_is_named_with_the_folder_to_remove(store, content):
+    store.finish(JOBS[1], TRAINED)
+    assert store.result(JOBS[1].key)["path"] == "key/one"
+    path = store.folder(JOBS[1].key) / "result.json"
+    path.write_text(content)
+    with refused("damaged file", where=str(path)) as caught:
+        store.result(JOBS[1].key)
+    assert str(path.parent) in caught.value.problems[0].fix

@@ -53,7 +53,7 @@ def run(options: LooOptions) -> None:
         show.note(note)
     if options.dry_run:
         if not prepared.is_measured:
-            print("loading the base to measure its speed ...", file=sys.stderr)
+            show.note("loading the base to measure its speed ...")
         _print_jobs(prepared.measured(), as_json=options.json_)
         return
     if options.status:
@@ -116,10 +116,9 @@ def _known(folder: Path) -> Any:
 
 def _jobs(options: LooOptions) -> str | None:
     """Where the jobs are, as the folder itself says when it is given."""
-    from mashup.files import read_json
+    from mashup.loo.run import known_jobs
 
-    told = Path(options.experiment) / "store.json"
-    return options.jobs or (read_json(told)["jobs"] if told.exists() else None)
+    return options.jobs or known_jobs(Path(options.experiment))
 
 
 def _with_arms(experiment: Any, names: Sequence[str]) -> Any:

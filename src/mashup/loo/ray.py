@@ -7,7 +7,9 @@ process dies; the job then goes on from the resume points of its training.
 
 from __future__ import annotations
 
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -62,6 +64,7 @@ def _start(ray: Any, experiment: Experiment) -> bool:
     if ray.is_initialized():
         return False
     address = experiment.executor.address
+    before = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
             ray.init(include_dashboard=False, log_to_driver=False, object_store_memory=_OBJECTS)
@@ -72,6 +75,9 @@ def _start(ray: Any, experiment: Experiment) -> bool:
         fix = "start it with 'ray start', or leave executor.address out"
         problem = Problem("no Ray cluster", str(address), str(error).splitlines()[0], fix=fix)
         raise UsageError(problem) from error
+    finally:  # Ray takes SIGTERM for itself, and ends with a dump of its stack
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
     return True
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from mashup.errors import InputError, Problem
-from mashup.files import disk_errors, make_folder, only_one, read_json, to_json, write_text
+from mashup.files import disk_errors, make_folder, only_one, read_state, to_json, write_text
 from mashup.loo.estimate import (
     Pace,
     Work,
@@ -37,6 +39,30 @@ from mashup.results.records import Record, read_records, write_records
 from mashup.task import commonest_accuracy
 
 EXPERIMENT, RECORDS, JOBS, REPORT = "experiment.json", "records.jsonl", "jobs", "report"
+STORE = "store.json"
+
+
+class _Named(BaseModel):
+    """What an experiment's file must say to tell it from others."""
+
+    name: str
+
+
+class _Place(BaseModel):
+    """Where the jobs of an experiment are."""
+
+    jobs: str
+
+
+def known_jobs(output: Path) -> str | None:
+    """Folder of the jobs of an experiment that was begun in ``output``, None without one.
+
+    Raises:
+        InputError: the file that says it is damaged.
+    """
+    path = output / STORE
+    fix = "remove it, and give --jobs where the jobs are not beside it"
+    return read_state(_Place, path, fix).jobs if path.exists() else None
 
 
 @dataclass(frozen=True)
@@ -143,7 +169,7 @@ def run_experiment(
         if is_first():
             make_folder(output)
             write_text(output / EXPERIMENT, prepared.experiment.model_dump_json(indent=1))
-            write_text(output / "store.json", to_json({"jobs": str(prepared.store.root)}))
+            write_text(output / STORE, to_json({"jobs": str(prepared.store.root)}))
         worker = Worker(prepared.experiment, prepared.store, progress)
         run = run_ray if prepared.experiment.executor.kind == "ray" else run_local
         open_jobs = [j for j in prepared.plan.jobs.values() if not prepared.store.is_done(j)]
@@ -189,7 +215,9 @@ def _publish(prepared: Prepared) -> None:
 def _refuse_other(prepared: Prepared) -> None:
     """A folder holds one experiment; its settings may change, its name may not."""
     path = prepared.output / EXPERIMENT
-    known = read_json(path).get("name") if path.exists() else prepared.experiment.name
+    known = prepared.experiment.name
+    if path.exists():
+        known = read_state(_Named, path, "remove it; the same command writes it anew").name
     if known != prepared.experiment.name:
         fix = "choose another --output"
         where = str(prepared.output)

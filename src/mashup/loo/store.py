@@ -7,14 +7,78 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel
 
 from mashup.errors import InputError
-from mashup.files import read_json, to_json, write_text
+from mashup.files import read_state, to_json, write_text
 from mashup.loo.job import Job
 
 RESULT = "result.json"
 _RUNNING = "running.json"
+
+
+def _within(path: str) -> str:
+    """A path that does not lead out of the store."""
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise ValueError(f"{path!r} leads out of the folder of jobs")
+    return path
+
+
+_Inner = Annotated[str, AfterValidator(_within)]
+
+
+class _Facts(BaseModel, extra="allow"):
+    """What every result has; what else a job notes is kept as it is."""
+
+    took: float
+
+
+class _Trained(_Facts):
+    kind: Literal["train"]
+    diverged: Literal[False]
+    path: _Inner
+    dev_loss: float
+    train_seconds: float
+    check_seconds: float = 0.0
+
+
+class _Diverged(_Facts):
+    kind: Literal["train"]
+    diverged: Literal[True]
+    train_seconds: float
+
+
+class _Ranked(_Facts):
+    kind: Literal["score"]
+    chosen: list[str]
+    ranking: list[dict[str, Any]]
+    base_loss: float
+    base_accuracy: float
+    seconds: float
+
+
+class _Merged(_Facts):
+    kind: Literal["init"]
+    path: _Inner
+    parents: list[str]
+    seconds: float
+
+
+_Result = _Trained | _Diverged | _Ranked | _Merged
+
+
+class _Kept(BaseModel, extra="allow"):
+    """Whether a result has its weights."""
+
+    weights: bool = True
+
+
+class _Running(BaseModel):
+    """Since when a job is being done."""
+
+    since: float
 
 
 @dataclass(frozen=True)
@@ -32,15 +96,19 @@ class Store:
         path = self.folder(job.key) / RESULT
         if not path.exists():
             return False
-        return not job.keeps_weights or bool(read_json(path).get("weights", True))
+        return not job.keeps_weights or read_state(_Kept, path, self._fix(job.key)).weights
 
     def result(self, key: str) -> dict[str, Any]:
         """The facts that a job left.
 
         Raises:
-            InputError: it was never done.
+            InputError: it was never done, or the file is damaged.
         """
-        return read_json(self.folder(key) / RESULT)
+        known: _Facts = read_state(_Result, self.folder(key) / RESULT, self._fix(key))  # type: ignore[arg-type]
+        return known.model_dump()
+
+    def _fix(self, key: str) -> str:
+        return f"remove {self.folder(key)}: the same command does this job again"
 
     def finish(self, job: Job, facts: dict[str, Any]) -> None:
         """Keep the result of a job."""
@@ -68,7 +136,7 @@ class Store:
         if not path.exists():
             return None
         with contextlib.suppress(InputError):  # another process has ended it just now
-            return read_json(path)["since"]
+            return read_state(_Running, path, self._fix(job.key)).since
         return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,8 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mashup.errors import InputError, Problem
-from mashup.files import read_json
+from mashup.files import read_state
 from mashup.results.curve import Point
 from mashup.results.records import Record, read_records
 
@@ -85,13 +83,10 @@ def read_material(folder: Path) -> Material:
     Raises:
         InputError: one is missing, or not what it should be.
     """
-    about, scores = read_json(folder / "comparison.json"), read_json(folder / "scores.json")
-    path = folder / "records.jsonl"
-    try:
-        records = read_records(path)
-    except (OSError, json.JSONDecodeError, TypeError) as error:
-        fix = "give the same `mashup compare` again: finished runs are kept"
-        raise InputError(Problem("cannot read records", str(path), str(error), fix=fix)) from error
+    fix = "give the same 'mashup compare' again: finished runs are kept"
+    about = read_state(dict[str, Any], folder / "comparison.json", fix)
+    scores = read_state(list[dict[str, Any]], folder / "scores.json", fix)
+    records = read_records(folder / "records.jsonl")
     return Material(records, tuple(scores), about)
 
 

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mashup.files import write_text
+from mashup.errors import InputError, Problem
+from mashup.files import read_lines, write_text
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,17 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 
 def read_records(path: Path) -> tuple[Record, ...]:
-    """The records of a ``records.jsonl``."""
-    return tuple(Record(**json.loads(line)) for line in path.read_text().splitlines())
+    """The records of a ``records.jsonl``.
+
+    Raises:
+        InputError: it is not there, or damaged.
+    """
+    fix = "give the folder of 'mashup loo' or 'compare'; the same command again writes its records"
+    try:
+        return read_lines(Record, path, fix)
+    except InputError as error:
+        found = error.problems[0].found
+        raise InputError(Problem("cannot read records", str(path), found, fix=fix)) from error
 
 
 def pool_of(name: str) -> str:

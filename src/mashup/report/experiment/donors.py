@@ -53,8 +53,8 @@ def _grid(study: Study, value: Callable[[Relevance], float | None]) -> Grid | No
     if not values:
         return None
     targets = tuple(target.task for target in study.targets)
-    found = {donor for donor, _ in values}
-    donors = (*(t for t in targets if t in found), *sorted(found.difference(targets)))
+    known = {donor for donor, _ in values}
+    donors = (*(one for one in targets if one in known), *sorted(known.difference(targets)))
     return Grid(donors, targets, values, frozenset(chosen))
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mashup.errors import InputError, Problem, raise_all
-from mashup.files import read_json
+from mashup.files import read_state
 from mashup.results.records import Record, read_records
 
 RECORDS, ABOUT = "records.jsonl", "experiment.json"
@@ -47,14 +46,10 @@ def read_folders(paths: Sequence[Path]) -> tuple[Folder, ...]:
 
 
 def _read(path: Path) -> Folder:
-    try:
-        records = read_records(path / RECORDS)
-    except (OSError, json.JSONDecodeError, TypeError) as error:
-        fix = "give the folder of 'mashup loo'; the same command again writes its records"
-        where = str(path / RECORDS)
-        raise InputError(Problem("cannot read records", where, str(error), fix=fix)) from error
+    records = read_records(path / RECORDS)
     if not records:
         fix = "run 'mashup loo' on until a first target is done"
         raise InputError(Problem("no records yet", str(path / RECORDS), "an empty file", fix=fix))
     about = path / ABOUT
-    return Folder(path, records, read_json(about) if about.exists() else {})
+    fix = "remove it, or give the same 'mashup loo' again, which writes it anew"
+    return Folder(path, records, read_state(dict, about, fix) if about.exists() else {})
