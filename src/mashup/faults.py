@@ -38,7 +38,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         raise UsageError(Problem("cannot read config", str(path), str(error), fix=fix)) from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         # A ValueError is text that is not UTF-8, or a date that no calendar has.
-        found = str(error)
+        found = str(error).replace('"<unicode string>", ', "")
         raise UsageError(Problem("cannot read config", str(path), found, fix=_LEGIBLE)) from error
     if not isinstance(values, dict):
         found, expected = repr(values)[:_LONGEST], "names and values"

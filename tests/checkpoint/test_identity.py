@@ -48,6 +48,14 @@ def test_names_are_the_same_base_or_not_or_cannot_tell(recorded, given, same):
     assert same_base(recorded, given) is same
 
 
+def test_a_folder_is_known_by_its_whole_path(tmp_path, monkeypatch):
+    (tmp_path / "models/base").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "models")
+    assert same_base(str(tmp_path / "models/base"), "base") is True
+    assert same_base(str(tmp_path / "models/base"), "./base/") is True
+    assert same_base("/elsewhere/other/base", "base") is False
+
+
 @pytest.mark.parametrize(
     "suffix",
     [

@@ -163,9 +163,19 @@ def test_lists_are_typed_with_spaces_or_commas(tmp_path, verb, typed, name, valu
 
 
 def test_a_flag_with_one_value_takes_one():
-    arguments = ["--seed", "1", "2", "--lora_r=8", "a_b", "--output", "--strange", "--", "--x_y"]
-    assert as_typed(options_of(train), arguments) == [
-        "--seed", "1", "2", "--lora-r=8", "a_b", "--output", "--strange", "--", "--x_y",
+    arguments = [
+        "--seed",
+        "1",
+        "2",
+        "--shard_size=8",
+        "a_b",
+        "--output",
+        "--strange",
+        "--",
+        "--x_y",
+    ]
+    assert as_typed(options_of(merge), arguments) == [
+        "--seed", "1", "2", "--shard-size=8", "a_b", "--output", "--strange", "--", "--x_y",
     ]  # fmt: skip
 
 
@@ -246,6 +256,22 @@ def test_unknown_flags_come_with_what_replaces_them(mashup, flag, fix):
     assert (code, out) == (2, "")
     assert flag.replace("_", "-") in err
     assert "--wobble" in err
+    assert fix in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "fix"),
+    [
+        (("compare", "lib", "--seeds", 1, "x"), "x", "--seeds"),
+        (("compare", "--seeds", 1, "x", "lib"), "x", "--seeds"),
+        (("train", "lib", "-m", "m"), "lib", "leave it out"),
+        (("scan", "a", "b"), "b", "leave it out"),
+    ],
+)
+def test_an_argument_too_many_is_named(mashup, arguments, where, fix):
+    code, out, err = mashup(*arguments)
+    assert (code, out) == (2, "")
+    assert f"unexpected argument where {where} " in " ".join(err.split()) + " "
     assert fix in " ".join(err.split())
 
 

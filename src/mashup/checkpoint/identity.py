@@ -7,6 +7,7 @@ sizes must agree, or the user must say so with ``--accept-base``.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -86,7 +87,12 @@ def same_base(recorded: str, given: str) -> bool | None:
     """Whether two names mean one base: yes, no, or None when one of them is blank."""
     if not recorded.strip() or not given.strip():
         return None
-    return canonical_name(recorded) == canonical_name(given)
+    return canonical_name(_located(recorded)) == canonical_name(_located(given))
+
+
+def _located(name: str) -> str:
+    """A folder by its whole path, since ``base`` alone says nothing; a Hub id as it is."""
+    return os.path.abspath(name) if os.path.isdir(name) else name
 
 
 def fingerprint(folder: Path) -> dict[str, Any]:

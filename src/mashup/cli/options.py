@@ -249,6 +249,7 @@ def as_typed(options: type[Options], arguments: Sequence[str]) -> list[str]:
     fields |= dict(_flag_fields(options))
     made: list[str] = []
     unknown: list[str] = []
+    plain: list[tuple[str, str]] = []
     many, waiting = "", False
     for n, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
@@ -259,6 +260,7 @@ def as_typed(options: type[Options], arguments: Sequence[str]) -> list[str]:
             waiting = False
         elif argument == "--":
             made += arguments[n:]
+            plain += [(one, "") for one in arguments[n + 1 :]]
             break
         elif name in fields:
             made.append(name + equals + value)
@@ -272,10 +274,28 @@ def as_typed(options: type[Options], arguments: Sequence[str]) -> list[str]:
             made += [many, argument]
         else:
             made.append(argument)
+            plain.append((argument, many))
             many = ""
-    if unknown:
-        raise UsageError(*_unknown_flags(options, unknown, fields))
+    problems = [*_unknown_flags(options, unknown, fields), *_too_many(options, plain)]
+    if problems:
+        raise UsageError(*problems)
     return made
+
+
+def _too_many(options: type[Options], plain: Sequence[tuple[str, str]]) -> Iterator[Problem]:
+    """Arguments without a flag that are more than the command takes.
+
+    Args:
+        options: of the command.
+        plain: each with the flag of a list that stands before it, or "".
+    """
+    fields = [field for field in options.model_fields.values() if _is_positional(field)]
+    if any(item_of(field.annotation) is not None for field in fields):
+        return
+    strays = [one for one in plain if one[1]] + [one for one in plain[::-1] if not one[1]]
+    for argument, flag in strays[: len(plain) - len(fields)]:
+        fix = f"if it belongs to {flag}: it cannot be one of its values" if flag else "leave it out"
+        yield Problem("unexpected argument", argument, fix=fix)
 
 
 def _belongs(argument: str, item: Any) -> bool:
