@@ -8,6 +8,7 @@ removed by the next one that writes the same output.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import hashlib
 import json
@@ -270,8 +271,21 @@ def require_folder(path: Path, fix: str = "check the path") -> None:
         is_there = False
     if is_there:
         fix = "give the folder that holds it"
+        if path.suffix in (".yaml", ".yml", ".json"):
+            fix += "; a file of settings is given by --config"
         raise InputError(Problem("not a folder", str(path), "a file", "a folder", fix))
-    raise InputError(Problem("no such folder", str(path), fix=fix))
+    near = _near(path)
+    raise InputError(Problem("no such folder", str(path), fix=near or fix))
+
+
+def _near(path: Path) -> str:
+    """A question about the folder beside ``path`` whose name is nearest; "" without one."""
+    try:
+        names = [one.name for one in path.parent.iterdir() if one.is_dir()]
+    except (OSError, ValueError):
+        return ""
+    found = difflib.get_close_matches(path.name, names, 1)
+    return f"did you mean {path.parent / found[0]}?" if found else ""
 
 
 def refuse_existing(path: Path, ours: str = "") -> None:

@@ -225,11 +225,13 @@ class MergeSettings(Settings):
         description="factor on the merged delta, or search: the best of six on the sample",
     )
     density: float = Field(
-        0.5, description="share of the numbers to keep, for methods that drop some"
+        0.5, gt=0, le=1, description="share of the numbers to keep, for methods that drop some"
     )
-    gamma: float = Field(0.01, description="share of the largest numbers that breadcrumbs drops")
+    gamma: float = Field(
+        0.01, ge=0, lt=1, description="share of the largest numbers that breadcrumbs drops"
+    )
     epsilon: float = Field(
-        0.1, description="della: how far its keep probabilities differ from the density"
+        0.1, ge=0, lt=1, description="della: how far its keep probabilities differ from the density"
     )
     rank: str = Field(
         "sum", description="rank of a merged LoRA: sum (exact), max, a number, or energy=X"

@@ -179,6 +179,20 @@ def test_a_flag_with_one_value_takes_one():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("verb", ["scan", "check", "convert", "merge"])
+def test_a_file_is_no_folder_and_a_near_name_is_suggested(mashup, tmp_path, verb):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "c.yaml").write_text("method: ties\n")
+    more = ("-o", tmp_path / "out") if verb == "merge" else ()
+    code, out, err = mashup(verb, tmp_path / "c.yaml", *more)
+    assert (code, out) == (3, "")
+    assert "not a folder" in err
+    assert "--config" in err
+    code, out, err = mashup(verb, tmp_path / "run", *more)
+    assert (code, out) == (3, "")
+    assert f"did you mean {tmp_path / 'runs'}?" in " ".join(err.split())
+
+
 def told(mashup, tmp_path, verb, text):
     """What is said to a config file."""
     (tmp_path / "c.yaml").write_text(text)
@@ -196,6 +210,7 @@ def told(mashup, tmp_path, verb, text):
         ("merge", "weights: [a, 1]", "uniform, loss or newton, or a list; each a number"),
         ("merge", "scale: big", "a number, or search"),
         ("merge", "shard_size: 0", "a number above 0"),
+        ("merge", "density: 1.5", "a number above 0 and of at most 1"),
         ("train", "batch_size: 0", "a whole number of at least 1"),
         ("train", "lora_dropout: 1.5", "a number of at least 0 and below 1"),
         ("train", "scheduler: cosin", "cosine, linear or constant"),

@@ -216,10 +216,12 @@ def named_device(name: str) -> torch.device:
         device = pick_device() if name == "auto" else torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        found = str(error).splitlines()[0][:200]
-        expected = f"{pick_device()}, which is here"
-        fix = "give --device auto"
-        raise UsageError(Problem("no such device", "--device", found, expected, fix)) from error
+        reason = str(error).splitlines()[0][:200]
+        unknown = "device string" in reason or "Expected one of" in reason
+        found = name if unknown else f"{name}: {reason}"
+        expected = f"auto, cpu, cuda, cuda:N or mps; here it is {pick_device()}"
+        fix = "give auto"
+        raise UsageError(Problem("no such device", "`device`", found, expected, fix)) from error
     return device
 
 
