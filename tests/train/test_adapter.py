@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from helpers import prompt_rows, refused, write_jsonl
 from lora import save_lora, some_ids
-from mashup import TrainSettings, load_base
+from mashup import TrainSettings, UsageError, load_base, load_task, train
 from mashup.delta import read_delta
 from mashup.model import applied
 from mashup.model.base import weights_digest
@@ -70,6 +71,42 @@ def test_detaching_gives_back_the_base(tiny_base, tmp_path):
         detach(attach(base.model, TrainSettings(), init))
         assert weights_digest(base.model) == before
         assert [n for n, _ in base.model.named_modules()] == names
+
+
+def four_bits(folder, tokenizer):
+    """A base whose layers are wide enough to be quantised in blocks."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=512, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return load_base(folder, dtype="float32", load_in_4bit=True)
+
+
+def test_an_adapter_trains_beside_4_bits(tokenizer, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    base = four_bits(tmp_path / "base", tokenizer)
+    task = load_task(write_jsonl(tmp_path / "even.jsonl", prompt_rows(90)))
+    few = TrainSettings(max_steps=4, batch_size=8, learning_rate=1e-2, evaluations=1)
+    run = train(base, task, output=tmp_path / "run", settings=few)
+    assert run.last.dev_loss < run.curve[0].dev_loss - 0.2
+    warm = train(base, task, output=tmp_path / "warm", init=run.path, settings=few)
+    check = warm.record["start_check"]
+    assert check["step_0_loss"] == pytest.approx(check["scored_loss"], abs=1e-3)
+    assert warm.curve[0].dev_loss == pytest.approx(run.last.dev_loss, abs=1e-3)
+    full = few.model_copy(update={"finetuning_type": "full"})
+    with refused("cannot train all weights", found="quantised"):
+        train(base, task, output=tmp_path / "full", settings=full)
+
+
+def test_4_bits_without_the_package_are_refused(tiny_base, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="cannot load in 4 bits"):
+        load_base(tiny_base, load_in_4bit=True)
 
 
 def test_scratch_starts_at_the_base_and_depends_on_the_seed(tiny_base):

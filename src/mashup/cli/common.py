@@ -26,7 +26,7 @@ class ModelOptions(Options):
     )
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
 
-    def load_base(self) -> Any:
+    def load_base(self, **more: Any) -> Any:
         """The base in memory; says so first, since the imports alone take seconds."""
         if is_first():
             show.note(f"loading base {self.model} ...")
@@ -38,6 +38,7 @@ class ModelOptions(Options):
             device=self.device,
             attn_implementation=self.attn_implementation,
             trust_remote_code=self.trust_remote_code,
+            **more,
         )
 
 

@@ -22,6 +22,7 @@ class TrainOptions(ModelOptions, DataOptions, TrainSettings, JsonOption):
     init: str | None = Field(
         None, description="checkpoint to start from: an adapter, or a whole model with full"
     )
+    load_in_4bit: bool = Field(False, description="the base in 4 bits, through bitsandbytes")
     accept_base: bool = Field(False, description="accept an init that names no base, or another")
     report_to: str = Field("none", description="tracker, as transformers names it, e.g. wandb")
 
@@ -46,7 +47,8 @@ def run(options: TrainOptions) -> None:
     task = load_inputs(options)
     settings, init = settings_of(options), Path(options.init) if options.init else None
     stamp = folder_stamp(Path(options.model))
-    asked = asked_of(stamp, options.attn_implementation, task, init, settings)
+    how = f"{options.attn_implementation}{', 4 bits' if options.load_in_4bit else ''}"
+    asked = asked_of(stamp, how, task, init, settings)
     done = finished_before(Path(options.output), asked, options.dtype)
     if done:
         progress.say(FINISHED)
@@ -65,7 +67,7 @@ def _train(
 ) -> Any:
     from mashup.train import train
 
-    base = options.load_base()
+    base = options.load_base(load_in_4bit=options.load_in_4bit)
     if not (Path(options.output) / "run.json").exists():
         start = f"weights of {options.init}; optimizer, schedule and data order are fresh"
         progress.say(f"start: {start if options.init else 'from scratch'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -113,6 +114,7 @@ def load_base(
     trust_remote_code: bool = False,
     device: str = AUTO,
     attn_implementation: str = AUTO,
+    load_in_4bit: bool = False,
 ) -> Base:
     """Load a causal language model and its tokenizer.
 
@@ -128,8 +130,11 @@ def load_base(
         device: ``auto`` (CUDA, MPS, CPU) or a torch device.
         attn_implementation: ``auto``, or a name that transformers knows: ``eager``, ``sdpa``,
             ``flash_attention_2``, ... Results differ by rounding.
+        load_in_4bit: linear layers in 4 bits (NF4, double quantisation: arXiv 2305.14314),
+            through bitsandbytes.
 
     Raises:
+        UsageError: bitsandbytes is not installed.
         InputError: not found, needs remote code, damaged or incomplete, cannot be loaded, or
             cannot attend like that; no tokenizer; an adapter on the model in memory.
     """
@@ -141,16 +146,18 @@ def load_base(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = named_device(device)
+    computes = parse_dtype(dtype, where)
+    small = _four_bit(where, computes) if load_in_4bit else {}
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     attends = {} if attn_implementation == AUTO else {"attn_implementation": attn_implementation}
     try:
         with quiet_transformers():
             model, info = AutoModelForCausalLM.from_pretrained(
-                str(name), dtype=parse_dtype(dtype, where), output_loading_info=True,
-                ignore_mismatched_sizes=True, **options, **attends,
+                str(name), dtype=computes, output_loading_info=True,
+                ignore_mismatched_sizes=True, **options, **attends, **small,
             )  # fmt: skip
             tokenizer = tokenizer or AutoTokenizer.from_pretrained(str(name), **options)
-        model.to(where).eval()
+        (model if small else model.to(where)).eval()
     except Exception as error:  # files of others, read by libraries whose errors have no base
         raise InputError(_cannot_load(str(name), attn_implementation, error)) from error
     raise_all([_incomplete(str(name), info)])
@@ -192,6 +199,25 @@ def _in_memory(model: Any, tokenizer: Any) -> Base:
             raise InputError(Problem("no tokenizer of the base", name, found, fix=fix)) from error
     model.eval()
     return Base(name, model, tokenizer, getattr(model.config, "_commit_hash", None))
+
+
+def _four_bit(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for weights in 4 bits.
+
+    Raises:
+        UsageError: bitsandbytes is not installed.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        found, fix = "it is not installed", "pip install bitsandbytes, or leave --load-in-4bit out"
+        problem = Problem("cannot load in 4 bits", "--load-in-4bit", found, "bitsandbytes", fix)
+        raise UsageError(problem)
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )  # fmt: skip
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def skeleton(folder: Path) -> Any:

@@ -52,14 +52,12 @@ class Run:
         return self.curve[-1]
 
 
-def asked_of(
-    base: str, attention: str, task: Task, init: Path | None, settings: TrainSettings
-) -> str:
+def asked_of(base: str, loaded: str, task: Task, init: Path | None, settings: TrainSettings) -> str:
     """Digest of what is asked of a run, by the stamps of files instead of their contents.
 
     Args:
         base: stamp of the base's folder (:func:`mashup.files.folder_stamp`).
-        attention: how it attends, as it was asked for.
+        loaded: how it is loaded, beside its precision: attention, quantisation.
         task, init, settings: of the run.
 
     Returns:
@@ -68,7 +66,7 @@ def asked_of(
     start = folder_stamp(init) if init else "scratch"
     if not base or not start:
         return ""
-    return digest_of(base, attention, task.digest, start, settings.model_dump())
+    return digest_of(base, loaded, task.digest, start, settings.model_dump())
 
 
 def finished_before(output: Path, asked: str, dtype: str = "auto") -> Run | None:

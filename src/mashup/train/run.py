@@ -89,6 +89,7 @@ def train(
     base = load_base(base)
     for target in () if source else unmatched_targets(base.model, settings):
         progress.say(f"note: no module of the base is called {target} (lora_target_modules)")
+    _refuse_quantised(base, settings)
     tokens = run_tokens(base, task, settings)
     for split, count in tokens.long.items():
         progress.say(f"left out {count} rows of {split}: too long")
@@ -118,6 +119,8 @@ def train(
         write_text(output / RUN, to_json(record))
     wait()
     return Run.open(output)
+
+    _refuse_quantised(base, settings)
 
 
 def _say_precision(base: Base, settings: TrainSettings, progress: Progress) -> None:
