@@ -120,7 +120,13 @@ def train(
     wait()
     return Run.open(output)
 
-    _refuse_quantised(base, settings)
+
+def _refuse_quantised(base: Base, settings: TrainSettings) -> None:
+    """Weights in few bits have no gradients; adapters beside them do."""
+    if settings.is_full and not all(one.is_floating_point() for one in base.model.parameters()):
+        found, expected = "a quantised base", "weights in floating point"
+        fix = "train a LoRA on it (--finetuning-type lora), or load the base unquantised"
+        raise InputError(Problem("cannot train all weights", base.name, found, expected, fix))
 
 
 def _say_precision(base: Base, settings: TrainSettings, progress: Progress) -> None:
