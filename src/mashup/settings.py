@@ -138,6 +138,11 @@ class RowSettings(Settings):
     drop_bad: bool = Field(False, description="leave out rows that cannot be read, and count them")
     drop_long: bool = Field(False, description="leave out rows that are too long, and count them")
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """These settings alone, as keyword arguments of :func:`mashup.load_task`."""
+        return {name: getattr(self, name) for name in RowSettings.model_fields}
+
 
 class ScoreSettings(Settings):
     """How well a checkpoint fits a task."""

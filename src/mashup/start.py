@@ -23,7 +23,7 @@ from mashup.progress import SILENT, Progress
 from mashup.score import Score
 from mashup.score.gradient import newton_weights, uncovered
 from mashup.select import Selection
-from mashup.task import Task, load_task
+from mashup.task import Task
 
 #: Factors on a merged delta that ``scale="search"`` tries, and those that it goes on to while the
 #: largest tried so far is the best: a minimum at the edge of what was tried is none.
@@ -145,14 +145,14 @@ def search_scale(
 
 
 def measuring(
-    checkpoints: Sequence[str | Path], model: str, dataset: str, samples: int
+    checkpoints: Sequence[str | Path], model: str, task: Task, samples: int
 ) -> dict[str, Any]:
-    """``losses`` of checkpoints on a dataset's sample, and ``measure``, for :func:`mashup.merge`.
+    """``losses`` of checkpoints on a task's sample, and ``measure``, for :func:`mashup.merge`.
 
     Raises:
-        InputError: a model, a dataset or a checkpoint that cannot be read.
+        InputError: a model or a checkpoint that cannot be read.
     """
-    base, task, sample = load_base(model), load_task(dataset), Sample(samples)
+    base, sample = load_base(model), Sample(samples)
     loss = _loss_of(base, task, sample)
     return {
         "losses": [loss(read_change(base.model, Path(folder))) for folder in checkpoints],
@@ -161,15 +161,15 @@ def measuring(
 
 
 def measured_newton(
-    checkpoints: Sequence[str], model: str, dataset: str, samples: int, method: str
+    checkpoints: Sequence[str], model: str, task: Task, samples: int, method: str
 ) -> tuple[float, ...]:
-    """:func:`newton` on a dataset's sample.
+    """:func:`newton` on a task's sample.
 
     Raises:
-        InputError: a model, a dataset or a checkpoint that cannot be read.
+        InputError: a model or a checkpoint that cannot be read.
         UsageError: as :func:`newton`.
     """
-    base, task = load_base(model), load_task(dataset)
+    base = load_base(model)
     batches = _batches(base, task, Sample(samples))
     return newton([Path(folder) for folder in checkpoints], base, batches, method)
 

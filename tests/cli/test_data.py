@@ -83,3 +83,14 @@ def test_a_broken_template_ends_with_code_3(score, tmp_path, template):
     assert (code, out) == (3, "")
     assert "cannot use row" in err
     assert "Traceback" not in err
+
+
+def test_merge_reads_rows_as_the_other_verbs_do(mashup, library, tiny_base, tmp_path):
+    rows = [{"text": f"Is {n} even?", "label": n % 2} for n in range(40)]
+    data = write_jsonl(tmp_path / "a.jsonl", [*rows, {"text": "", "label": 1}])
+    flags = ("--prompt-column", "text", "--completion-column", "label", "--drop-bad")
+    given = ("-m", tiny_base, "-d", data, "--samples", "8", "--weights", "loss", *flags)
+    parents = (library / "run0", library / "run1")
+    code, _, err = mashup("merge", *parents, "-o", tmp_path / "m", "--accept-base", *given)
+    assert code == 0
+    assert "left out 1 row: empty prompt" in err

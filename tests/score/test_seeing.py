@@ -61,10 +61,10 @@ def test_the_gradient_ranks_them_too(base, rows, relatives):
 
 
 def test_a_soup_of_them_is_measured_before_it_is_written(seeing_base, rows, relatives, tmp_path):
-    known = measuring(relatives, str(seeing_base), str(rows), SAMPLES)
+    known = measuring(relatives, str(seeing_base), load_task(rows), SAMPLES)
     init = merge(
         relatives, output=tmp_path / "soup", method="greedy_soup", base=seeing_base,
         accept_base=True, **known,
     )  # fmt: skip
-    (loss,) = measuring([init.path], str(seeing_base), str(rows), SAMPLES)["losses"]
+    (loss,) = measuring([init.path], str(seeing_base), load_task(rows), SAMPLES)["losses"]
     assert loss <= min(known["losses"]) * (1 + 1e-4)

@@ -526,3 +526,22 @@ def test_a_merged_model_as_init_is_refused_with_the_way_out(tiny_base, tmp_path)
     with refused("init is a whole model", where=str(tiny_base)):
         train("nowhere", "none", init=tiny_base, output=tmp_path / "r")
     assert not (tmp_path / "r").exists()
+
+
+def test_what_is_left_out_and_which_test_rows_share_a_prompt_is_kept(base, tmp_path):
+    long = {"prompt": "Is it? " * 200, "completion": "yes"}
+    rows = [*prompt_rows(60), long, {"prompt": "", "completion": "yes"}]
+    test = prompt_rows(80)[70:] * 2
+    task = load_task(rows, test=test, dev_rows=8, drop_bad=True, drop_long=True)
+    lines = []
+    progress = Progress()
+    progress.say = lines.append
+    settings = TrainSettings(max_steps=1, batch_size=4, evaluations=1)
+    run = train(base, task, output=tmp_path / "run", settings=settings, progress=progress)
+    counts = {"empty prompt": 1, "too long (train)": 1}
+    assert run.record["left_out_rows"] == counts
+    assert json.loads((run.path / "mashup.json").read_text())["left_out_rows"] == counts
+    assert "left out 1 rows of train: too long" in lines
+    prompts = json.loads((run.path / "test.json").read_text())["prompts"]
+    assert len(prompts) == 20
+    assert sorted(prompts) == sorted([*range(10)] * 2)

@@ -42,6 +42,12 @@ class ModelOptions(Options):
         )
 
 
+def say_left_out(task: Any) -> None:
+    """What was left out of a dataset, on stderr."""
+    for note in task.notes if is_first() else ():
+        show.note(note)
+
+
 class DataOptions(RowSettings, Options):
     panel: ClassVar[str] = "Data"
     dataset: str = Field(description="JSONL, JSON, CSV, Parquet, a folder, or a Hub id")
@@ -65,10 +71,9 @@ class DataOptions(RowSettings, Options):
             dev_rows=self.dev_rows,
             test_rows=self.test_rows,
             seed=self.split_seed,
-            **{name: getattr(self, name) for name in RowSettings.model_fields},
+            **self.reading,
         )
-        for note in task.notes if is_first() else ():
-            show.note(note)
+        say_left_out(task)
         return task
 
 

@@ -10,14 +10,15 @@ import typer
 from pydantic import Field
 
 from mashup.cli import show
-from mashup.cli.common import MergeOptions
+from mashup.cli.common import MergeOptions, say_left_out
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.errors import gather, raise_all
+from mashup.settings import RowSettings
 
 _NAMED = 8  # tensors that are named; all of them are in the manifest
 
 
-class Options(MergeOptions, JsonOption):
+class Options(MergeOptions, RowSettings, JsonOption):
     checkpoints: tuple[str, ...] = positional("checkpoint folders: LoRAs and whole models")
     output: str = Field(description="folder to write")
     model: str | None = Field(
@@ -122,11 +123,14 @@ def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
     if options.model is None or options.dataset is None:
         return {}  # merge itself says what is missing
     from mashup.start import measured_newton, measuring
+    from mashup.task import load_task
 
+    task = load_task(options.dataset, **options.reading)
+    say_left_out(task)
     if newton:
-        about = options.model, options.dataset, options.samples
+        about = options.model, task, options.samples
         return {"weights": measured_newton(folders, *about, method=options.method)}
-    return measuring(folders, options.model, options.dataset, options.samples)
+    return measuring(folders, options.model, task, options.samples)
 
 
 def _dry_run(options: Options) -> None:

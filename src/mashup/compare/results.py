@@ -159,15 +159,26 @@ def _by_seed(results: Sequence[ArmResult]) -> dict[int, Values]:
     for result in results:
         found.setdefault(result.seed, []).append(result.test_values())
     return {
-        seed: {key: np.mean([draw[key] for draw in draws], axis=0) for key in draws[0]}
+        seed: {key: np.mean([draw[key] for draw in draws], axis=0) for key in _shared(draws)}
         for seed, draws in found.items()
     }
+
+
+def _shared(draws: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names that all draws have: runs of earlier versions tell no prompts."""
+    return [key for key in draws[0] if all(key in draw for draw in draws)]
 
 
 def _difference(
     arm: Sequence[Values], scratch: Sequence[Values], key: str, weights: Any
 ) -> Difference:
-    return paired_bootstrap([v[key] for v in arm], [v[key] for v in scratch], weights)
+    """Of examples that share a prompt the sum is drawn: they are not independent."""
+    mine, other = [v[key] for v in arm], [v[key] for v in scratch]
+    if "prompts" in arm[0]:
+        prompts = arm[0]["prompts"].astype(int)
+        weights = np.bincount(prompts, weights)
+        mine, other = ([np.bincount(prompts, v) for v in values] for values in (mine, other))
+    return paired_bootstrap(mine, other, weights)
 
 
 def _parity_records(

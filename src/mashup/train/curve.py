@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import TrainerCallback
 
@@ -57,17 +58,23 @@ class Held:
 
     Attributes:
         test_points: where the test rows are read: ``all``, ``end`` or ``none``.
+        prompts: which prompt each test example has, counted from 0, if some share one.
     """
 
     dev: Sequence[Batch]
     test: Sequence[Batch]
     test_points: str = "all"
+    prompts: Sequence[int] | None = None
 
 
 def write_values(path: Path, test: Evaluation) -> None:
-    """Per-example losses (sums, nats), answer tokens and hits, for paired statistics."""
-    values = {"losses": test.losses.tolist(), "tokens": test.tokens.tolist()}
-    write_text(path, to_json(values | {"correct": test.correct.tolist()}))
+    """Per-example losses (sums, nats), answer tokens and hits, for paired statistics.
+
+    Also which prompt each example has, where some share one.
+    """
+    names = ("losses", "tokens", "correct", "prompts")
+    values = {name: getattr(test, name) for name in names}
+    write_text(path, to_json({k: v.tolist() for k, v in values.items() if v is not None}))
 
 
 class CurveCallback(TrainerCallback):
@@ -150,6 +157,8 @@ class CurveCallback(TrainerCallback):
         test = None
         if read_test:
             test = evaluate_showing(model, self._held.test, self._progress, "evaluating test")
+            if self._held.prompts is not None:
+                test = replace(test, prompts=np.array(self._held.prompts))
         ends = [value for one in (dev, test) if one for value in (one.loss, one.accuracy)]
         values = Point(step, self._clock.train, tokens, *ends).to_json()
         if is_first():

@@ -22,6 +22,7 @@ from mashup.model.quiet import quiet_transformers
 from mashup.processes import is_first, wait
 from mashup.progress import Progress
 from mashup.results.curve import CURVE, TEST
+from mashup.task import prompts_of
 from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
 from mashup.train.curve import CLOCK, Clock, CurveCallback, Held, write_values
@@ -49,7 +50,9 @@ def fit(
     """
     base, settings, output = work.base, work.settings, work.output
     dev_batches, test_batches = (batches_for(base, s) for s in (work.tokens.dev, work.tokens.test))
-    held = Held(dev_batches, test_batches, settings.test_points)
+    prompts = prompts_of(work.tokens.test)
+    is_shared = len(set(prompts)) < len(prompts)
+    held = Held(dev_batches, test_batches, settings.test_points, prompts if is_shared else None)
     check = None
     if work.init:
         check = check_start(

@@ -18,7 +18,6 @@ from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
 from mashup.score import Score, Scores, score
 from mashup.score.racing import finalists_for
-from mashup.settings import RowSettings
 from mashup.task import Example, Task, load_task
 
 
@@ -103,7 +102,7 @@ def load(experiment: Experiment, name: str) -> Task:
         train_rows=data.train_rows or experiment.train_rows,
         dev_rows=data.dev_rows or experiment.dev_rows,
         test_rows=data.test_rows or experiment.test_rows, seed=experiment.split_seed,
-        **{name: getattr(data, name) for name in RowSettings.model_fields},
+        **data.reading,
     )  # fmt: skip
 
 
