@@ -251,5 +251,6 @@ def _note(selection: Selection, merged: Score) -> dict[str, Any]:
         "accuracy": merged.accuracy,
         "difference": difference,
         "standard_error": error,
+        "left_out_long": scores.long,
         "score_seconds": scores.cost.seconds,
     }

@@ -173,11 +173,12 @@ def _difference(
     arm: Sequence[Values], scratch: Sequence[Values], key: str, weights: Any
 ) -> Difference:
     """Of examples that share a prompt the sum is drawn: they are not independent."""
-    mine, other = [v[key] for v in arm], [v[key] for v in scratch]
+    mine, other = [values[key] for values in arm], [values[key] for values in scratch]
     if "prompts" in arm[0]:
         prompts = arm[0]["prompts"].astype(int)
         weights = np.bincount(prompts, weights)
-        mine, other = ([np.bincount(prompts, v) for v in values] for values in (mine, other))
+        mine = [np.bincount(prompts, one).astype(float) for one in mine]
+        other = [np.bincount(prompts, one).astype(float) for one in other]
     return paired_bootstrap(mine, other, weights)
 
 

@@ -92,7 +92,8 @@ def train(
     _refuse_quantised(base, settings)
     tokens = run_tokens(base, task, settings)
     for split, count in tokens.long.items():
-        progress.say(f"left out {count} rows of {split}: too long")
+        whole = len(getattr(task, split))
+        progress.say(f"left out {count} of {whole} rows of {split}: too long")
     config = _config(base, task, tokens, source, settings)
     digest = digest_of(config)
     if (output / RUN).exists():
