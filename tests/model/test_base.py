@@ -112,7 +112,7 @@ def test_attention_is_as_asked_and_no_other_base(tiny_base):
 
 
 def test_attention_that_cannot_be_is_told_with_the_way_out(tiny_base):
-    with refused("cannot attend like that", where="--attn-implementation nonsense"):
+    with refused("cannot attend like that", where="`attn_implementation` nonsense"):
         load_base(tiny_base, attn_implementation="nonsense")
 
 

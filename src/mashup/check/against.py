@@ -86,7 +86,7 @@ def _identity(content: Content, base: Base) -> list[Problem]:
     checkpoint, problems = content.checkpoint, []
     if same_base(checkpoint.base, base.name) is False:
         where, found = str(checkpoint.path), checkpoint.base
-        fix = "give its own base, or pass --accept-base if it is the same model"
+        fix = "give its own base, or pass `accept_base` if it is the same model"
         problems.append(Problem("checkpoints of different bases", where, found, base.name, fix))
     other = architecture_problem(checkpoint.path, base.folder) if content.is_whole else None
     return [*problems, other] if other else problems

@@ -45,7 +45,7 @@ def _problem(
 ) -> Problem:
     found = ", ".join(f"{name} {own[name]}" for name in different)
     wanted = ", ".join(f"{name} {expected[name]}" for name in different)
-    fix = "give models of one architecture, or pass --accept-base if the difference is meant"
+    fix = "give models of one architecture, or pass `accept_base` if the difference is meant"
     return Problem("models compute differently", str(folder), found, wanted, fix)
 
 

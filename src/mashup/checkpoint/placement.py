@@ -14,7 +14,7 @@ from mashup.checkpoint.adapter import Adapter, LoraModule
 from mashup.errors import Problem
 
 Shape = tuple[int, ...]
-_FIX = "give the base that it was trained on, or pass --allow-partial to merge what fits"
+_FIX = "give the base that it was trained on, or pass `allow_partial` to merge what fits"
 #: Buffers that some versions of transformers saved and that are computed, not trained.
 COMPUTED = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
 

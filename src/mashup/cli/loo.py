@@ -44,11 +44,10 @@ def register(app: typer.Typer) -> None:
 def run(options: LooOptions) -> None:
     """Leave each task out once and start it from the others; continue what was stopped."""
     experiment, output = _inputs(options)
-    jobs = _jobs(options)
     _check(experiment, output)
     from mashup.loo import prepare, run_experiment
 
-    prepared = prepare(experiment, output, jobs=jobs)
+    prepared = prepare(experiment, output, jobs=_jobs(options))
     for note in prepared.notes if is_first() else ():
         show.note(note)
     if options.dry_run:

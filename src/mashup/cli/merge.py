@@ -54,12 +54,12 @@ def register(app: typer.Typer) -> None:
 
 def run(options: Options) -> None:
     """Merge checkpoints exactly into a LoRA or a model that any trainer takes."""
-    if options.dry_run:
-        _dry_run(options)
-        return
     options.note_unused()
     folders = _folders(options)
     _check(options, folders)
+    if options.dry_run:
+        _dry_run(options, folders)
+        return
     from mashup.merge import merge
     from mashup.progress import Bars
 
@@ -122,6 +122,7 @@ def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
         return {}
     if options.model is None or options.dataset is None:
         return {}  # merge itself says what is missing
+    show.note(f"loading base {options.model} ...")
     from mashup.start import measured_newton, measuring
     from mashup.task import load_task
 
@@ -133,13 +134,11 @@ def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
     return measuring(folders, options.model, task, options.samples)
 
 
-def _dry_run(options: Options) -> None:
+def _dry_run(options: Options, folders: list[str]) -> None:
     """Check everything and tell what the merge would cost."""
-    from mashup.files import refuse_existing
     from mashup.merge.cost import cost_of
 
-    refuse_existing(Path(options.output))
-    cost = cost_of(_folders(options), **_arguments(options))
+    cost = cost_of(folders, **_arguments(options))
     if options.json_:
         show.print_json(cost)
         return

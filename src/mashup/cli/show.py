@@ -90,7 +90,7 @@ def problems(found: Sequence[Problem]) -> None:
         details = ("where", "found", "expected", "fix")
         for name in details:
             if text := getattr(problem, name):
-                made.add_row(name, Text(_with_flags(text)))
+                made.add_row(name, Text(text if name == "found" else _with_flags(text)))
     console = Console(stderr=True, highlight=False, markup=False)
     console.width = max(console.width, 80) if console.is_terminal else 120
     console.print(made)

@@ -65,9 +65,9 @@ def run(options: TrainOptions) -> None:
 def _train(
     options: TrainOptions, task: Any, settings: TrainSettings, asked: str, progress: Any
 ) -> Any:
-    from mashup.train import train
-
     base = options.load_base(load_in_4bit=options.load_in_4bit)
+    from mashup.train import train  # the Trainer and PEFT: seconds more
+
     if not (Path(options.output) / "run.json").exists():
         start = f"weights of {options.init}; optimizer, schedule and data order are fresh"
         progress.say(f"start: {start if options.init else 'from scratch'}")

@@ -60,7 +60,7 @@ def begin(output: Path, about: dict[str, Any]) -> None:
     path = output / ABOUT
     known = read_json(path) if path.exists() else about
     if _identity(known) != _identity(about):
-        fix = "choose another --output, or give the settings of that comparison"
+        fix = "choose another `output`, or give the settings of that comparison"
         found = "a comparison with other settings, data, checkpoints or seeds"
         raise InputError(Problem("output exists already", str(output), found, "this one", fix))
     make_folder(output)

@@ -20,12 +20,12 @@ def check_values(seeds: Sequence[int], budgets: Sequence[float], rates: Sequence
     """Refuse values that cannot be, all at once."""
     problems = []
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        problems.append(Problem("bad setting", "--seeds", str(list(seeds)), "different, 0 or more"))
+        problems.append(Problem("bad setting", "`seeds`", str(list(seeds)), "different, 0 or more"))
     if not all(0 < budget <= 1 for budget in budgets):
         found, expected = str(list(budgets)), "shares of the steps, above 0 and at most 1"
-        problems.append(Problem("bad setting", "--budgets", found, expected))
+        problems.append(Problem("bad setting", "`budgets`", found, expected))
     if not all(rate > 0 for rate in rates):
-        problems.append(Problem("bad setting", "--learning-rates", str(list(rates)), "above 0"))
+        problems.append(Problem("bad setting", "`learning_rates`", str(list(rates)), "above 0"))
     if problems:
         raise UsageError(*problems)
 
@@ -52,7 +52,7 @@ def _trainable(library: Library, settings: TrainSettings) -> tuple[Library, tupl
     if settings.is_full:
         return library, ()
     loras = tuple(c for c in library.checkpoints if c.kind == "lora")
-    fix = "give --finetuning-type full to train all weights"
+    fix = "give `finetuning_type` full to train all weights"
     problems = tuple(
         Problem("whole model", str(c.path), "all weights", "a LoRA, since a LoRA is trained", fix)
         for c in library.checkpoints
@@ -78,8 +78,8 @@ def check_arms(arms: Sequence[str], settings: TrainSettings) -> None:
         UsageError: an arm is judged on test rows that are not read.
     """
     if reason := unread(settings.test_points, arms):
-        fix = "give another --test-points, or other --arms"
-        raise UsageError(Problem("arm without test values", "--test-points", reason, fix=fix))
+        fix = "give another `test_points`, or other `arms`"
+        raise UsageError(Problem("arm without test values", "`test_points`", reason, fix=fix))
 
 
 def check_merging(options: dict[str, Any]) -> None:
@@ -90,11 +90,11 @@ def check_merging(options: dict[str, Any]) -> None:
     """
     method = options.get("method", "linear")
     if method not in METHODS:
-        raise UsageError(Problem("unknown method", "--method", method, ", ".join(METHODS)))
+        raise UsageError(Problem("unknown method", "`method`", method, ", ".join(METHODS)))
     names = ("scale", "density", "gamma", "epsilon")
     known = {name: options[name] for name in names if name in options}
     numbers = Settings(**{name: one for name, one in known.items() if one != "search"})
     METHODS[method].check(numbers, max(METHODS[method].parents[0], 1))
     if not isinstance(options.get("weights", "uniform"), str):
         found, expected = str(options["weights"]), "uniform or loss: arms have 1, 2 or k parents"
-        raise UsageError(Problem("bad weights", "--weights", found, expected))
+        raise UsageError(Problem("bad weights", "`weights`", found, expected))

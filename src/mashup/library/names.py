@@ -57,6 +57,6 @@ def _problems(
         return [Problem("no such checkpoint", "--base", wanted, fix=fix)]
     told = [c for c in matched if c.base and c.base != base]
     if told and len(told) == len(matched):
-        fix = "pass --accept-base where it is used, if what it says is wrong"
+        fix = "pass `accept_base` where it is used, if what it says is wrong"
         return [Problem("base is named already", str(told[0].path), told[0].base, base, fix)]
     return []

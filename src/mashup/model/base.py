@@ -246,7 +246,7 @@ def named_device(name: str) -> torch.device:
         unknown = "device string" in reason or "Expected one of" in reason
         found = name if unknown else f"{name}: {reason}"
         expected = f"auto, cpu, cuda, cuda:N or mps; here it is {pick_device()}"
-        fix = "give auto"
+        fix = "give `device` auto"
         raise UsageError(Problem("no such device", "`device`", found, expected, fix)) from error
     return device
 
@@ -255,13 +255,13 @@ def _cannot_load(name: str, attention: str, error: Exception) -> Problem:
     whole = " ".join(str(error).split())
     found = whole[:300]
     if attention != AUTO and "attention" in whole.lower():
-        fix = "install what it needs, or give --attn-implementation auto"
+        fix = "install what it needs, or give `attn_implementation` auto"
         expected = "what this model and machine can do: eager, sdpa, flash_attention_2"
         return Problem(
-            "cannot attend like that", f"--attn-implementation {attention}", found, expected, fix
+            "cannot attend like that", f"`attn_implementation` {attention}", found, expected, fix
         )
     if "trust_remote_code" in whole:
-        fix = "read the model's code, then pass --trust-remote-code if you trust it"
+        fix = "read the model's code, then pass `trust_remote_code` if you trust it"
         return Problem("base model wants to run its own code", name, found, "a known model", fix)
     fix = "copy or download it again; mashup check tells more of a damaged file"
     found = found or type(error).__name__

@@ -172,5 +172,5 @@ class Scorer:
 
 def not_finite(score: Score) -> Problem:
     where = str(score.checkpoint.path) if score.checkpoint else "base model"
-    found, fix = f"loss {score.loss}", "leave it out, or give --dtype float32"
+    found, fix = f"loss {score.loss}", "leave it out, or give `dtype` float32"
     return Problem("loss is not finite", where, found, "a number", fix)

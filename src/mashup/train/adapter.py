@@ -75,8 +75,8 @@ def _from(init: Path, model: Any, settings: TrainSettings, undo: contextlib.Exit
 
 def _no_dropout(settings: TrainSettings) -> Problem:
     found, expected = str(settings.lora_dropout), "0: this init adapts expert parameters themselves"
-    fix = "give --lora-dropout 0"
-    return Problem("no dropout on expert parameters", "--lora-dropout", found, expected, fix)
+    fix = "give `lora_dropout` 0"
+    return Problem("no dropout on expert parameters", "`lora_dropout`", found, expected, fix)
 
 
 def _keep_written(model: Any, adapter: Adapter, undo: contextlib.ExitStack) -> None:
@@ -110,7 +110,7 @@ def _target_errors(settings: TrainSettings) -> Iterator[None]:
         if "target" not in str(error).lower():
             raise
         found, expected = settings.lora_target_modules, "all-linear, or names of linear layers"
-        where, fix = "--lora-target-modules", "separate names with commas: q_proj,v_proj"
+        where, fix = "`lora_target_modules`", "separate names with commas: q_proj,v_proj"
         raise UsageError(Problem("no such target modules", where, found, expected, fix)) from error
 
 

@@ -66,7 +66,7 @@ def _base_problems(base: Base, init: Path, name: str, accept_base: bool) -> list
     if not accept_base and not same_base(name, base.name):
         found, fix = (
             name or "a blank name",
-            "give its base, or pass --accept-base if it is this one",
+            "give its base, or pass `accept_base` if it is this one",
         )
         return [Problem("adapter of another base", where, found, base.name, fix)]
     other = None if accept_base else other_weights(init, base.digest, str(base.dtype))

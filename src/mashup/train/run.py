@@ -166,7 +166,7 @@ def _refuse_other(output: Path, known: dict[str, Any], config: dict[str, Any]) -
         if old.get(key) != new.get(key) and not key.endswith((".name", ".path"))
     ]
     if different:
-        fix = "choose another --output, or give the settings of that run"
+        fix = "choose another `output`, or give the settings of that run"
         found = "a run with other settings (" + "; ".join(different) + ")"
         raise InputError(Problem("output exists already", str(output), found, "this run", fix))
 

@@ -92,7 +92,7 @@ def check_tracker(report_to: str) -> None:
     except (ValueError, RuntimeError, ImportError) as error:
         fix = "install the tracker, or give another `report_to`"
         found = " ".join(str(error).split())
-        raise UsageError(Problem("unknown tracker", "--report-to", found, fix=fix)) from error
+        raise UsageError(Problem("unknown tracker", "`report_to`", found, fix=fix)) from error
 
 
 def steps_of(examples: int, settings: TrainSettings) -> int:
@@ -118,8 +118,8 @@ def split_batch(settings: TrainSettings) -> tuple[int, int]:
     size = min(settings.micro_size, max(1, settings.batch_size // count))
     if settings.batch_size % (size * count):
         found = f"{settings.batch_size} examples over {count} processes, {size} a pass"
-        fix = "give a --batch-size, or a --micro-batch-size, that divides evenly"
-        raise UsageError(Problem("uneven batch", "--batch-size", found, fix=fix))
+        fix = "give a `batch_size`, or a `micro_batch_size`, that divides evenly"
+        raise UsageError(Problem("uneven batch", "`batch_size`", found, fix=fix))
     return size, settings.batch_size // (size * count)
 
 
@@ -151,15 +151,15 @@ def check_optimizer(name: str) -> None:
     known = [str(one.value) for one in OptimizerNames]
     if name not in known:
         close = difflib.get_close_matches(name, known, 1)
-        fix = f"did you mean {close[0]}?" if close else "give --optim adamw_torch"
-        raise UsageError(Problem("unknown optimizer", "--optim", name, ", ".join(known), fix))
+        fix = f"did you mean {close[0]}?" if close else "give `optim` adamw_torch"
+        raise UsageError(Problem("unknown optimizer", "`optim`", name, ", ".join(known), fix))
     try:
         arguments = TrainingArguments(output_dir=os.devnull, optim=name, report_to="none")
         Trainer.get_optimizer_cls_and_kwargs(arguments, nn.Linear(1, 1))
     except (ValueError, RuntimeError, ImportError) as error:
-        fix = "install what it needs, or give another --optim"
+        fix = "install what it needs, or give another `optim`"
         found = " ".join(str(error).split())
-        raise UsageError(Problem("cannot use optimizer", "--optim", found, fix=fix)) from error
+        raise UsageError(Problem("cannot use optimizer", "`optim`", found, fix=fix)) from error
 
 
 def _refuse_shards() -> None:
