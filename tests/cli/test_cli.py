@@ -125,6 +125,7 @@ def test_init_takes_the_best_checkpoint_where_the_merge_is_worse(mashup, tiny_ba
     about = json.loads(out)["init"]
     assert [parent["name"] for parent in about["parents"]] == ["donor"]
     assert about["instead_of"]["merge"] == ["donor", "weak"]
+    assert json.loads(out)["sentence"].startswith("start from donor alone: on the sample")
     assert "start from donor alone: on the sample the merge" in " ".join(err.split())
     code, out, err = mashup(*common, "-o", tmp_path / "merged", "--always-merge")
     assert code == 0

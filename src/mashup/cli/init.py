@@ -62,13 +62,14 @@ def run(options: Options) -> None:
     behind = against_best(manifest) if manifest else ""
     if behind:
         show.note(behind)
+    sentence = behind if manifest and "instead_of" in manifest else selection.sentence
     if options.json_:
-        show.print_json(to_json(scores) | {"init": manifest, "sentence": selection.sentence})
+        show.print_json(to_json(scores) | {"init": manifest, "sentence": sentence})
     else:
         print_scores(scores, [str(s.checkpoint.path) for s in selection.chosen if s.checkpoint])
-        show.line(selection.sentence)
+        show.line(sentence)
         if init:
             print_init(init)
             show.line(measured(init.manifest["sample"]))
     if options.strict and init is None:
-        raise GateError(Problem("quality gate", options.library, selection.sentence))
+        raise GateError(Problem("quality gate", options.library, sentence))

@@ -12,11 +12,13 @@ from mashup.checkpoint.history import PROMPTS, read_prompts
 from mashup.checkpoint.identity import TOKENIZER_FILES, read_config
 from mashup.checkpoint.vocabulary import FILE, read_vocabulary
 from mashup.errors import InputError, Problem
-from mashup.files import digest_of, read_json, read_text, to_json, write_text
+from mashup.files import digest_file, digest_of, read_json, read_text, to_json, write_text
 from mashup.merge.parents import Parent
 from mashup.strict import check_plain
 
 _LARGEST = 1_000_000_000  # bytes of a copied file; the largest tokenizers have some 50 MB
+#: Digest of a tokenizer file to that of its vocabulary: parsing one takes half a second.
+_VOCABULARIES: dict[str, str] = {}
 _FOLDERS = ("additional_chat_templates",)
 TEMPLATE = "chat_template.jinja"
 GENERATION = "generation_config.json"
@@ -53,13 +55,21 @@ def differences(parents: Sequence[Parent], output: Path) -> list[str]:
     """
     notes = []
     for what, read in _ONE_OF_ALL.items():
-        kept = read(output).strip()
-        own = {str(p.checkpoint.path): read(p.checkpoint.path).strip() for p in parents}
+        kept = _readable(read, output)
+        own = {str(p.checkpoint.path): _readable(read, p.checkpoint.path) for p in parents}
         others = [path for path, value in own.items() if value and value != kept]
         if kept and others:
             source = next((path for path, value in own.items() if value == kept), "the base")
             notes.append(f"the {what} is that of {source}; another one in {', '.join(others)}")
     return notes
+
+
+def _readable(read: Callable[[Path], str], folder: Path) -> str:
+    """What is read, "" where it is damaged: that is told where it is used."""
+    try:
+        return read(folder).strip()
+    except InputError:
+        return ""
 
 
 def _end_token(folder: Path) -> str:
@@ -72,7 +82,13 @@ def _end_id(folder: Path) -> str:
 
 
 def _tokenizer(folder: Path) -> str:
-    return digest_of(read_vocabulary(folder)) if (folder / FILE).is_file() else ""
+    path = folder / FILE
+    if not path.is_file():
+        return ""
+    content = digest_file(path)
+    if content not in _VOCABULARIES:
+        _VOCABULARIES[content] = digest_of(read_vocabulary(folder))
+    return _VOCABULARIES[content]
 
 
 def _has_tokenizer(folder: Path) -> bool:
