@@ -20,6 +20,8 @@ def average(parents: Sequence[tuple[float, Factors]]) -> Factors:
     """``(Σ w B) (Σ w A)`` of one module, in float64; ranks and scales are the same."""
     import torch
 
+    from mashup.delta import Factors
+
     A: Tensor = torch.stack([w * f.A.double() for w, f in parents]).sum(0)
     B: Tensor = torch.stack([w * f.B.double() for w, f in parents]).sum(0)
     return Factors(A, B, parents[0][1].scale)
