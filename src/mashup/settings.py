@@ -310,6 +310,9 @@ class TrainSettings(Settings):
     test_points: Literal["all", "end", "none"] = Field(
         "all", description="points at which the test rows are read; dev rows are at all"
     )
+    keep: Literal["last", "best"] = Field(
+        "last", description="weights to keep: of the last point, or of the one with least dev loss"
+    )
     logging_steps: float | None = Field(
         None, gt=0, description="steps between training losses, or a share below 1 (a tenth)"
     )
@@ -403,7 +406,7 @@ class TrainSettings(Settings):
 _TRL_BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _LATER = (
     *(*_TRL_BATCH, "optim", "gradient_checkpointing"),
-    *("eval_steps", "test_points", "logging_steps"),
+    *("eval_steps", "test_points", "keep", "logging_steps"),
 )
 
 

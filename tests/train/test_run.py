@@ -20,7 +20,10 @@ from lora import save_lora
 from mashup import Run, TrainSettings, UsageError, load_base, load_task, merge, scan, train
 from mashup.checkpoint.history import card_head
 from mashup.errors import OutputError
+from mashup.evaluate.evaluate import batches_for, evaluate
+from mashup.model import applied, read_change
 from mashup.progress import Progress
+from mashup.task import tokenize
 from mashup.train import run as run_module
 from mashup.train.curve import Clock
 
@@ -423,6 +426,68 @@ def test_a_resume_point_that_a_kill_cut_short_is_passed_over(done, base, task, t
     resumed = train(base, task, output=output, settings=SMALL)
     for name, tensor in weights(done).items():
         assert_close(weights(resumed)[name], tensor, rtol=1e-5, atol=1e-7)
+
+
+class Spoil(TrainerCallback):
+    """Ruins the weights after step 4, whose point is then the best."""
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 4:
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.data.mul_(50)
+
+
+@pytest.fixture(scope="module", params=["lora", "full"])
+def best(request, base, task, tmp_path_factory):
+    """Settings, and a run whose best point is in its middle."""
+    few = {"keep": "best", "finetuning_type": request.param, "test_points": "end"}
+    rate = 1e-2 if request.param == "lora" else 2e-3
+    settings = SMALL.model_copy(update=few | {"learning_rate": rate})
+    output = tmp_path_factory.mktemp("best") / "run"
+    return settings, train(base, task, output=output, settings=settings, callbacks=[Spoil()])
+
+
+def test_the_best_point_is_kept_and_both_ends_are_told(best, base, task):
+    _, run = best
+    assert [point.step for point in run.curve] == [0, 2, 4, 6]
+    assert run.record["best_step"] == run.kept.step == 4
+    assert run.record["metrics"]["dev_loss"] == min(point.dev_loss for point in run.curve)
+    assert run.record["last_metrics"]["dev_loss"] == run.last.dev_loss > run.kept.dev_loss
+    assert [point.step for point in run.curve if point.test_loss is not None] == [4, 6]
+    batches = batches_for(base, tokenize(base.tokenizer, task.test, max_length=512))
+    with applied(base.model, read_change(base.model, run.path)):
+        found = evaluate(base.model, batches)
+    assert found.loss == pytest.approx(run.kept.test_loss, rel=1e-4)
+    told = json.loads((run.path / "test.json").read_text())
+    assert sum(told["losses"]) / sum(told["tokens"]) == pytest.approx(run.kept.test_loss)
+    assert not (run.path / ".resume").exists()
+
+
+@pytest.mark.parametrize("step", [1, 3, 5, 6])
+def test_a_stopped_run_keeps_the_same_best_point(best, base, task, tmp_path, step, monkeypatch):
+    settings, whole = best
+    output = tmp_path / "run"
+    stop = [Spoil(), StopAt(step)]
+    with pytest.raises(KeyboardInterrupt):
+        train(base, task, output=output, settings=settings, callbacks=stop)
+    kept = {path.name for path in (output / ".resume").glob("best-*")}
+    assert kept <= {f"best-{n}.safetensors" for n in range(0, 6, 2)}
+    run = train(base, task, output=output, settings=settings, callbacks=[Spoil()])
+    name = "model.safetensors" if settings.is_full else "adapter_model.safetensors"
+    same = load_file(whole.path / name)
+    assert all(torch.equal(t, same[n]) for n, t in load_file(output / name).items())
+    assert run.record["metrics"] == whole.record["metrics"]
+    assert [p.dev_loss for p in run.curve] == [p.dev_loss for p in whole.curve]
+
+
+def test_step_0_can_be_the_best_point(base, task, tmp_path):
+    """Also of a run that diverged afterwards."""
+    worse = {"keep": "best", "learning_rate": 1e30, "max_grad_norm": 1e30}
+    run = train(base, task, output=tmp_path / "r", settings=SMALL.model_copy(update=worse))
+    assert run.kept == run.curve[0]
+    assert run.record["last_metrics"]["dev_loss"] is None
+    assert not any(weights(run)[name].any() for name in weights(run) if "lora_B" in name)
 
 
 def test_a_run_stopped_in_its_last_evaluation_trains_no_step_more(

@@ -66,7 +66,7 @@ class Bench:
         results = []
         for budget in sorted(ladder, reverse=True):
             runs, lost = self._search(arm, init, seed, budget)
-            best = min(runs, key=lambda run: run.last.dev_loss)
+            best = min(runs, key=lambda run: run.kept.dev_loss)
             search = lost + sum(_seconds(run) for run in runs if run is not best)
             costs = overhead | {"search": search if arm.trained else 0.0}
             costs["merge"] += _check_seconds(best)

@@ -39,8 +39,14 @@ class ArmResult:
 
     @property
     def curve(self) -> tuple[Point, ...]:
-        """Of an untrained arm, only its start."""
-        return self.run.curve if self.arm.trained else self.run.curve[:1]
+        """Of an untrained arm, only its start; else up to the point whose weights were kept."""
+        end = self.run.curve.index(self.run.kept) if self.arm.trained else 0
+        return self.run.curve[: end + 1]
+
+    @property
+    def seconds(self) -> float:
+        """Of training, also of the steps after the point that was kept."""
+        return self.run.last.seconds if self.arm.trained else 0.0
 
     @property
     def before(self) -> float:
@@ -126,7 +132,7 @@ def _cost_records(experiment: str, task: str, result: ArmResult) -> list[Record]
     if result.has_values:
         costs["test_examples"] = len(result.test_values()["tokens"])
     costs["learning_rate"] = result.run.record["config"]["settings"]["learning_rate"]
-    costs |= {"train_seconds": last.seconds, "total_seconds": last.seconds + result.before}
+    costs |= {"train_seconds": result.seconds, "total_seconds": result.seconds + result.before}
     return [_record(experiment, task, result, last, name, value) for name, value in costs.items()]
 
 

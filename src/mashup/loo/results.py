@@ -99,7 +99,7 @@ def _ends(experiment: str, cell: Cell, plan: Plan, store: Store) -> Iterator[Rec
         place, values = (0, facts["train_seconds"], 0), dict.fromkeys(ENDS)
         if not facts["diverged"]:
             run = Run.open(store.root / facts["path"])
-            settings, last = run.record["config"]["settings"], run.last
+            settings, last = run.record["config"]["settings"], run.kept
             place = (last.step, last.seconds, last.tokens)
             values = {name: getattr(last, name) for name in ENDS}
         for name, value in values.items():

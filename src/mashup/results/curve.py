@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,6 +34,11 @@ class Point:
     def to_json(self) -> dict[str, float]:
         """Without what was not read."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def least(points: Sequence[Point]) -> Point:
+    """The point with the least dev loss, the earliest of equals; no number is more than any."""
+    return min(points, key=lambda p: p.dev_loss if math.isfinite(p.dev_loss) else math.inf)
 
 
 def read_curve(path: Path) -> tuple[Point, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -13,30 +14,41 @@ from mashup.checkpoint.card import CARD, Card, command_of, kept_heads
 from mashup.checkpoint.history import MANIFEST, PROMPTS, read_prompts
 from mashup.files import to_json, write_text
 from mashup.merge.manifest import versions
-from mashup.results.curve import CURVE, read_curve
+from mashup.results.curve import CURVE, Point, read_curve
 from mashup.task import taught_prompts
 from mashup.train.whole import save_whole
 from mashup.train.work import Work
 
 
 def facts_of(
-    model: Any, work: Work, seconds: float, check: dict[str, Any] | None, dtype: torch.dtype
+    model: Any,
+    work: Work,
+    kept: Point,
+    seconds: float,
+    check: dict[str, Any] | None,
+    dtype: torch.dtype,
 ) -> dict[str, Any]:
     """What ``run.json`` and ``mashup.json`` say of the finished run.
 
     Args:
         model: as it was trained.
         work: what was done.
+        kept: the point whose weights are kept.
         seconds: of training steps.
         check: what the start check measured, None from scratch.
         dtype: that the base computes in.
     """
+    best: dict[str, Any] = {}
+    if work.settings.keep == "best":
+        last = read_curve(work.output / CURVE)[-1]
+        best = {"best_step": kept.step, "last_metrics": _metrics(last)}
     return {
+        **best,
         "steps": work.steps,
         "start_check": check,
         "train_seconds": seconds,
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "metrics": _metrics(work.output),
+        "metrics": _metrics(kept),
         "base_dtype": str(dtype),
         "versions": versions(),
         "left_out_rows": {**work.task.left_out, **_long(work)},
@@ -47,9 +59,10 @@ def _long(work: Work) -> dict[str, int]:
     return {f"too long ({split})": count for split, count in work.tokens.long.items()}
 
 
-def _metrics(output: Path) -> dict[str, float]:
-    last = read_curve(output / CURVE)[-1].to_json()
-    return {k: v for k, v in last.items() if k.startswith(("dev_", "test_"))}
+def _metrics(point: Point) -> dict[str, float | None]:
+    """Of an end that diverged, null."""
+    named = {k: v for k, v in point.to_json().items() if k.startswith(("dev_", "test_"))}
+    return {k: v if math.isfinite(v) else None for k, v in named.items()}
 
 
 def write_about(model: Any, work: Work, facts: dict[str, Any]) -> None:

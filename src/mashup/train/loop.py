@@ -21,11 +21,11 @@ from mashup.files import read_json
 from mashup.model.quiet import quiet_transformers
 from mashup.processes import is_first, wait
 from mashup.progress import Progress
-from mashup.results.curve import CURVE, TEST
+from mashup.results.curve import CURVE, TEST, Point
 from mashup.task import prompts_of
 from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
-from mashup.train.curve import CLOCK, Clock, CurveCallback, Held, write_values
+from mashup.train.curve import CLOCK, Best, Clock, CurveCallback, Held, write_values
 from mashup.train.finished import facts_of, save, write_about
 from mashup.train.trainer import AnswerTrainer, Collator, arguments, curve_steps
 from mashup.train.whole import fill
@@ -61,7 +61,8 @@ def fit(
     dtype = base.dtype  # what it computes in; weights that are trained are float32 meanwhile
     points = curve_steps(work.steps, settings)
     curve_path = output / CURVE
-    curve = CurveCallback(curve_path, held, points, clock, progress)
+    best = Best(output / RESUME) if settings.keep == "best" else None
+    curve = CurveCallback(curve_path, held, points, clock, best, progress)
     with _attached(work) as model, quiet_transformers():
         args = arguments(settings, output / RESUME, work.steps, base.device, report_to)
         again = curve_path.exists()
@@ -69,10 +70,10 @@ def fit(
         if is_first():
             begin()
         trainer = _trainer(work, model, args, curve, callbacks)
-        dev, test = _train(trainer, curve, work, again, progress)
+        kept, test = _train(trainer, curve, work, again, progress)
         wait()  # the curve is whole
-        _refuse_diverged(output, test or dev, clock.train)
-        facts = facts_of(model, work, clock.train, check, dtype)
+        _refuse_diverged(output, kept, clock.train)
+        facts = facts_of(model, work, kept, clock.train, check, dtype)
         if is_first():
             write_about(model, work, facts)
             save(model, work, dtype)
@@ -100,8 +101,8 @@ def _trainer(
 
 def _train(
     trainer: Any, curve: CurveCallback, work: Work, again: bool, progress: Progress
-) -> tuple[Evaluation, Evaluation | None]:
-    """Train to the end and evaluate dev and test there."""
+) -> tuple[Point, Evaluation | None]:
+    """Train to the end; gives the point that is kept, and its test values."""
     resume, steps = last_resume_point(work.output / RESUME), work.steps
     begun = step_of(resume) or 0 if resume else 0
     if begun:
@@ -176,9 +177,10 @@ def _recomputed(bare: Any) -> Iterator[None]:
         getattr(bare, f"{name}_disable")()
 
 
-def _refuse_diverged(output: Path, end: Evaluation, seconds: float) -> None:
-    if not math.isfinite(end.loss):
+def _refuse_diverged(output: Path, kept: Point, seconds: float) -> None:
+    loss = kept.dev_loss if kept.test_loss is None else kept.test_loss
+    if not math.isfinite(loss):
         fix = "give a smaller --learning-rate"
-        found = f"loss {end.loss} on held-out rows"
+        found = f"loss {loss} on held-out rows"
         problem = Problem("training diverged", str(output), found, "a number", fix)
         raise DivergedError(problem, seconds=seconds)

@@ -51,6 +51,12 @@ class Run:
     def last(self) -> Point:
         return self.curve[-1]
 
+    @property
+    def kept(self) -> Point:
+        """The point whose weights are in the folder: the last, or with ``keep="best"`` the best."""
+        step = self.record.get("best_step", self.last.step)
+        return next(point for point in self.curve if point.step == step)
+
 
 def asked_of(base: str, loaded: str, task: Task, init: Path | None, settings: TrainSettings) -> str:
     """Digest of what is asked of a run, by the stamps of files instead of their contents.

@@ -56,7 +56,7 @@ def _facts(worker: Worker, job: Job, done: Run) -> dict[str, Any]:
         "diverged": False,
         "path": str(done.path.relative_to(worker.store.root.absolute())),
         "weights": job.keeps_weights,
-        "dev_loss": done.last.dev_loss,
+        "dev_loss": done.kept.dev_loss,
         "train_seconds": done.record["train_seconds"],
         "check_seconds": check["seconds"] if check else 0.0,
         "tokens": tokens,
