@@ -1,9 +1,13 @@
 """Which checkpoints an arm starts from."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from armresults import PLANS, make_result
 from mashup.compare.arms import make_arms, random_draw, random_two
 from mashup.compare.bench import _joined
+from mashup.compare.results import make_records
 from mashup.evaluate.evaluate import Evaluation
 from mashup.score import Score, Scores
 from mashup.select import Selection
@@ -87,3 +91,14 @@ def test_names_of_many_long_donors_fit_a_file_name():
     assert _joined(["a/b", "c"]) == "a-b+c"
     long = _joined(["漢字" * 30] * 6)
     assert 90 < len(long.encode()) <= 100
+
+
+def test_an_arm_is_judged_by_the_point_that_is_kept_and_pays_for_all_steps(tmp_path):
+    result = make_result(tmp_path, "mashup", PLANS["mashup"], 42, 1.0)
+    best = result.run.curve[4]
+    run = replace(result.run, record=result.run.record | {"best_step": best.step})
+    records = make_records("e", "t", [replace(result, run=run)])
+    found = {one.metric: one for one in records}
+    assert (found["dev_loss"].step, found["dev_loss"].value) == (best.step, best.dev_loss)
+    assert found["train_seconds"].value == result.run.last.seconds > best.seconds
+    assert found["total_seconds"].value == result.run.last.seconds + result.before
