@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mashup.errors import InputError, OutputError, Problem
+from mashup.errors import InputError, OutputError, Problem, printable
 from mashup.strict import parse_json, read_plain
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ T = TypeVar("T")
 _TICK = 20_000_000  # nanoseconds; kernels stamp files by a clock of 1 to 10 ms
 _PART, _LOCK = ".mashup-part", ".mashup-lock"
 _OURS = re.compile(rf"\..+\.[0-9a-f]{{8}}{_PART}|\..+{_LOCK}", re.DOTALL)
+_BYTES = re.compile("[\udc80-\udcff]")  # of names that are not UTF-8, as Python keeps them
 _POLL = 0.05  # seconds between two attempts to get a lock
 _LONGEST_NAME = 200  # bytes; file systems take 255, and the temporary name is longer
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -132,8 +133,16 @@ def _damage(path: Path, fix: str) -> Iterator[None]:
 
 
 def to_json(value: Any, *, allow_nan: bool = False) -> str:
-    """JSON text of ``value``: sorted keys, one trailing newline; NaN and infinity if allowed."""
-    return json.dumps(value, indent=2, sort_keys=True, allow_nan=allow_nan, default=str) + "\n"
+    """JSON text of ``value``: sorted keys, one trailing newline; NaN and infinity if allowed.
+
+    Bytes of paths that are not UTF-8 are written as text, ``caf\\xe9``: no JSON can hold them.
+    """
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=allow_nan, default=str) + "\n"
+    if "\\udc" not in text:
+        return text
+    plain = json.dumps(value, ensure_ascii=False, allow_nan=allow_nan, default=str)
+    escaped = _BYTES.sub(lambda byte: json.dumps(printable(byte[0]))[1:-1], plain)
+    return json.dumps(json.loads(escaped), indent=2, sort_keys=True, allow_nan=allow_nan) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -253,6 +262,20 @@ def folder_stamp(folder: Path) -> str:
     return stamp(files)
 
 
+def check_name(path: Path) -> None:
+    """Refuse a path that safetensors and tokenizers cannot open themselves.
+
+    Raises:
+        InputError: its bytes are not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        fix = "rename the folder, or choose another one"
+        problem = Problem("path is not UTF-8", str(path), "other bytes", "UTF-8", fix)
+        raise InputError(problem) from None
+
+
 def require_folder(path: Path, fix: str = "check the path") -> None:
     """Refuse a path that is not that of a folder.
 
@@ -296,9 +319,11 @@ def refuse_existing(path: Path, ours: str = "") -> None:
         ours: name of the file that marks a folder which the caller goes on with.
 
     Raises:
-        InputError: ``path`` exists and is neither an empty folder nor one of ours.
+        InputError: ``path`` exists and is neither an empty folder nor one of ours; or it is not
+            UTF-8.
         OutputError: ``path`` cannot be a name, cannot be looked at, or cannot be made.
     """
+    check_name(path)
     with disk_errors(path):
         try:
             folder = stat.S_ISDIR(path.stat().st_mode)

@@ -10,9 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from helpers import assert_problem, prompt_rows, write_adapter, write_full, write_json, write_jsonl
+from helpers import (
+    assert_problem,
+    prompt_rows,
+    refused,
+    write_adapter,
+    write_full,
+    write_json,
+    write_jsonl,
+)
 from lora import save_lora
-from mashup import load_base, load_task, merge, scan, score
+from mashup import load_base, load_task, merge, scan, score, train
+from mashup.files import read_json, to_json, write_text
 
 LATIN = os.fsdecode(b"caf\xe9")
 
@@ -120,6 +129,24 @@ def test_a_checkpoint_whose_name_is_not_utf_8_goes_all_the_way(tiny_base, tmp_pa
     assert {one["name"] for one in manifest["parents"]} == {r"caf\xe90", r"caf\xe91"}
     assert [c.task for c in scan(init.path).usable] == [""]
     assert r"caf\xe90" in (init.path / "README.md").read_text()
+
+
+def test_json_of_ours_with_such_a_path_can_be_read_again(tmp_path):
+    path = tmp_path / "about.json"
+    about = {"path": Path(LATIN), LATIN: [LATIN, "\U0001f480", "\\udc80"]}
+    write_text(path, to_json(about))
+    escaped = r"caf\xe9"
+    assert read_json(path) == {"path": escaped, escaped: [escaped, "\U0001f480", "\\udc80"]}
+
+
+@pytest.mark.parametrize("verb", ["merge", "train"])
+def test_an_output_whose_name_is_not_utf_8_is_refused(tiny_base, tmp_path, verb):
+    folder = save_lora(tiny_base, tmp_path / "a")
+    with refused("path is not UTF-8", where=r"caf\xe9"):
+        if verb == "merge":
+            merge([folder], output=tmp_path / LATIN)
+        else:
+            train(tiny_base, "none", output=tmp_path / "run", init=tmp_path / LATIN)
 
 
 def test_a_base_can_be_named_for_a_path_that_is_not_utf_8(tmp_path):

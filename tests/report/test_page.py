@@ -161,6 +161,37 @@ def test_missing_records_are_told(make_folder):
         rebuild(folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("scores.json", "[]"),
+        ("scores.json", "{}"),
+        ("scores.json", "[7]"),
+        ("scores.json", '[{"name": "base"}]'),
+        (
+            "scores.json",
+            '[{"name": "a", "digest": "b", "loss": "x", "accuracy": 0, "difference": 0}]',
+        ),
+        ("comparison.json", "[]"),
+        ("records.jsonl", "[]"),
+        ("records.jsonl", "[" * 100_000),
+        ("records.jsonl", "\x00"),
+    ],
+)
+def test_files_that_are_damaged_are_told(make_folder, file, text):
+    folder = make_folder()
+    (folder / file).write_text(text)
+    with pytest.raises(InputError, match="damaged file|cannot read records"):
+        rebuild(folder)
+
+
+def test_records_that_are_not_utf_8_are_told(make_folder):
+    folder = make_folder()
+    (folder / "records.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="damaged file|cannot read records"):
+        rebuild(folder)
+
+
 def test_names_in_pictures():
     assert short("a" * 40) == "a" * 11 + "…" + "a" * 12
     assert drawable("a日b") == "a□b"

@@ -16,7 +16,7 @@ from mashup.checkpoint.history import read_base
 from mashup.checkpoint.naming import named_base, names_of, unique_names
 from mashup.checkpoint.stored import total_bytes
 from mashup.errors import InputError, Problem
-from mashup.files import read_json, require_folder
+from mashup.files import check_name, read_json, require_folder
 
 Kind = Literal["lora", "full"]
 FULL_WEIGHTS = (full.WEIGHTS, full.INDEX, *full.PICKLES)
@@ -114,8 +114,9 @@ def check_start(init: Path, *, full: bool) -> None:
     """Whether a run can start from ``init``: an adapter, or a whole model for full fine-tuning.
 
     Raises:
-        InputError: no folder, or one of the other kind.
+        InputError: no folder, one of the other kind, or a path that PEFT cannot open.
     """
+    check_name(init)
     require_folder(init)
     if is_whole(init) == full:
         return

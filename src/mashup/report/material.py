@@ -7,13 +7,29 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
 
 from mashup.files import read_state
 from mashup.results.curve import Point
 from mashup.results.records import Record, read_records
 
 _CURVE = ("dev_loss", "dev_accuracy", "test_loss", "test_accuracy")
+
+
+class _Score(BaseModel, extra="allow"):
+    """What a report reads of a row of ``scores.json``."""
+
+    name: str
+    digest: str
+    loss: float
+    accuracy: float
+    difference: float
+    standard_error: float | None = None
+
+
+_Scores = Annotated[list[_Score], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -85,9 +101,9 @@ def read_material(folder: Path) -> Material:
     """
     fix = "give the same 'mashup compare' again: finished runs are kept"
     about = read_state(dict[str, Any], folder / "comparison.json", fix)
-    scores = read_state(list[dict[str, Any]], folder / "scores.json", fix)
+    rows: list[_Score] = read_state(_Scores, folder / "scores.json", fix)
     records = read_records(folder / "records.jsonl")
-    return Material(records, tuple(scores), about)
+    return Material(records, tuple(row.model_dump() for row in rows), about)
 
 
 def measured(records: Iterable[Record]) -> tuple[Measured, ...]:
