@@ -181,14 +181,14 @@ def test_missing_records_are_told(make_folder):
 def test_files_that_are_damaged_are_told(make_folder, file, text):
     folder = make_folder()
     (folder / file).write_text(text)
-    with pytest.raises(InputError, match="damaged file|cannot read records"):
+    with pytest.raises(InputError, match=r"damaged file|cannot read records"):
         rebuild(folder)
 
 
 def test_records_that_are_not_utf_8_are_told(make_folder):
     folder = make_folder()
     (folder / "records.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="damaged file|cannot read records"):
+    with pytest.raises(InputError, match=r"damaged file|cannot read records"):
         rebuild(folder)
 
 
