@@ -146,8 +146,11 @@ def to_json(value: Any, *, allow_nan: bool = False) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``, whole or not at all, also when the power fails."""
-    write_bytes(path, text.encode())
+    """Write ``text`` to ``path``, whole or not at all, also when the power fails.
+
+    Bytes of file names that are not UTF-8 are escaped, as :func:`mashup.errors.printable` does.
+    """
+    write_bytes(path, _BYTES.sub(lambda byte: printable(byte[0]), text).encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
