@@ -6,10 +6,21 @@ import pytest
 
 from helpers import prompt_rows, refused, write_jsonl
 from lora import save_lora
-from mashup import TrainSettings, UsageError, compare, load_base, load_task, merge, scan, train
+from mashup import (
+    TrainSettings,
+    UsageError,
+    compare,
+    load_base,
+    load_task,
+    merge,
+    scan,
+    score,
+    train,
+)
 from mashup.compare import bench
-from mashup.compare.leakage import leaking
 from mashup.files import only_one
+from mashup.library.leakage import leaking
+from mashup.progress import Progress
 from mashup.report.material import read_material
 from mashup.report.summarise import summarise
 from mashup.results import read_records
@@ -207,6 +218,22 @@ def test_what_a_donor_was_started_or_merged_from_has_been_seen_too(base, task, t
     train(base, fresh, output=tmp_path / "lib/went-on", init=merged, settings=SETTINGS)
     found = leaking(scan(tmp_path / "lib").checkpoints, task)
     assert {path.rsplit("/", 1)[-1] for path in found} == {"merged", "went-on"}
+    said = Said()
+    train(base, task, output=tmp_path / "x", init=merged, settings=SETTINGS, progress=said)
+    score(tmp_path / "lib", base, task, samples=8, progress=said)
+    notes = [line for line in said.lines if "memory" in line]
+    assert "was trained on" in notes[0]
+    assert "(2 in all)" in notes[1]
+
+
+class Said(Progress):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
 
 
 @pytest.mark.parametrize(

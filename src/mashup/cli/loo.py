@@ -150,7 +150,7 @@ def _print_jobs(prepared: Any, *, as_json: bool) -> None:
     lines = [(r["job"], "done" if r["done"] else "", duration(r["seconds"])) for r in rows]
     show.table(("job", "", "about"), lines, numbers=("about",))
     status = prepared.status
-    jobs, seconds = show.count(status.total, "job"), duration(status.seconds)
+    jobs, seconds = show.count(status.total, "job"), duration(status.seconds + prepared.pace.load)
     show.line(
         f"{jobs}, {status.done} done, about {seconds} one after the other and "
         f"{show.size(prepared.bytes)} of disk"

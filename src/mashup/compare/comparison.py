@@ -146,6 +146,8 @@ def compare(
             strategy=strategy, finalists=finalists_for(k), max_length=sample.max_length,
             accept_base=accept_base, strict=strict, progress=progress,
         )  # fmt: skip
+        for problem in left_out:
+            progress.say(f"left out: {problem.where}: {problem.what}, {problem.found}")
         scores = replace(scores, left_out=(*scores.left_out, *left_out))
         selection = select(scores, k=k, diversity=diversity)
         progress.say(selection.sentence)

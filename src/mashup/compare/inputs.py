@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from mashup.compare.arms import unread
-from mashup.compare.leakage import leaking
 from mashup.errors import InputError, Problem, UsageError
 from mashup.library import Library
+from mashup.library.leakage import leaking
 from mashup.merge import METHODS
 from mashup.merge.methods import Settings
 from mashup.settings import TrainSettings

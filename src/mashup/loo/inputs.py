@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mashup.checkpoint import locate, read_checkpoint
 from mashup.checkpoint.history import read_prompts
-from mashup.compare.leakage import leak, share_seen
 from mashup.errors import InputError, Problem, raise_all
 from mashup.files import disk_errors
 from mashup.library import Index, base_digest, checkpoint_digest, scan
+from mashup.library.leakage import leak, share_seen
 from mashup.loo.experiment import Experiment
 from mashup.loo.graph import Inputs
 from mashup.loo.work.worker import load

@@ -12,6 +12,7 @@ from mashup.checkpoint import check_base
 from mashup.errors import InputError, Problem
 from mashup.evaluate.evaluate import SAMPLES, sample_tokens
 from mashup.library import Index, Library, fitting, scan, skipped
+from mashup.library.leakage import leak_note
 from mashup.model import AnyBase, Base, load_base, name_of
 from mashup.progress import SILENT, Progress
 from mashup.score import store
@@ -71,8 +72,9 @@ def score(
     base = load_base(base)
     tokens = sample_tokens(base, task, samples, seed, max_length)
     long = min(samples, len(task.train)) - len(tokens)
-    for note in (*library.notes, *_notes(tokens, long)):
-        progress.say(note)
+    for note in (*library.notes, *_notes(tokens, long), leak_note(fit.used, task)):
+        if note:
+            progress.say(note)
     with Index(library.root) as index, Ledger(library.root) as ledger:
         told = _tell((index.problem, ledger.problem), library.notes, progress)
         found = find_candidates(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mashup.checkpoint import check_base, locate, read_tensors
+from mashup.checkpoint.history import read_prompts
 from mashup.checkpoint.read import check_start
 from mashup.errors import InputError, Problem
 from mashup.files import (
@@ -20,6 +21,7 @@ from mashup.files import (
     write_text,
 )
 from mashup.library import checkpoint_digest
+from mashup.library.leakage import share_seen
 from mashup.merge import Init
 from mashup.model import AnyBase, Base, load_base
 from mashup.processes import is_first, wait
@@ -94,6 +96,11 @@ def train(
     for split, count in tokens.long.items():
         whole = len(getattr(task, split))
         progress.say(f"left out {count} of {whole} rows of {split}: too long")
+    if source and (share := share_seen(read_prompts(source), task)):
+        progress.say(
+            f"note: {source} was trained on {share:.0%} of the dev and test prompts of "
+            f"{task.name}: results on these rows are memory"
+        )
     config = _config(base, task, tokens, source, settings)
     digest = digest_of(config)
     if (output / RUN).exists():

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mashup.checkpoint import read_checkpoint
-from mashup.compare.leakage import leaking
 from mashup.library import Library, scan
+from mashup.library.leakage import leaking
 from mashup.loo.experiment import Experiment, task_in
 from mashup.loo.job import Job
 from mashup.loo.store import Store, best_of

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
 from mashup.checkpoint import Checkpoint
 from mashup.checkpoint.history import read_prompts
 from mashup.errors import Problem
 from mashup.task import Task, asked_prompts
+
+_SHOWN = 3  # names in a note
 
 
 def share_seen(trained_on: Collection[str], task: Task) -> float:
@@ -18,7 +21,7 @@ def share_seen(trained_on: Collection[str], task: Task) -> float:
         task: that results are measured on.
     """
     held = asked_prompts(task.dev) | asked_prompts(task.test)
-    return len(held.intersection(trained_on)) / len(held)
+    return len(held.intersection(trained_on)) / max(1, len(held))
 
 
 def leak(where: str, share: float) -> Problem:
@@ -40,3 +43,15 @@ def leaking(checkpoints: Iterable[Checkpoint], task: Task) -> dict[str, Problem]
     """
     shares = {str(c.path): share_seen(read_prompts(c.run), task) for c in checkpoints}
     return {path: leak(path, share) for path, share in shares.items() if share}
+
+
+def leak_note(checkpoints: Iterable[Checkpoint], task: Task) -> str:
+    """What to say where such checkpoints may be used, "" where there are none."""
+    names = [Path(path).name for path in leaking(checkpoints, task)]
+    if not names:
+        return ""
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return (
+        f"note: {shown} ({len(names)} in all) trained on dev or test rows of {task.name}: results "
+        "on these rows after a start from them are memory; compare and loo leave them out"
+    )
