@@ -115,7 +115,7 @@ def _known(folder: Path) -> Any:
 
 def _jobs(options: LooOptions) -> str | None:
     """Where the jobs are, as the folder itself says when it is given."""
-    from mashup.loo.run import known_jobs
+    from mashup.loo.read import known_jobs
 
     return options.jobs or known_jobs(Path(options.experiment))
 

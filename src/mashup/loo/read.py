@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from mashup.errors import Problem, UsageError
 from mashup.faults import read_yaml, validated
+from mashup.files import read_state
 from mashup.loo.experiment import Experiment
 
+STORE = "store.json"
 #: Parts with names of their own.
 _PARTS = ("train", "choose", "merge", "executor", "tasks")
 
@@ -30,6 +34,23 @@ def read_experiment(path: str | Path, data: str | Path | None = None) -> Experim
         fix = "give the folder that holds the tasks of the experiment"
         raise UsageError(Problem("no such folder", str(data), expected="a folder", fix=fix))
     return validated(Experiment, _read(Path(path), Path(data) if data else None), str(path))
+
+
+class _Place(BaseModel):
+    """Where the jobs of an experiment are."""
+
+    jobs: str
+
+
+def known_jobs(output: Path) -> str | None:
+    """Folder of the jobs of an experiment that was begun in ``output``, None without one.
+
+    Raises:
+        InputError: the file that says it is damaged.
+    """
+    path = output / STORE
+    fix = "remove it, and give --jobs where the jobs are not beside it"
+    return read_state(_Place, path, fix).jobs if path.exists() else None
 
 
 def _read(where: Path, data: Path | None, below: tuple[Path, ...] = ()) -> dict[Any, Any]:

@@ -28,6 +28,7 @@ from mashup.loo.job import Job
 from mashup.loo.local import run_local
 from mashup.loo.plan import make_plan
 from mashup.loo.ray import run_ray
+from mashup.loo.read import STORE
 from mashup.loo.results import all_records, cell_keys, target_is_done
 from mashup.loo.status import Status, Tally
 from mashup.loo.store import Store
@@ -39,30 +40,12 @@ from mashup.results.records import Record, read_records, write_records
 from mashup.task import commonest_accuracy
 
 EXPERIMENT, RECORDS, JOBS, REPORT = "experiment.json", "records.jsonl", "jobs", "report"
-STORE = "store.json"
 
 
 class _Named(BaseModel):
     """What an experiment's file must say to tell it from others."""
 
     name: str
-
-
-class _Place(BaseModel):
-    """Where the jobs of an experiment are."""
-
-    jobs: str
-
-
-def known_jobs(output: Path) -> str | None:
-    """Folder of the jobs of an experiment that was begun in ``output``, None without one.
-
-    Raises:
-        InputError: the file that says it is damaged.
-    """
-    path = output / STORE
-    fix = "remove it, and give --jobs where the jobs are not beside it"
-    return read_state(_Place, path, fix).jobs if path.exists() else None
 
 
 @dataclass(frozen=True)
