@@ -71,6 +71,7 @@ def validated(
     *,
     spelled: Callable[[Place], str] = dotted,
     hints: Mapping[str, str] | None = None,
+    others: Mapping[str, str] | None = None,
 ) -> T:
     """A model made of ``values``; all faults at once.
 
@@ -80,6 +81,7 @@ def validated(
         where: the file, or what else the values are from.
         spelled: what the user calls a place, where it is not called as in YAML.
         hints: what to use instead of names that other tools have.
+        others: where single values are from, by name, if not from ``where``.
 
     Raises:
         UsageError: unknown names (with a suggestion), missing or impossible values.
@@ -89,8 +91,11 @@ def validated(
     except ValidationError as error:
         faults = _innermost(error.errors())
         unknown = [fault["loc"] for fault in faults if fault["type"] == "extra_forbidden"]
-        others = [fault for fault in faults if fault["type"] != "extra_forbidden"]
-        told = (_problem(fault, model, values, where, spelled) for fault in others)
+        told = (
+            _problem(fault, model, values, _source(fault["loc"], others or {}, where), spelled)
+            for fault in faults
+            if fault["type"] != "extra_forbidden"
+        )
         # Each part of a union that refuses a value has a fault of its own: one problem.
         bad = dict.fromkeys(told)
         raise UsageError(*bad, *_unknown(unknown, model, where, hints or {})) from None
@@ -106,6 +111,10 @@ def _innermost(faults: Iterable[Any]) -> list[Any]:
     faults = list(faults)
     outer = {fault["loc"][:depth] for fault in faults for depth in range(len(fault["loc"]))}
     return [fault for fault in faults if fault["loc"] not in outer]
+
+
+def _source(place: Place, others: Mapping[str, str], where: str) -> str:
+    return others.get(str(place[0]), where) if place else where
 
 
 def _problem(

@@ -246,6 +246,17 @@ def test_a_flag_says_more_than_the_file(tmp_path):
     assert (made.output, made.seed) == ("p", 2)
 
 
+def test_a_value_is_blamed_on_where_it_is_from(mashup, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("model: m\ndataset: d\noutput: o\nseed: -1\n")
+    code, _, err = mashup("train", "--config", path, "--lora-r", "x", "--epochs", 0)
+    assert code == 2
+    told = " ".join(err.split())
+    assert "--lora-r (the command line)" in told
+    assert "--epochs (the command line)" in told
+    assert f"--seed ({path})" in told
+
+
 def test_unknown_names_are_listed_once_with_all_that_are_known(mashup, tmp_path):
     err = told(mashup, tmp_path, "train", "wibble: 1\nwobble: 2\nlearning_rat: 3\nbf16: true\n")
     assert "wibble, wobble" in err

@@ -1,10 +1,12 @@
 """What reaches the terminal: no control codes, no tracebacks, in any encoding."""
 
+import ast
 import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -128,6 +130,14 @@ def test_nothing_that_we_print_obeys_a_name(capsys):
     assert_harmless(out)
     assert_harmless(err)
     assert "x\\ny" in out
+
+
+def test_verbs_print_by_way_of_show_alone():
+    folder = Path(show.__file__).parent
+    for path in folder.glob("*.py"):
+        called = (n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call))
+        names = {function.id for function in called if isinstance(function, ast.Name)}
+        assert path.name == "show.py" or "print" not in names, path
 
 
 @pytest.mark.parametrize("verb", ["scan", "check"])

@@ -77,6 +77,7 @@ HINTS: dict[str, str] = {
     "use_peft": "leave it out; LoRA is the default, --finetuning-type full trains all weights",
     "warmup_steps": "use --warmup, a share of the steps",
 }
+_TYPED = "the command line"
 _SHORT = {"output": "-o", "model": "-m", "dataset": "-d"}
 _PANELS = ("Options", "Base model", "Data", "Choosing checkpoints", "Merging", "Training")
 
@@ -138,7 +139,8 @@ def parsed(options: type[T], given: Mapping[str, Any]) -> T:
     flags = {named.get(key, key): value for key, value in given.items() if value not in (None, [])}
     path = flags.pop("config", None)
     values = canonical(options, read_yaml(Path(path)), path) if path else {}
-    return build(options, values | flags, path or "the command line")
+    typed = dict.fromkeys(flags, _TYPED)
+    return build(options, values | flags, path or _TYPED, typed)
 
 
 def _one_process(name: str) -> Problem:
@@ -147,8 +149,19 @@ def _one_process(name: str) -> Problem:
     return Problem("works in one process", "accelerate launch", found, expected, fix)
 
 
-def build(options: type[T], values: Mapping[Any, Any], where: str) -> T:
+def build(
+    options: type[T],
+    values: Mapping[Any, Any],
+    where: str,
+    others: Mapping[str, str] | None = None,
+) -> T:
     """Validate ``values``; all faults at once. None stands for the default.
+
+    Args:
+        options: what they become.
+        values: by name.
+        where: the file that they are from.
+        others: where single values are from, if not from there.
 
     Raises:
         UsageError: unknown names (with a suggestion), one setting under two names, missing or
@@ -162,7 +175,8 @@ def build(options: type[T], values: Mapping[Any, Any], where: str) -> T:
         return names.upper() if field and _is_positional(field) else _dashed(names)
 
     given = canonical(options, values, where)
-    return validated(options, given, where, spelled=spelled, hints=_hints(options))
+    about: Any = {"spelled": spelled, "hints": _hints(options), "others": others}
+    return validated(options, given, where, **about)
 
 
 def canonical(options: type[Options], values: Mapping[Any, Any], where: str) -> dict[Any, Any]:
