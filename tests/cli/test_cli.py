@@ -176,7 +176,7 @@ def test_compare_prints_the_table_and_the_page(mashup, tiny_base, tmp_path, data
     )  # fmt: skip
     assert code == 0
     assert "scratch" in out
-    assert "test accuracy" in out
+    assert "mashup over it" in out
     assert "![" not in out
     assert len(out.splitlines()) < 24
     assert "| scratch" in (tmp_path / "c/table.md").read_text()

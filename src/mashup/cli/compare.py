@@ -87,28 +87,34 @@ def print_comparison(done: Any, *, as_json: bool = False) -> None:
 
 def print_summary(folder: Path) -> None:
     """A screen about the comparison in a folder: the verdict, a row for each arm, and the pages."""
+    from mashup.report import numbers
     from mashup.report.markdown import capital
     from mashup.report.material import read_material
     from mashup.report.summarise import summarise
-    from mashup.report.tables import arms_table
     from mashup.report.verdict import make_verdict
+
+    def points(gain: Any) -> str:
+        return f"{numbers.points(gain.value)} {numbers.interval(gain)}" if gain else numbers.NONE
 
     summary = summarise(read_material(folder))
     verdict = make_verdict(summary)
     show.line(" ".join((capital(verdict.sentence), *verdict.notes)))
-    columns = ("arm", "starts from", "test accuracy", "gain, points", "seconds", "parity, steps")
+    columns = (
+        *("arm", "starts from", "accuracy", "over scratch", "mashup over it"),
+        *("seconds", "parity"),
+    )
     rows = [
         (
-            arm.text,
-            arm.detail,
-            accuracy.text,
-            f"{gain.text} {gain.detail}",
-            seconds.text,
-            steps.text,
+            *(arm.name, arm.start, numbers.percent(arm.accuracy), points(arm.accuracy_gain)),
+            *(points(summary.over.get(arm.name)), numbers.seconds(arm.seconds)),
+            numbers.reached(arm.fair, "steps"),
         )
-        for arm, accuracy, _, gain, seconds, steps, *_ in arms_table(summary).rows
+        for arm in summary.arms
     ]
-    show.table(columns, rows, numbers=("test accuracy", "seconds", "parity, steps"))
-    show.line("parity: the arm's / scratch's steps to scratch's final dev loss, overhead charged")
+    show.table(columns, rows, numbers=("accuracy", "seconds", "parity"))
+    show.line(
+        "accuracy on test; differences in points with 95 % intervals; parity: steps to scratch's "
+        "final dev loss, the arm's / scratch's; scoring and merging are charged"
+    )
     show.line(f"report: {folder / 'table.md'}")
     show.line(f"page: {folder / 'index.html'}")
