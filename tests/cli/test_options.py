@@ -11,7 +11,7 @@ from helpers import write_adapter
 from mashup import UsageError
 from mashup.cli import compare, init, loo, merge, score, train
 from mashup.cli.__main__ import _VERBS, main, make_app
-from mashup.cli.options import Options, add_command, as_typed
+from mashup.cli.options import ALIASES, HINTS, Options, add_command, as_typed
 
 VERBS = {verb.__name__.split(".")[-1]: verb for verb in _VERBS}
 
@@ -270,7 +270,7 @@ def test_unknown_names_are_listed_once_with_all_that_are_known(mashup, tmp_path)
     [
         ("--bf16", "--dtype bfloat16"),
         ("--eval_strategy", "--eval-steps"),
-        ("--load_in_4bit", "with your own trainer"),
+        ("--push_to_hub", "hf upload"),
         ("--resume_from_checkpoint", "continues where it stopped"),
         ("--lr", "--learning-rate"),
         ("--learning-rat", "did you mean --learning-rate?"),
@@ -299,6 +299,14 @@ def test_an_argument_too_many_is_named(mashup, arguments, where, fix):
     assert (code, out) == (2, "")
     assert f"unexpected argument where {where} " in " ".join(err.split()) + " "
     assert fix in " ".join(err.split())
+
+
+def test_hints_are_for_names_that_train_does_not_have():
+    fields = options_of(train).model_fields
+    assert not HINTS.keys() & {
+        *fields,
+        *(other for key in fields for other in ALIASES.get(key, ())),
+    }
 
 
 def test_a_hint_names_flags_of_the_same_verb_only(mashup):
