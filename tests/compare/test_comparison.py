@@ -264,7 +264,7 @@ def test_an_empty_selection_is_an_answer(base, task, tmp_path, tiny_base):
 def test_arms_share_a_merge_but_not_a_run_of_other_seeds(done):
     names = {path.name for path in (done.path / "runs").iterdir()}
     assert sum("seed1" in name for name in names) == sum("seed2" in name for name in names)
-    assert bench._short("a/b") == "a-b"
+    assert bench._joined(["a/b", "c"]) == "a-b+c"
 
 
 @pytest.mark.parametrize(
