@@ -19,6 +19,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +28,7 @@ from mashup.strict import parse_json, read_plain
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 _TICK = 20_000_000  # nanoseconds; kernels stamp files by a clock of 1 to 10 ms
@@ -107,11 +109,16 @@ def read_lines(kind: type[T], path: Path, fix: str, *, may_be_cut: bool = False)
         return tuple(map(check, lines if may_be_cut or not rest else [*lines, rest]))
 
 
-def _checker(kind: type[T]) -> Callable[[bytes], T]:
+def _checker(kind: Any) -> Callable[[bytes], Any]:
+    check = _adapter(kind).validate_json
+    return lambda content: check(content, strict=True)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
-    adapter = TypeAdapter(kind)
-    return lambda content: adapter.validate_json(content, strict=True)
+    return TypeAdapter(kind)
 
 
 @contextlib.contextmanager
@@ -128,6 +135,8 @@ def _damage(path: Path, fix: str) -> Iterator[None]:
             raise InputError(Problem(what, str(path), first["msg"], fix=fix)) from error
         found = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
         raise InputError(Problem("damaged file", str(path), found, fix=fix)) from error
+    except FileNotFoundError as error:
+        raise InputError(Problem("cannot read file", str(path), "no such file", fix=fix)) from error
     except (OSError, ValueError) as error:
         raise InputError(Problem("damaged file", str(path), str(error), fix=fix)) from error
 

@@ -25,7 +25,7 @@ from mashup.model import applied, read_change
 from mashup.progress import Progress
 from mashup.task import tokenize
 from mashup.train import run as run_module
-from mashup.train.curve import Clock
+from mashup.train.resume import Clock
 
 SMALL = TrainSettings(
     max_steps=6, batch_size=8, learning_rate=1e-2, evaluations=3, save_steps=2, lora_r=4

@@ -14,7 +14,7 @@ from mashup.evaluate.evaluate import batches_for, evaluate
 from mashup.model.base import weights_digest
 from mashup.progress import Bars
 from mashup.task import tokenize
-from mashup.train.loop import RESUME
+from mashup.train.resume import RESUME
 from wholes import tensors_of
 
 SMALL = TrainSettings(

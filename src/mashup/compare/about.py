@@ -7,14 +7,13 @@ from typing import Any
 
 from mashup.compare.arms import Arm
 from mashup.errors import InputError, Problem
-from mashup.files import digest_of, make_folder, read_json, to_json, write_text
+from mashup.files import digest_of, make_folder, to_json, write_text
 from mashup.model import Base
+from mashup.results.comparison import ABOUT, read_about
 from mashup.score import Scores
 from mashup.select import Selection
 from mashup.settings import TrainSettings
 from mashup.task import Task
-
-ABOUT = "comparison.json"
 
 
 def describe(
@@ -26,6 +25,7 @@ def describe(
 ) -> dict[str, Any]:
     """Base, task, sample, choice and settings of a comparison, JSON-able."""
     return {
+        "version": 1,
         "base": base.about,
         "task": {"name": task.name, "digest": task.digest},
         "splits": {"train": len(task.train), "dev": len(task.dev), "test": len(task.test)},
@@ -58,7 +58,7 @@ def begin(output: Path, about: dict[str, Any]) -> None:
         InputError: it is for another comparison.
     """
     path = output / ABOUT
-    known = read_json(path) if path.exists() else about
+    known = read_about(output) if path.exists() else about
     if _identity(known) != _identity(about):
         fix = "choose another `output`, or give the settings of that comparison"
         found = "a comparison with other settings, data, checkpoints or seeds"
@@ -70,7 +70,7 @@ def begin(output: Path, about: dict[str, Any]) -> None:
 def _identity(about: dict[str, Any]) -> str:
     """Digest of what decides the results; names and what was left out may be told otherwise."""
     told = {"base", "sentence", "left_out", "unchanged", "dropped", "rank"}
-    told |= {"left_out_rows", "strategy", "reason", "forwards", "exhaustive_forwards"}
+    told |= {"version", "left_out_rows", "strategy", "reason", "forwards", "exhaustive_forwards"}
     kept = {key: value for key, value in about.items() if key not in told}
-    base = about["base"]
-    return digest_of(kept, base["digest"], base.get("attention"))
+    base = about.get("base", {})
+    return digest_of(kept, base.get("digest"), base.get("attention"))

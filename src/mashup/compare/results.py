@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mashup.compare.arms import Arm
-from mashup.files import read_json
-from mashup.results.curve import START_TEST, TEST, Point
+from mashup.results.curve import START_TEST, TEST, Point, read_values
 from mashup.results.parity import Parity, fair_parity, paper_parity, reads_test
 from mashup.results.records import Record
 from mashup.results.statistics import Difference, paired_bootstrap
@@ -64,7 +63,7 @@ class ArmResult:
 
     def test_values(self) -> dict[str, list[float]]:
         """Per-example test losses, tokens and hits at the last point of the curve."""
-        return read_json(self._values)
+        return read_values(self._values)
 
 
 def make_records(

@@ -12,7 +12,7 @@ from mashup.checkpoint import Checkpoint, check_base, read_checkpoint
 from mashup.checkpoint.card import CARD
 from mashup.delta import Delta
 from mashup.errors import InputError, Problem, UsageError
-from mashup.files import new_folder, read_json, refuse_existing, to_json, write_text
+from mashup.files import new_folder, read_state, refuse_existing, to_json, write_text
 from mashup.merge.algebra import FactorStyle
 from mashup.merge.combine import Recipe
 from mashup.merge.full import check_disk
@@ -52,7 +52,9 @@ class Init:
         Raises:
             InputError: no ``mashup.json`` there.
         """
-        return cls(Path(path), read_json(Path(path) / MANIFEST))
+        manifest = Path(path) / MANIFEST
+        fix = f"remove {path} and give the same command again"
+        return cls(Path(path), read_state(dict[str, Any], manifest, fix))
 
     def noting(self, **values: Any) -> Init:
         """The same init with more values in its manifest, on disk as well."""

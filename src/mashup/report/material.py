@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from mashup.files import read_state
+from mashup.results.comparison import read_about
 from mashup.results.curve import Point
 from mashup.results.records import Record, read_records
 
@@ -100,7 +101,7 @@ def read_material(folder: Path) -> Material:
         InputError: one is missing, or not what it should be.
     """
     fix = "give the same 'mashup compare' again: finished runs are kept"
-    about = read_state(dict[str, Any], folder / "comparison.json", fix)
+    about = read_about(folder)
     rows: list[_Score] = read_state(_Scores, folder / "scores.json", fix)
     records = read_records(folder / "records.jsonl")
     return Material(records, tuple(row.model_dump() for row in rows), about)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from mashup.errors import InputError, Problem
+from mashup.files import read_lines, read_state
 
 CURVE, TEST, START_TEST = "curve.jsonl", "test.json", "test-start.json"
 
@@ -42,11 +47,45 @@ def least(points: Sequence[Point]) -> Point:
 
 
 def read_curve(path: Path) -> tuple[Point, ...]:
-    """The points of a ``curve.jsonl``; a last line that was cut off by a kill is dropped."""
-    points = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            points.append(Point(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError):
-            break
-    return tuple(points)
+    """The points of a ``curve.jsonl``; a last line that was cut off by a kill is dropped.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    return read_lines(Point, path, _fix(path), may_be_cut=True) if path.exists() else ()
+
+
+def check_curve(path: Path, points: Iterable[Point], steps: Iterable[int]) -> None:
+    """Refuse a curve that has other points than it should have.
+
+    Raises:
+        InputError: it has.
+    """
+    found, expected = [point.step for point in points], sorted(steps)
+    if found != expected:
+        shown = f"points at steps {', '.join(map(str, found)) or 'none'}"
+        wanted = f"points at steps {', '.join(map(str, expected))}"
+        raise InputError(Problem("damaged file", str(path), shown, wanted, _fix(path)))
+
+
+class Values(BaseModel):
+    """``test.json``: per-example test losses (sums, nats), answer tokens, hits, prompts."""
+
+    version: Literal[1] = 1
+    losses: list[float]
+    tokens: list[float]
+    correct: list[bool | float]
+    prompts: list[int] | None = None
+
+
+def read_values(path: Path) -> dict[str, list[float]]:
+    """Per-example test values of a run.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    return read_state(Values, path, _fix(path)).model_dump(exclude={"version"}, exclude_unset=True)
+
+
+def _fix(path: Path) -> str:
+    return f"remove {path.parent} and give the same command again"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +21,8 @@ from mashup.evaluate.evaluate import Evaluation, evaluate_showing
 from mashup.files import move, to_json, write_text
 from mashup.processes import is_first, wait
 from mashup.progress import NO_BAR, SILENT, Progress
-from mashup.results.curve import START_TEST, Point, least, read_curve
-
-CLOCK = "clock.txt"  # training seconds and all seconds, beside a resume point
-
-
-@dataclass
-class Clock:
-    """Seconds of a run, over all of its goes.
-
-    Attributes:
-        train: of training steps.
-        before: of everything, up to the resume point that this go started from.
-    """
-
-    train: float = 0.0
-    before: float = 0.0
-    _start: float = field(default_factory=time.perf_counter)
-
-    @property
-    def total(self) -> float:
-        """Everything that the run took so far; what a kill threw away is not in it."""
-        return self.before + time.perf_counter() - self._start
-
-    def save(self, folder: Path) -> None:
-        """Keep it beside a resume point."""
-        write_text(folder / CLOCK, f"{self.train} {self.total}")
-
-    def go_on(self, folder: Path) -> None:
-        """Go on from a resume point; one of an earlier version has no total."""
-        train, *total = map(float, (folder / CLOCK).read_text().split())
-        self.train, self.before = train, max([train, *total])
+from mashup.results.curve import START_TEST, Point, check_curve, least, read_curve
+from mashup.train.resume import Clock, damaged_point
 
 
 @dataclass(frozen=True)
@@ -106,10 +78,11 @@ class Best:
 
     def load(self, model: Any, step: int) -> None:
         """Give ``model`` the weights that were kept at ``step``."""
-        kept = load_file(self._place(step))
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                parameter.data.copy_(kept[name])
+        with damaged_point(self._place(step)):
+            kept = load_file(self._place(step))
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.data.copy_(kept[name])
 
     def _until(self, points: Sequence[Point]) -> list[Point]:
         return [point for point in points if point.step <= self._resume_step]
@@ -181,6 +154,7 @@ class CurveCallback(TrainerCallback):
         last = step_of(point) or 0
         kept = [one for one in read_curve(self._path) if one.step <= last]
         kept = [one for one in kept if one.step < last or one.step in self._steps]
+        check_curve(self._path, kept, {0, *(step for step in self._steps if step <= last)})
         self._write(kept)
         if self._best and is_first():
             self._best.resumable(last, kept)
@@ -228,6 +202,8 @@ class CurveCallback(TrainerCallback):
         if is_first():
             with self._path.open("a") as stream:
                 stream.write(json.dumps(values) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
             if self._best:
                 self._best.offer(model, read_curve(self._path))
         self.trainer.log({name: value for name, value in values.items() if "_" in name})

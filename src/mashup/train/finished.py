@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import torch
 
 from mashup.checkpoint.card import CARD, Card, command_of, kept_heads
 from mashup.checkpoint.history import MANIFEST, PROMPTS, read_prompts
-from mashup.files import to_json, write_text
+from mashup.files import move, temporary_folder, to_json, write_text
 from mashup.merge.manifest import versions
 from mashup.results.curve import CURVE, Point, read_curve
 from mashup.task import taught_prompts
@@ -124,17 +122,15 @@ def _settings(model: Any, work: Work) -> dict[str, Any]:
 
 
 def save(model: Any, work: Work, dtype: torch.dtype) -> None:
-    """Weights and tokenizer, complete before they get their names."""
-    part = work.output / ".part"
-    shutil.rmtree(part, ignore_errors=True)
-    if work.settings.is_full:
-        save_whole(model, part, dtype)
-    else:
-        model.save_pretrained(part)
-    work.base.tokenizer.save_pretrained(part)
-    (part / "README.md").unlink(missing_ok=True)
-    readable = (work.output / MANIFEST).stat().st_mode & 0o777  # safetensors writes 0600
-    for path in sorted(part.iterdir(), key=lambda p: p.suffix != ".safetensors"):
-        path.chmod(readable)
-        os.replace(path, work.output / path.name)
-    part.rmdir()
+    """Weights and tokenizer, complete and on the disk before they get their names."""
+    with temporary_folder(work.output / "weights") as part:
+        if work.settings.is_full:
+            save_whole(model, part, dtype)
+        else:
+            model.save_pretrained(part)
+        work.base.tokenizer.save_pretrained(part)
+        (part / "README.md").unlink(missing_ok=True)
+        readable = (work.output / MANIFEST).stat().st_mode & 0o777  # safetensors writes 0600
+        for path in sorted(part.iterdir(), key=lambda p: p.suffix != ".safetensors"):
+            path.chmod(readable)
+            move(path, work.output / path.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,16 @@ from mashup.files import read_json
 from mashup.model.quiet import quiet_transformers
 from mashup.processes import is_first, wait
 from mashup.progress import Progress
-from mashup.results.curve import CURVE, TEST, Point
+from mashup.results.curve import CURVE, TEST, Point, check_curve, read_curve
 from mashup.task import prompts_of
 from mashup.train.adapter import attach, detach
 from mashup.train.check import check_start
-from mashup.train.curve import CLOCK, Best, Clock, CurveCallback, Held, write_values
+from mashup.train.curve import Best, CurveCallback, Held, write_values
 from mashup.train.finished import facts_of, save, write_about
+from mashup.train.resume import RESUME, Clock, check_point, damaged_point, last_resume_point
 from mashup.train.trainer import AnswerTrainer, Collator, arguments, curve_steps
 from mashup.train.whole import fill
 from mashup.train.work import Work
-
-RESUME = ".resume"
 
 
 def fit(
@@ -72,15 +70,14 @@ def fit(
         trainer = _trainer(work, model, args, curve, callbacks)
         kept, test = _train(trainer, curve, work, again, progress)
         wait()  # the curve is whole
+        check_curve(curve_path, read_curve(curve_path), {0, *points})
         _refuse_diverged(output, kept, clock.train)
         facts = facts_of(model, work, kept, clock.train, check, dtype)
         if is_first():
             write_about(model, work, facts)
             save(model, work, dtype)
-    if is_first():
-        if test:
-            write_values(output / TEST, test)
-        shutil.rmtree(output / RESUME, ignore_errors=True)
+    if is_first() and test:
+        write_values(output / TEST, test)
     return facts
 
 
@@ -116,10 +113,13 @@ def _train(
 
 def _go_on(trainer: Any, curve: CurveCallback, resume: Path | None, steps: int) -> int:
     """Train to the end, from a resume point if there is one; gives the tokens trained on."""
-    if resume is None:
+    if resume:
+        check_point(resume)
+    else:
         curve.start(trainer.model)
-    elif step_of(resume) == steps:  # stopped in the last evaluation: no step is missing
-        _refill(trainer.model, resume)
+    if resume and step_of(resume) == steps:  # stopped in the last evaluation: no step is missing
+        with damaged_point(resume):
+            _refill(trainer.model, resume)
         curve.resume(resume)
         return int(read_json(resume / TRAINER_STATE)["num_input_tokens_seen"])
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -133,17 +133,6 @@ def _refill(model: Any, resume: Path) -> None:
         fill(model, resume)
     else:
         set_peft_model_state_dict(model, load_file(resume / WEIGHTS))
-
-
-def last_resume_point(folder: Path) -> Path | None:
-    """The last complete resume point; those that a kill cut short are deleted."""
-    complete = []
-    for path in folder.glob("checkpoint-*"):
-        if (path / CLOCK).exists():  # written last
-            complete.append(path)
-        elif is_first():
-            shutil.rmtree(path)
-    return max(complete, key=lambda path: step_of(path) or 0, default=None)
 
 
 @contextlib.contextmanager

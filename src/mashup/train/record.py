@@ -7,16 +7,59 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from mashup.errors import InputError, Problem
-from mashup.files import digest_of, folder_stamp, read_json
-from mashup.results.curve import CURVE, Point, read_curve
+from mashup.files import digest_of, folder_stamp, read_state
+from mashup.results.curve import CURVE, Point, check_curve, read_curve
 from mashup.settings import TrainSettings
 from mashup.task import Task
 
 RUN = "run.json"
 FINISHED = "finished earlier: nothing was trained"
+
+
+class Config(BaseModel, extra="allow"):
+    """What decides a run, as ``run.json`` has it."""
+
+    base: dict[str, Any]
+    task: dict[str, Any]
+    settings: dict[str, Any]
+
+
+class Started(BaseModel, extra="allow"):
+    """``run.json`` from the start of a run on."""
+
+    version: Literal[1] = 1
+    status: Literal["running", "finished"]
+    digest: str
+    config: Config
+    asked: str = ""
+
+
+class Finished(Started):
+    """``run.json`` at the end."""
+
+    steps: int
+    start_check: dict[str, Any] | None
+    train_seconds: float
+    trainable_parameters: int
+
+
+def read_started(output: Path) -> dict[str, Any]:
+    """What ``run.json`` holds of a run that was started, finished or not.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    return _read(output, Started)
+
+
+def _read(output: Path, kind: type[Started]) -> dict[str, Any]:
+    fix = f"remove {output} and give the same command again"
+    return read_state(kind, output / RUN, fix).model_dump()
 
 
 @dataclass(frozen=True)
@@ -41,11 +84,14 @@ class Run:
         Raises:
             InputError: not a finished run.
         """
-        record = read_json(Path(path) / RUN)
-        if record.get("status") != "finished":
+        path = Path(path)
+        if read_started(path)["status"] != "finished":
             fix = "give the same training command again to finish it"
             raise InputError(Problem("run is not finished", str(path), fix=fix))
-        return cls(Path(path), record, read_curve(Path(path) / CURVE))
+        record, curve = _read(path, Finished), read_curve(path / CURVE)
+        if not curve or curve[-1].step != record["steps"]:
+            check_curve(path / CURVE, curve[-1:], [record["steps"]])
+        return cls(path, record, curve)
 
     @property
     def last(self) -> Point:
@@ -86,9 +132,9 @@ def finished_before(output: Path, asked: str, dtype: str = "auto") -> Run | None
         dtype: precision of the base that is asked for.
     """
     try:
-        record = read_json(output / RUN)
-        computes = record["config"]["base"]["dtype"]
-        same = asked and record["status"] == "finished" and record["asked"] == asked
-        return Run.open(output) if same and dtype in ("auto", computes[len("torch.") :]) else None
-    except (InputError, KeyError, TypeError):  # none, or damaged: told by whoever goes on
+        record = read_started(output)
+    except InputError:  # none, or damaged: told by whoever goes on
         return None
+    computes = str(record["config"]["base"].get("dtype"))
+    same = asked and record["status"] == "finished" and record["asked"] == asked
+    return Run.open(output) if same and dtype in ("auto", computes[len("torch.") :]) else None

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mashup.checkpoint import check_base, locate, read_tensors
-from mashup.checkpoint.history import read_prompts
+from mashup.checkpoint.history import read_prompts, step_of
 from mashup.checkpoint.read import check_start
 from mashup.errors import InputError, Problem
 from mashup.files import (
     digest_of,
     disk_errors,
     folder_stamp,
-    read_json,
+    make_folder,
+    only_one,
     refuse_existing,
     to_json,
     write_text,
@@ -29,9 +31,9 @@ from mashup.progress import SILENT, Progress
 from mashup.settings import TrainSettings
 from mashup.task import Task, load_task
 from mashup.train.adapter import unmatched_targets
-from mashup.train.curve import Clock
 from mashup.train.loop import fit
-from mashup.train.record import FINISHED, RUN, Run, asked_of, finished_before
+from mashup.train.record import FINISHED, RUN, Run, asked_of, finished_before, read_started
+from mashup.train.resume import RESUME, Clock, last_resume_point
 from mashup.train.tokens import RunTokens, run_tokens
 from mashup.train.trainer import check_tracker
 from mashup.train.work import Work
@@ -87,6 +89,7 @@ def train(
         asked = asked_of(folder_stamp(Path(base)), "auto", task, source, settings)
         if done := finished_before(output, asked):
             progress.say(FINISHED)
+            _tidy(output)
             return done
     base = load_base(base)
     for target in () if source else unmatched_targets(base.model, settings):
@@ -102,31 +105,61 @@ def train(
             f"{task.name}: results on these rows are memory"
         )
     config = _config(base, task, tokens, source, settings)
-    digest = digest_of(config)
-    if (output / RUN).exists():
-        known = read_json(output / RUN)
-        _refuse_other(output, known, config)
-        if known["status"] == "finished":
+    with only_one(output) if is_first() else contextlib.nullcontext():
+        known = read_started(output) if (output / RUN).exists() else {}
+        if known:
+            _refuse_other(output, known, config)
+        else:
+            refuse_existing(output)
+        if known.get("status") == "finished":
             progress.say(FINISHED)
-            return Run.open(output)
-    _say_precision(base, settings, progress)
+        else:
+            _say_precision(base, settings, progress)
+            work = Work(base, task, tokens, source, settings, output)
+            with disk_errors(output), _saying_what_is_saved(work, progress):
+                _fit(
+                    work, config, asked, clock,
+                    accept_base=accept_base, callbacks=callbacks, report_to=report_to,
+                    progress=progress,
+                )  # fmt: skip
+            wait()
+    _tidy(output)
+    return Run.open(output)
+
+
+def _fit(work: Work, config: dict[str, Any], asked: str, clock: Clock, **words: Any) -> None:
+    """Train, and note the beginning and the end in ``run.json``."""
+    path, known = work.output / RUN, {"version": 1, "digest": digest_of(config), "config": config}
 
     def begin() -> None:
-        output.mkdir(parents=True, exist_ok=True)
-        running = {"status": "running", "digest": digest, "config": config}
-        write_text(output / RUN, to_json(running))
+        make_folder(work.output)
+        write_text(path, to_json(known | {"status": "running"}))
 
-    with disk_errors(output):
-        facts = fit(
-            Work(base, task, tokens, source, settings, output), begin, clock,
-            accept_base=accept_base, callbacks=callbacks, report_to=report_to, progress=progress,
-        )  # fmt: skip
-    record = {"status": "finished", "digest": digest, "config": config, "asked": asked, **facts}
-    record["total_seconds"] = clock.total
+    facts = fit(work, begin, clock, **words)
     if is_first():
-        write_text(output / RUN, to_json(record))
-    wait()
-    return Run.open(output)
+        ended = {"status": "finished", "asked": asked, "total_seconds": clock.total}
+        write_text(path, to_json(known | facts | ended))
+
+
+@contextlib.contextmanager
+def _saying_what_is_saved(work: Work, progress: Progress) -> Iterator[None]:
+    """Where a run that is stopped (Ctrl-C, SIGTERM) goes on."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        point = last_resume_point(work.output / RESUME)
+        if point:
+            progress.say(f"saved up to step {step_of(point)} of {work.steps}")
+        else:
+            progress.say("stopped before its first resume point: nothing is saved")
+        raise
+
+
+def _tidy(output: Path) -> None:
+    """A finished run has no resume points; those that a kill left go now."""
+    if is_first() and (output / RESUME).exists():
+        with only_one(output):
+            shutil.rmtree(output / RESUME, ignore_errors=True)
 
 
 def _refuse_quantised(base: Base, settings: TrainSettings) -> None:

@@ -21,6 +21,7 @@ from mashup.evaluate.head import head_only_at
 from mashup.processes import process_count
 from mashup.settings import TrainSettings
 from mashup.task import Tokens
+from mashup.train.resume import damaged_point
 from mashup.train.whole import fill
 
 
@@ -45,9 +46,19 @@ class AnswerTrainer(Trainer):
             InputError: a whole model of other tensors or shapes.
         """
         if is_whole(Path(resume_from_checkpoint)):
-            fill(self.model if model is None else model, Path(resume_from_checkpoint))
+            with damaged_point(resume_from_checkpoint):
+                fill(self.model if model is None else model, Path(resume_from_checkpoint))
         else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            with damaged_point(resume_from_checkpoint):
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with damaged_point(checkpoint or ""):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with damaged_point(checkpoint or ""):
+            super()._load_rng_state(checkpoint)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         with head_only_at(model, predicting(inputs["labels"] != -100)):
@@ -197,7 +208,6 @@ def arguments(
         data_seed=settings.seed,
         save_strategy="steps",
         save_steps=settings.save_steps,
-        save_total_limit=1,
         logging_strategy="steps",
         logging_steps=steps_between(settings.logging_steps, steps) or max(1, steps // 10),
         include_num_input_tokens_seen="non_padding",

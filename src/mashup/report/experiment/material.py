@@ -5,13 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from mashup.errors import InputError, Problem, raise_all
 from mashup.files import read_state
 from mashup.results.records import Record, read_records
 
 RECORDS, ABOUT = "records.jsonl", "experiment.json"
+
+
+class About(BaseModel, extra="allow"):
+    """``experiment.json``: what of it is shown."""
+
+    version: Literal[1] = 1
+    base: str = ""
+    note: str | None = ""
+    choose: dict[str, Any] = {}
+    merge: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    tasks: dict[str, Any] = {}
+    learning_rates: list[float] = []
+    train_rows: int | None = None
+    dev_rows: int | None = None
+    test_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,6 @@ def _read(path: Path) -> Folder:
     if not records:
         fix = "run 'mashup loo' on until a first target is done"
         raise InputError(Problem("no records yet", str(path / RECORDS), "an empty file", fix=fix))
-    about = path / ABOUT
     fix = "remove it, or give the same 'mashup loo' again, which writes it anew"
-    return Folder(path, records, read_state(dict, about, fix) if about.exists() else {})
+    known = read_state(About, path / ABOUT, fix) if (path / ABOUT).exists() else About()
+    return Folder(path, records, known.model_dump(exclude_unset=True))
