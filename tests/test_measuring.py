@@ -108,7 +108,10 @@ def test_init_takes_newtons_weights(tiny_base, donors, data, tmp_path, monkeypat
         path.unlink(missing_ok=True)
     monkeypatch.setattr(start, "newton", lambda folders, *_: (0.7, 0.4)[: len(folders)])
     given = ("--model", tiny_base, "--dataset", data, "--samples", SAMPLES, "--k", 2)
-    assert run("init", library, *given, "-o", tmp_path / "m", "--weights", "newton") == 0
+    assert (
+        run("init", library, *given, "-o", tmp_path / "m", "--weights", "newton", "--always-merge")
+        == 0
+    )
     assert sorted(weights_of(tmp_path / "m").values()) == [0.4, 0.7]
 
 
@@ -127,7 +130,19 @@ def test_init_makes_a_soup_of_what_helps(tiny_base, donors, data, losses, tmp_pa
     for path in library.glob("good*/train_prompts.txt"):
         path.unlink()
     given = ("--model", tiny_base, "--dataset", data, "--samples", SAMPLES, "--k", 3)
-    assert run("init", library, *given, "-o", tmp_path / "m", "--method", "greedy_soup") == 0
+    assert (
+        run(
+            "init",
+            library,
+            *given,
+            "-o",
+            tmp_path / "m",
+            "--method",
+            "greedy_soup",
+            "--always-merge",
+        )
+        == 0
+    )
     about = json.loads((tmp_path / "m/mashup.json").read_text())
     assert about["method"] == "greedy_soup"
     assert about["sample"]["loss"] <= min(losses.values()) * (1 + 1e-4)
