@@ -16,6 +16,10 @@ from mashup.similarity import SAME, Row, leaders, marginal, relative
 from mashup.tables import as_html, as_text
 
 NOTHING_HELPS = "no checkpoint helps; start from the base"
+NONE_KNOWS = (
+    "no checkpoint knows this task; start from the base (any other start gives the form of the "
+    "answers, which training learns in its first steps)"
+)
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,20 @@ class Selection:
     def sentence(self) -> str:
         """The choice in words."""
         if self.is_empty:
-            return NOTHING_HELPS
-        parts = []
-        for score in self.chosen:
-            difference, error = score.against(self.scores.base, self.scores.criterion)
-            parts.append(f"{score.name} ({difference:+.3f} ± {error:.3f} {self._unit})")
-        return f"start from {' and '.join(parts)} against the base{self._passed_over}"
+            return NONE_KNOWS if self.scores.criterion == "knowledge" else NOTHING_HELPS
+        parts = " and ".join(map(self._part, self.chosen))
+        if self.scores.criterion == "knowledge":
+            count = len(self.chosen)
+            known = "1 checkpoint knows" if count == 1 else f"{count} checkpoints know"
+            return f"{known} this task; start from {parts}{self._passed_over}"
+        return f"start from {parts} against the base{self._passed_over}"
+
+    def _part(self, score: Score) -> str:
+        if self.scores.criterion == "knowledge" and score.knowledge:
+            known = score.knowledge
+            return f"{score.name} ({known.bits:.2f} ± {known.error:.2f} bits)"
+        difference, error = score.against(self.scores.base, self.scores.criterion)
+        return f"{score.name} ({difference:+.3f} ± {error:.3f} {self._unit})"
 
     @property
     def _passed_over(self) -> str:
@@ -106,6 +118,9 @@ def select(
     same: float = SAME,
 ) -> Selection:
     """The best ``k`` checkpoints, no two of one run, among those that beat the base.
+
+    By knowledge, a checkpoint must know the task: its bits must be above zero as well as above
+    those of the base.
 
     Args:
         scores: a ranking by the criterion that decides.
@@ -143,6 +158,9 @@ def _better(scores: Scores, errors: float) -> tuple[Score, ...]:
     better: dict[str, Score] = {}
     for score in scores.finalists:
         difference, error = score.against(scores.base, scores.criterion)
+        known = score.knowledge if scores.criterion == "knowledge" else None
+        if known and known.bits <= errors * known.error:
+            continue
         if difference < -errors * error:
             better.setdefault(score.digest, score)
     return tuple(better.values())

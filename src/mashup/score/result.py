@@ -1,9 +1,15 @@
-"""Score: one checkpoint on the sample, with its uncertainty against another."""
+"""Score: one checkpoint on the sample, with its uncertainty against another.
+
+Where the answers are a finite set, what decides is the *knowledge* (bits above the label prior,
+:mod:`mashup.evaluate.knowledge`); of free text only the loss is known, in which the form of an
+answer and the knowledge are one number.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,8 +19,9 @@ from mashup.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from mashup.evaluate.evaluate import Evaluation
+    from mashup.evaluate.knowledge import Knowledge
 
-Criterion = Literal["loss", "accuracy"]
+Criterion = Literal["loss", "accuracy", "knowledge"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,9 +67,27 @@ class Score:
         """How many of the sample's examples, from its beginning."""
         return len(self.evaluation.losses)
 
+    @cached_property
+    def knowledge(self) -> Knowledge | None:
+        """Form and knowledge; None of free text, and of fewer than two examples."""
+        logs, labels = self.evaluation.answers, self.evaluation.labels
+        if logs is None or labels is None or len(labels) < 2:
+            return None
+        from mashup.evaluate.knowledge import knowledge
+
+        return knowledge(logs, labels)
+
     def value(self, criterion: Criterion) -> float:
         """The criterion's value, turned so that lower is better."""
+        if criterion == "knowledge":
+            return -self._known.bits
         return self.loss if criterion == "loss" else -self.accuracy
+
+    @property
+    def _known(self) -> Knowledge:
+        if self.knowledge is None:
+            raise ValueError("no knowledge without a finite set of answers")
+        return self.knowledge
 
     def order(self, criterion: Criterion) -> tuple[float, float, str]:
         """What to sort by, best first: the criterion, then the loss, then the content."""
@@ -72,6 +97,8 @@ class Score:
         """``(n,)`` what each example adds to the criterion, lower is better."""
         if criterion == "loss":
             return self.evaluation.losses
+        if criterion == "knowledge":
+            return -self._known.gained
         return 1.0 - self.evaluation.correct
 
     def against(self, other: Score, criterion: Criterion = "loss") -> tuple[float, float]:
@@ -81,9 +108,9 @@ class Score:
         Loss is a ratio of sums, so its error is that of the ratio estimator: with
         ``d_i`` the difference of example i's summed losses, ``n_i`` its answer tokens
         and ``D = Σd/Σn``, the standard error is ``sqrt(N/(N-1) · Σ(d_i - D·n_i)²) / Σn``
-        (Cochran, Sampling Techniques, 1977, section 2.11). Accuracy has ``n_i = 1``. Examples
-        of one prompt count as one: their residuals are summed, and N is how many prompts there
-        are (the ratio estimator of cluster sampling, ibid., 9A.1).
+        (Cochran, Sampling Techniques, 1977, section 2.11). Accuracy and knowledge have
+        ``n_i = 1``. Examples of one prompt count as one: their residuals are summed, and N is how many prompts there are
+        (the ratio estimator of cluster sampling, ibid., 9A.1).
         """
         count = min(self.examples, other.examples)
         differences = self.parts(criterion)[:count] - other.parts(criterion)[:count]

@@ -46,7 +46,10 @@ class Scores:
         base: the base model's own score, on the whole sample.
         ranking: checkpoints, best first by ``criterion``: those with the whole sample, then
             those that were given up after a part of it.
-        criterion: ``loss`` (nats per answer token) or ``accuracy`` (exact answers).
+        criterion: ``knowledge`` (bits above the label prior), ``loss`` (nats per answer token) or
+            ``accuracy`` (exact answers).
+        free_text: why the answers are no finite set, so that nothing is known of knowledge; ""
+            where they are one.
         base_name, base_digest, base_dtype: the model that all were put on.
         sample_digest: of the token ids and answer marks; the template is in it.
         unchanged: checkpoints that change nothing (B = 0), left out of the ranking.
@@ -76,6 +79,7 @@ class Scores:
     expected: Mapping[Checkpoint, float] = field(default_factory=dict)
     sketches: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     long: int = 0
+    free_text: str = ""
 
     def __repr__(self) -> str:
         return as_text(self._title, self._shown())
@@ -163,6 +167,9 @@ class Scores:
             "examples": score.examples,
             "loss": score.loss,
             "accuracy": score.accuracy,
+            "form": score.knowledge.form_bits if score.knowledge else None,
+            "knowledge": score.knowledge.bits if score.knowledge else None,
+            "knowledge_error": score.knowledge.error if score.knowledge else None,
             "difference": difference,
             "standard_error": error if math.isfinite(error) else None,
             "seconds": score.seconds,
