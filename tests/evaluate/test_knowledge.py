@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from mashup.evaluate.knowledge import calibrate, folds_of, knowledge, log_prior
+from mashup.evaluate.knowledge import LAPSE, calibrate, folds_of, knowledge, log_prior
 
 
 def source(labels, answers, strength, *, seed=0, prior=None, mass=0.9):
@@ -73,7 +73,17 @@ def test_bits_are_near_those_that_are_there():
     signal = rng.normal(np.where(labels, 1.0, -1.0), 1.0)
     logits = np.stack([-signal, signal], 1)  # the posterior of two normals: log-odds 2 * signal
     true = 1.0 - np.mean(np.log2(1 + np.exp(-2 * signal * np.where(labels, 1, -1))))
-    assert knowledge(log_softmax(logits, axis=1), labels).bits == pytest.approx(true, abs=0.01)
+    assert knowledge(log_softmax(logits, axis=1), labels).bits == pytest.approx(true, abs=0.02)
+
+
+def test_one_confident_mistake_does_not_decide():
+    labels = drawn(100, 2)
+    logs = source(labels, 2, 12.0)
+    wrong = logs.copy()
+    wrong[0] = logs[0][::-1]
+    found = knowledge(wrong, labels)
+    assert found.gained.min() >= np.log2(LAPSE)
+    assert found.bits > 0.75
 
 
 @given(st.integers(2, 60), st.integers(2, 8), st.integers(0, 99), st.floats(-3, 6))

@@ -178,16 +178,8 @@ def agrees(model: Any, batch: Batch) -> bool:
         return False
     finally:
         model.train(was_training)
-    return shared <= _allowed(model.dtype) < without / 2
-
-
-def within_rounding(values: Tensor, plain: Tensor, dtype: torch.dtype) -> bool:
-    """Whether two ways to compute the same differ by no more than rounding in ``dtype``."""
-    return _distance(values, plain) <= _allowed(dtype)
-
-
-def _allowed(dtype: torch.dtype) -> float:
-    return max(_ROUNDINGS * torch.finfo(dtype).eps, _ROUNDING)
+    allowed = max(_ROUNDINGS * torch.finfo(model.dtype).eps, _ROUNDING)
+    return shared <= allowed < without / 2
 
 
 def _differences(model: Any, batch: Batch) -> tuple[float, float]:
