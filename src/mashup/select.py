@@ -88,8 +88,8 @@ class Selection:
 
     def _part(self, score: Score) -> str:
         if self.scores.criterion == "knowledge" and score.knowledge:
-            known = score.knowledge
-            return f"{score.name} ({known.bits:.2f} ± {known.error:.2f} bits)"
+            bits, error = score.knowledge.bits, score.knowledge_error
+            return f"{score.name} ({bits:.2f} ± {error:.2f} bits)"
         difference, error = score.against(self.scores.base, self.scores.criterion)
         return f"{score.name} ({difference:+.3f} ± {error:.3f} {self._unit})"
 
@@ -159,7 +159,7 @@ def _better(scores: Scores, errors: float) -> tuple[Score, ...]:
     for score in scores.finalists:
         difference, error = score.against(scores.base, scores.criterion)
         known = score.knowledge if scores.criterion == "knowledge" else None
-        if known and known.bits <= errors * known.error:
+        if known and known.bits <= errors * score.knowledge_error:
             continue
         if difference < -errors * error:
             better.setdefault(score.digest, score)

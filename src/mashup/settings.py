@@ -31,7 +31,7 @@ from mashup.processes import process_count
 
 ArmName = Literal["scratch", "mashup", "best-single", "random-two", "merged-untrained"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
-Criterion = Literal["loss", "accuracy"]
+CriterionName = Literal["auto", "knowledge", "loss", "accuracy"]
 StrategyName = Literal["auto", "exhaustive", "racing", "gradient", "ledger"]
 MethodName = Literal[
     "linear",
@@ -149,7 +149,11 @@ class ScoreSettings(Settings):
 
     panel: ClassVar[str] = "Choosing checkpoints"
     samples: int = Field(256, ge=2, description="training examples to score on")
-    criterion: Criterion = Field("loss", description="what to rank checkpoints by")
+    criterion: CriterionName = Field(
+        "auto",
+        description="what to rank checkpoints by; auto: knowledge where the answers are a finite "
+        "set, else loss",
+    )
     strategy: StrategyName = Field(
         "auto",
         description="which checkpoints are scored on how many examples; exhaustive: all on all",

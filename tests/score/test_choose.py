@@ -24,7 +24,7 @@ def known(candidates, tasks):
 def test_auto_goes_by_the_size_and_by_what_is_known(candidates, tasks, expected):
     strategy, reason = pick("auto", field(candidates), known(candidates, tasks))
     assert strategy == expected
-    assert f"{candidates} checkpoints" in reason
+    assert f"{candidates} checkpoint" in reason
     assert "\n" not in reason
 
 

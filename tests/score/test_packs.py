@@ -1,14 +1,18 @@
 """Packed scoring gives what scoring one after the other gives; forced here, as on a GPU."""
 
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 
+import mashup
 from helpers import prompt_rows, write_jsonl
 from lora import save_lora
-from mashup import load_base, load_task, score
+from mashup import load_base, load_task
 from mashup.score import packs
+
+score = partial(mashup.score, criterion="loss")
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def passes(monkeypatch):
     monkeypatch.setattr(packs, "ALONE", ())
     monkeypatch.setattr(packs, "pack_size", lambda *_: 4)
     monkeypatch.setattr(
-        packs, "evaluate_packed", lambda m, d, b: sizes.append(len(d)) or real(m, d, b)
+        packs, "evaluate_packed", lambda m, d, *rest: sizes.append(len(d)) or real(m, d, *rest)
     )
     return sizes
 

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ import torch
 import mashup
 from helpers import prompt_rows, refused, settle, write_adapter, write_jsonl
 from lora import save_lora
-from mashup import load_base, load_task, scan, score
+from mashup import load_base, load_task, scan
 from mashup.library import Index
 from mashup.progress import Bars, Progress
 from mashup.score import scorer
+
+score = partial(mashup.score, criterion="loss")
 
 
 @pytest.fixture
@@ -208,7 +211,7 @@ def test_only_training_rows_are_scored_on(task):
 
 def test_names_and_paths_do_as_well_as_values(tiny_base, task, library, tmp_path):
     by_value = score(scan(library), load_base(tiny_base), task, samples=10)
-    by_name = mashup.score(str(library), str(tiny_base), tmp_path / "new.jsonl", samples=10)
+    by_name = score(str(library), str(tiny_base), tmp_path / "new.jsonl", samples=10)
     assert [s.loss for s in by_name.ranking] == [s.loss for s in by_value.ranking]
 
 
@@ -411,7 +414,7 @@ def test_two_processes_score_one_library_without_lost_or_doubled_rows(
 ):
     code = (
         "import sys, json, mashup\n"
-        "s = mashup.score(*sys.argv[1:4], samples=20, strategy='racing')\n"
+        "s = mashup.score(*sys.argv[1:4], samples=20, strategy='racing', criterion='loss')\n"
         "print(json.dumps(sorted((r.digest, r.examples, r.loss) for r in s.ranking)))"
     )
     command = [

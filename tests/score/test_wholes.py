@@ -1,6 +1,7 @@
 """Whole models are scored as LoRAs are: on one base in memory, by their own weights."""
 
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from transformers import AutoModelForCausalLM
 import mashup
 from helpers import assert_problem, prompt_rows, refused, write_jsonl, write_tiny_model
 from lora import save_lora
-from mashup import load_base, load_task, score
+from mashup import load_base, load_task
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model.base import weights_digest
 from wholes import materialised, relative_of, tensors_of, write_whole
+
+score = partial(mashup.score, criterion="loss")
 
 
 @pytest.fixture(params=["tiny_base", "tied_base"])

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def run(options: Options) -> None:
-    """Rank checkpoints by the loss of a sample of a task's training rows."""
+    """Rank checkpoints by what they know of a sample of a task's training rows."""
     from mashup.select import select
 
     scores = make_scores(options, *load_inputs(options))
@@ -104,35 +104,52 @@ def make_scores(options: Any, library: Any, task: Any, base: Any) -> Any:
 
 def print_scores(scores: Any, chosen: Collection[str]) -> None:
     """The ranking as a table, with what was left out below it."""
-    columns = (
-        "",
-        "checkpoint",
-        "examples",
-        "loss",
-        "accuracy",
-        "against base",
-        "± s.e.",
-        "seconds",
-    )
+    knows = scores.base.knowledge is not None
+    named = ("", "checkpoint", "examples", "loss", "accuracy")
+    bits = ("form", "knowledge", "± s.e.") if knows else ()
+    columns = (*named, *bits, f"{scores.criterion} - base", "± s.e.", "seconds")
     rows = []
     for row in scores.rows():
         mark = "*" if row["path"] in chosen else ""
         seconds = "cached" if row["cached"] else f"{row['seconds']:.1f}"
-        difference = "" if row["name"] == "base" else f"{row['difference']:+.4f}"
-        known = row["name"] != "base" and row["standard_error"] is not None
-        error = f"{row['standard_error']:.4f}" if known else ""
-        fit = (str(row["examples"]), f"{row['loss']:.4f}", f"{row['accuracy']:.1%}")
+        is_base, sign = row["name"] == "base", -1 if scores.criterion == "knowledge" else 1
+        difference = "" if is_base else f"{sign * row['difference']:+.4f}"
+        is_known = not is_base and row["standard_error"] is not None
+        error = f"{row['standard_error']:.4f}" if is_known else ""
+        fit: tuple[str, ...] = (
+            str(row["examples"]),
+            f"{row['loss']:.4f}",
+            f"{row['accuracy']:.1%}",
+        )
+        if knows:
+            known = (row["form"], row["knowledge"], row["knowledge_error"])
+            fit = (*fit, *(f"{value:.2f}" for value in known))
         rows.append((mark, row["name"], *fit, difference, error, seconds))
     show.table(columns, rows, numbers=columns[2:])
     show.line(
         f"{show.count(scores.examples, 'example')} of the training rows, {scores.seconds:.1f} s"
     )
+    show.line(_criterion(scores))
     show.line(_cost(scores))
     show.line(_certainty(scores))
     for checkpoint in scores.unchanged:
         show.line(f"left out, changes nothing (B = 0): {checkpoint.name}")
     for problem in grouped(scores.left_out):
         show.line(f"left out, {problem.what}: {problem.where} ({problem.found})")
+
+
+def _criterion(scores: Any) -> str:
+    """What the ranking is by, and what that cannot see."""
+    if scores.criterion == "knowledge":
+        return (
+            "ranked by knowledge: bits above the label prior, within the set of answers, calibrated"
+        )
+    if scores.free_text:
+        return (
+            f"ranked by {scores.criterion}, in which the form of an answer and the knowledge are "
+            f"one number: no finite set of answers ({scores.free_text})"
+        )
+    return f"ranked by {scores.criterion}"
 
 
 def _cost(scores: Any) -> str:
@@ -156,6 +173,7 @@ def _certainty(scores: Any) -> str:
 def to_json(scores: Any) -> dict[str, Any]:
     return {
         "criterion": scores.criterion,
+        "free_text": scores.free_text or None,
         "base": scores.base_name,
         "base_digest": scores.base_digest,
         "sample_digest": scores.sample_digest,

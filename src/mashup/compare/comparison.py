@@ -21,9 +21,8 @@ from mashup.results.records import Record, commonest_record, write_records
 from mashup.score import Scores, score
 from mashup.score.choose import Strategy
 from mashup.score.racing import finalists_for
-from mashup.score.result import Criterion
 from mashup.select import Selection, select
-from mashup.settings import ARMS, ArmName, TrainSettings
+from mashup.settings import ARMS, ArmName, CriterionName, TrainSettings
 from mashup.start import Sample
 from mashup.tables import as_frame, as_html, as_text
 from mashup.task import Task, commonest_accuracy, load_task
@@ -90,7 +89,7 @@ def compare(
     output: str | Path,
     k: int = 2,
     diversity: float = 0.0,
-    criterion: Criterion = "loss",
+    criterion: CriterionName = "auto",
     strategy: Strategy = "auto",
     samples: int = 256,
     arms: Sequence[ArmName] = ARMS,

@@ -25,9 +25,10 @@ from mashup.evaluate.evaluate import Evaluation, evaluate, evaluating
 from mashup.evaluate.head import head_only_at
 from mashup.evaluate.prefix import cached, run_prefix
 from mashup.progress import Advance
-from mashup.task import Example, Message, Tokens, tokenize
+from mashup.task import Example, Tokens, tokenize
 
 MOST = 64  # answers of a set
+_NO_LIMIT = 1 << 30  # tokens
 _TRIED = 4  # examples of the trial
 _ROUNDINGS = 3.0
 _LEAST = 1e-5  # relative: sums in float32 are coarser than a chance agreement of two batches
@@ -64,51 +65,44 @@ class AnswerSet:
         return replace(self, labels=self.labels[list(rows)])
 
 
-def answer_set(
-    tokenizer: Any,
-    examples: Sequence[Example],
-    tokens: Sequence[Tokens],
-    others: Sequence[Example] = (),
-) -> AnswerSet:
-    """The set of answers of some examples.
+def answer_set(tokenizer: Any, tokens: Sequence[Tokens], examples: Sequence[Example]) -> AnswerSet:
+    """The set of answers of a task.
 
     Args:
         tokenizer: that of the base.
-        examples: the sample.
         tokens: of the sample.
-        others: more examples of the task: an answer that only they have is possible too.
+        examples: of the task, with those of the sample among them: an answer that the sample
+            lacks is possible too.
 
     Raises:
         FreeTextError: fewer than two answers, more than :data:`MOST`, more than one for every two
             examples, several answers in one conversation, or tokens that make no set.
     """
-    texts = [_answer(example) for example in examples]
-    known = sorted({*texts, *(_answer(example) for example in others)})
-    if len(known) < 2:
-        raise FreeTextError(f"one answer only, {known[0]!r}")
-    if len(known) > MOST or 2 * len(known) > len(texts) + len(others):
-        count = len(texts) + len(others)
-        raise FreeTextError(f"{len(known)} different answers in {count} rows")
-    made: dict[str, tuple[int, ...]] = {}
-    for text, one in zip(texts, tokens, strict=True):
-        if made.setdefault(text, _answer_tokens(one)) != _answer_tokens(one):
-            raise FreeTextError(f"the tokens of {text!r} depend on the prompt")
-    for text in set(known) - set(made):
-        other = _with_answer(examples[0], text)
-        made[text] = _answer_tokens(tokenize(tokenizer, [other], max_length=1 << 30)[0])
-    _refuse_prefixes(made)
-    labels = np.array([known.index(text) for text in texts], np.intp)
-    return AnswerSet(tuple(known), tuple(made[text] for text in known), labels)
+    first: dict[str, Example] = {}
+    for example in examples:
+        first.setdefault(_answer(example), example)
+        if len(first) > MOST:
+            raise FreeTextError(f"more than {MOST} different answers")
+    if len(first) < 2:
+        raise FreeTextError(f"one answer only, {next(iter(first), '')!r}")
+    if 2 * len(first) > len(examples):
+        raise FreeTextError(f"{len(first)} different answers in {len(examples)} rows")
+    texts = sorted(first)
+    known = tokenize(tokenizer, [first[text] for text in texts], max_length=_NO_LIMIT)
+    answers = dict(zip(texts, map(_answer_tokens, known), strict=True))
+    _refuse_prefixes(answers)
+    label = {one: number for number, one in enumerate(answers.values())}
+    try:
+        labels = [label[_answer_tokens(one)] for one in tokens]
+    except KeyError:
+        raise FreeTextError("the tokens of an answer depend on its prompt") from None
+    return AnswerSet(tuple(texts), tuple(answers.values()), np.array(labels, np.intp))
 
 
 def _answer(example: Example) -> str:
     if example.first_answer != len(example.messages) - 1:
         raise FreeTextError("several answers in one conversation")
     return example.messages[-1].content.strip()
-
-
-def _with_answer(example: Example, text: str) -> Example:
-    return replace(example, messages=(*example.messages[:-1], Message("assistant", text)))
 
 
 def _answer_tokens(tokens: Tokens) -> tuple[int, ...]:

@@ -142,5 +142,9 @@ def batches_for(base: Base, tokens: Sequence[Tokens]) -> tuple[Batch, ...]:
 
 def plain_batches(base: Base, tokens: Sequence[Tokens]) -> tuple[Batch, ...]:
     """Length-sorted batches without a prefix of their own."""
-    vocabulary = base.model.config.get_text_config().vocab_size
-    return make_batches(tokens, base.pad_id, vocabulary)
+    return make_batches(tokens, base.pad_id, vocabulary_of(base))
+
+
+def vocabulary_of(base: Base) -> int:
+    """Tokens that the model knows, which is the width of its logits."""
+    return int(base.model.config.get_text_config().vocab_size)

@@ -61,20 +61,8 @@ class Knowledge:
 
     @property
     def error(self) -> float:
-        """Standard error of :attr:`bits`; infinite for one example."""
-        return standard_error(self.gained)
-
-    def against(self, other: Knowledge) -> tuple[float, float]:
-        """Bits above ``other`` on the examples of both, and the paired standard error."""
-        count = min(len(self.gained), len(other.gained))
-        differences = self.gained[:count] - other.gained[:count]
-        return float(differences.mean()), standard_error(differences)
-
-
-def standard_error(values: Floats) -> float:
-    """Of the mean of ``values``; infinite for fewer than two."""
-    count = len(values)
-    return float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else float("inf")
+        """Standard error of :attr:`bits`, of independent examples."""
+        return float(self.gained.std(ddof=1) / np.sqrt(len(self.gained)))
 
 
 def knowledge(log_probabilities: Floats, labels: Labels, *, folds: int = FOLDS) -> Knowledge:

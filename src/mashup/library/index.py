@@ -26,7 +26,7 @@ _TABLES = (
     "content (digest TEXT, scheme TEXT, sketch BLOB, PRIMARY KEY (digest, scheme))",
     *Losses.TABLES,
 )
-_VERSION = 4  # raise it when the meaning of a record changes: older files are emptied
+_VERSION = 5  # raise it when the meaning of a record changes: older files are emptied
 
 
 class Index:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from mashup.library.database import Database
 
+_FLOAT = 8  # bytes of a log-probability
 _MOST = 500  # values of one SQL statement
 _ADD = "INSERT OR IGNORE INTO"
 
@@ -20,11 +21,14 @@ class Loss(NamedTuple):
         loss: nats, summed over the answer's tokens; not finite when the model diverged.
         correct: whether every answer token is the most likely one.
         seconds: the example's share of the time of its batch.
+        answers: log-probability of every answer of a finite set, as float64 bytes; empty for
+            free text. Which set it is stands in the example's key.
     """
 
     loss: float
     correct: bool
     seconds: float
+    answers: bytes = b""
 
 
 class Losses:
@@ -34,7 +38,7 @@ class Losses:
         "model (id INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL)",
         "example (id INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL)",
         "loss (model INTEGER, example INTEGER, loss REAL, correct INTEGER, seconds REAL,"
-        " PRIMARY KEY (model, example)) WITHOUT ROWID",
+        " answers BLOB, PRIMARY KEY (model, example)) WITHOUT ROWID",
     )
 
     def __init__(self, database: Database) -> None:
@@ -51,7 +55,7 @@ class Losses:
 
     def _rows(self, model: str, examples: Sequence[str]) -> list[tuple[Any, ...]]:
         read = (
-            "SELECT example.key, loss, correct, seconds FROM loss"
+            "SELECT example.key, loss, correct, seconds, answers FROM loss"
             " JOIN example ON example.id = loss.example"
             " WHERE loss.model = (SELECT id FROM model WHERE key = ?)"
             f" AND example.key IN ({','.join('?' * len(examples))})"
@@ -67,7 +71,7 @@ class Losses:
                 db.execute(f"{_ADD} model (key) VALUES (?)", (model,))
                 db.executemany(f"{_ADD} example (key) VALUES (?)", [(key,) for key in losses])
                 db.executemany(
-                    f"{_ADD} loss SELECT model.id, example.id, ?, ?, ?"
+                    f"{_ADD} loss SELECT model.id, example.id, ?, ?, ?, ?"
                     " FROM model, example WHERE model.key = ? AND example.key = ?",
                     [(*one, model, key) for key, one in losses.items()],
                 )
@@ -75,9 +79,11 @@ class Losses:
         self._database.run(write)
 
 
-def _loss(loss: object, correct: object, seconds: object) -> Loss | None:
+def _loss(loss: object, correct: object, seconds: object, answers: object) -> Loss | None:
     """What a row says; None for one that we cannot have written."""
     loss = math.nan if loss is None else loss  # SQLite keeps a number that is none as NULL
     if not isinstance(loss, float) or correct not in (0, 1) or not isinstance(seconds, float):
         return None
-    return Loss(loss, bool(correct), seconds)
+    if not isinstance(answers, bytes) or len(answers) % _FLOAT:
+        return None
+    return Loss(loss, bool(correct), seconds, answers)

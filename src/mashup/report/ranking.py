@@ -25,12 +25,19 @@ class RankRow:
     chosen: bool
 
 
+_WORDS = {
+    "knowledge": ("Missing knowledge", "bits"),
+    "loss": ("Loss", "nats per answer token"),
+    "accuracy": ("Error rate", "share of wrong answers"),
+}
+
+
 @dataclass(frozen=True)
 class Ranking:
     """All checkpoints, best first, and the base that they are compared with.
 
     Attributes:
-        criterion: ``loss`` or ``accuracy``: what ranking and differences are of.
+        criterion: ``knowledge``, ``loss`` or ``accuracy``: what ranking and differences are of.
     """
 
     rows: tuple[RankRow, ...]
@@ -54,12 +61,12 @@ class Ranking:
     @property
     def criterion_word(self) -> str:
         """What the differences are of; less is better."""
-        return "Loss" if self.criterion == "loss" else "Error rate"
+        return _WORDS[self.criterion][0]
 
     @property
     def unit(self) -> str:
         """Of the differences."""
-        return "nats per answer token" if self.criterion == "loss" else "share of wrong answers"
+        return _WORDS[self.criterion][1]
 
 
 def make_ranking(scores: Sequence[dict[str, Any]], about: dict[str, Any]) -> Ranking:

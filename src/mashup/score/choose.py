@@ -16,7 +16,7 @@ from mashup.score.gradient.screen import screen
 from mashup.score.heats import group_of, heats
 from mashup.score.ledger.recall import TASKS, looks, recall, tasks_known
 from mashup.score.outcome import Outcome
-from mashup.score.racing import planned, rungs
+from mashup.score.racing import FIRST, first_rung, planned, rungs
 from mashup.score.result import Criterion
 from mashup.score.scorer import Scorer
 
@@ -47,7 +47,10 @@ def run_strategy(
     different = list({one.digest: one for one in candidates[::-1]}.values())[::-1]
     past = history([one.digest for one in different])
     group = group_of(different)
-    field = Field(len(different), len(set(group.values())), len(scorer.tokens), finalists)
+    field = Field(
+        len(different), len(set(group.values())), len(scorer.tokens), finalists,
+        first_rung(criterion),
+    )  # fmt: skip
     strategy, reason = pick(strategy, field, past)
     progress.say(f"strategy {strategy}: {reason}")
     measure = {
@@ -77,18 +80,19 @@ def _with_copies(outcome: Outcome, candidates: Sequence[Candidate]) -> Outcome:
 @dataclass(frozen=True)
 class Field:
     """How many there are: checkpoints without copies, groups of near-identical ones, examples of
-    the sample, and checkpoints that go over the whole of it at least.
+    the sample, checkpoints that go over the whole of it at least, and examples of the first rung.
     """
 
     checkpoints: int
     groups: int
     examples: int
     finalists: int
+    first: int = FIRST
 
     @property
     def race(self) -> float:
         """Share of the exhaustive forwards that a race takes at most."""
-        steps = rungs(self.examples)
+        steps = rungs(self.examples, self.first)
         most = planned(self.groups, steps, self.finalists, self.checkpoints)
         return most / max(1, self.checkpoints * self.examples)
 

@@ -14,7 +14,7 @@ from mashup.checkpoint import Checkpoint
 from mashup.progress import Progress
 from mashup.score.candidates import Candidate
 from mashup.score.outcome import Outcome
-from mashup.score.racing import FIRST, GROWTH, racing
+from mashup.score.racing import FIRST, GROWTH, first_rung, racing
 from mashup.score.result import Criterion, Score, by_reach
 from mashup.score.scorer import Scorer
 from mashup.similarity import SAME, groups
@@ -58,8 +58,9 @@ def heats(
     alone = len(firsts) == len(candidates)
     until = None if alone else SECOND
     race = racing(
-        scorer, firsts, criterion, progress, finalists=finalists, field=len(candidates), until=until
-    )
+        scorer, firsts, criterion, progress, finalists=finalists, first=first_rung(criterion),
+        field=len(candidates), until=until,
+    )  # fmt: skip
     scores = {score.digest: score for score in race.scores}
     if not alone:
         ahead = by_reach(race.scores, criterion)[: finalists + _MORE]

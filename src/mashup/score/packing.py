@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from mashup.delta import Delta
+from mashup.evaluate.answers import AnswerSet, evaluate_answers
 from mashup.evaluate.batches import Batch
-from mashup.evaluate.evaluate import Evaluation, evaluate, evaluate_copies
+from mashup.evaluate.evaluate import Evaluation, evaluate_copies
 from mashup.model import applied
 from mashup.model.together import MixedCopiesError, applied_together, is_plain
 
@@ -26,7 +27,10 @@ _RUNS = 2  # of each size; the faster one counts
 
 
 def evaluate_packed(
-    model: Any, deltas: Sequence[Delta], batches: Sequence[Batch]
+    model: Any,
+    deltas: Sequence[Delta],
+    batches: Sequence[Batch],
+    answers: AnswerSet | None = None,
 ) -> list[Evaluation]:
     """What :func:`mashup.evaluate.evaluate` gives with each delta on, save for rounding.
 
@@ -37,32 +41,45 @@ def evaluate_packed(
         model: the base, without any of them.
         deltas: as many as fit in memory together (:func:`pack_size`).
         batches: of one sample; a shared prefix runs once for each delta.
+        answers: the finite set of answers of its examples, if each is to get a probability.
 
     Raises:
         InputError: a delta names a module or tensor that the base does not have.
     """
     places = [place for place, delta in enumerate(deltas) if is_plain(model, delta)]
-    packed = _together(model, [deltas[place] for place in places], batches)
+    packed = _together(model, [deltas[place] for place in places], batches, answers)
     found = dict(zip(places, packed, strict=False))
-    return [found.get(n) or _alone(model, delta, batches) for n, delta in enumerate(deltas)]
+    return [
+        found.get(n) or _alone(model, delta, batches, answers) for n, delta in enumerate(deltas)
+    ]
 
 
 def _together(
-    model: Any, deltas: Sequence[Delta], batches: Sequence[Batch]
+    model: Any, deltas: Sequence[Delta], batches: Sequence[Batch], answers: AnswerSet | None
 ) -> Sequence[Evaluation]:
     """One for each delta; none at all when they cannot be packed."""
     if len(deltas) < 2:
         return ()
     try:
         with applied_together(model, deltas):
-            return evaluate_copies(model, batches, len(deltas))
+            return _evaluated(model, batches, answers, len(deltas))
     except MixedCopiesError:
         return ()
 
 
-def _alone(model: Any, delta: Delta, batches: Sequence[Batch]) -> Evaluation:
+def _alone(
+    model: Any, delta: Delta, batches: Sequence[Batch], answers: AnswerSet | None
+) -> Evaluation:
     with applied(model, delta):
-        return evaluate(model, batches)
+        return _evaluated(model, batches, answers, 1)[0]
+
+
+def _evaluated(
+    model: Any, batches: Sequence[Batch], answers: AnswerSet | None, copies: int
+) -> list[Evaluation]:
+    if answers:
+        return evaluate_answers(model, batches, answers, copies=copies)
+    return evaluate_copies(model, batches, copies)
 
 
 def pack_size(model: Any, delta: Delta, batches: Sequence[Batch], *, most: int = MOST) -> int:

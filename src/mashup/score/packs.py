@@ -39,7 +39,8 @@ def packs(
 
 
 def _size(scorer: Scorer, candidates: Sequence[Candidate], count: int) -> int:
-    if len(candidates) < WORTH or scorer.base.device.type in ALONE:
+    apart = scorer.answers is not None and not scorer.is_tree
+    if len(candidates) < WORTH or scorer.base.device.type in ALONE or apart:
         return 1
     for one in candidates:
         rows, delta = scorer.missing(one, count), _read(scorer, one)
@@ -56,7 +57,8 @@ def _measure(scorer: Scorer, some: Sequence[Candidate], count: int) -> None:
     if len(read) < 2:
         return
     deltas = [delta for _, delta in read]
-    found = evaluate_packed(scorer.base.model, deltas, scorer.batches(rows))
+    answers = scorer.answers.of(rows) if scorer.answers else None
+    found = evaluate_packed(scorer.base.model, deltas, scorer.batches(rows), answers)
     seconds = (time.perf_counter() - start) / len(read)
     for (one, _), result in zip(read, found, strict=True):
         with contextlib.suppress(InputError):  # changed meanwhile: whoever asks next is told so

@@ -23,6 +23,11 @@ CROWD = 64  # that go on after the first rung at most, however many there are
 FINALISTS = 4  # that reach the whole sample at least
 
 
+def first_rung(criterion: Criterion) -> int:
+    """Examples of the first rung. Knowledge is cross-fitted, so it needs more of them."""
+    return FIRST * GROWTH if criterion == "knowledge" else FIRST
+
+
 def finalists_for(k: int) -> int:
     """How many must be measured in full so that the best ``k`` can be chosen among them."""
     return max(FINALISTS, 2 * k)

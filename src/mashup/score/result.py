@@ -77,6 +77,12 @@ class Score:
 
         return knowledge(logs, labels)
 
+    @property
+    def knowledge_error(self) -> float:
+        """Standard error of the bits of knowledge; examples of one prompt count as one."""
+        gained = self._known.gained
+        return paired(gained, np.ones(len(gained)), self.evaluation.prompts)[1]
+
     def value(self, criterion: Criterion) -> float:
         """The criterion's value, turned so that lower is better."""
         if criterion == "knowledge":
@@ -109,8 +115,8 @@ class Score:
         ``d_i`` the difference of example i's summed losses, ``n_i`` its answer tokens
         and ``D = Σd/Σn``, the standard error is ``sqrt(N/(N-1) · Σ(d_i - D·n_i)²) / Σn``
         (Cochran, Sampling Techniques, 1977, section 2.11). Accuracy and knowledge have
-        ``n_i = 1``. Examples of one prompt count as one: their residuals are summed, and N is how many prompts there are
-        (the ratio estimator of cluster sampling, ibid., 9A.1).
+        ``n_i = 1``. Examples of one prompt count as one: their residuals are summed, and N is how
+        many prompts there are (the ratio estimator of cluster sampling, ibid., 9A.1).
         """
         count = min(self.examples, other.examples)
         differences = self.parts(criterion)[:count] - other.parts(criterion)[:count]

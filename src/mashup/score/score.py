@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mashup.checkpoint import check_base
 from mashup.errors import InputError, Problem
+from mashup.evaluate.answers import AnswerSet, FreeTextError, answer_set
 from mashup.evaluate.evaluate import SAMPLES, sample_tokens
 from mashup.library import Index, Library, fitting, scan, skipped
 from mashup.library.leakage import leak_note
@@ -22,9 +25,12 @@ from mashup.score.ledger import Ledger, Measured
 from mashup.score.outcome import Outcome
 from mashup.score.racing import FINALISTS
 from mashup.score.result import Criterion, Score, by_reach
-from mashup.score.scorer import Scorer, not_finite
+from mashup.score.scorer import Scorer, is_finite, not_finite
 from mashup.score.scores import Cost, Scores
+from mashup.settings import CriterionName
 from mashup.task import Task, Tokens, load_task, prompts_of
+
+POOL = 4096  # rows of the task that are looked at for its answers
 
 
 def score(
@@ -34,7 +40,7 @@ def score(
     *,
     samples: int = SAMPLES,
     seed: int = 42,
-    criterion: Criterion = "loss",
+    criterion: CriterionName = "auto",
     strategy: Strategy = "auto",
     finalists: int = FINALISTS,
     max_length: int = 1024,
@@ -50,7 +56,9 @@ def score(
         task: a loaded task, or its dataset as :func:`mashup.load_task` takes it. Only its
             training rows are used.
         samples: how many training examples to score on, drawn with ``seed``.
-        criterion: what to rank by, ``loss`` or ``accuracy``.
+        criterion: what to rank by: ``knowledge``, ``loss`` or ``accuracy``; ``auto`` is knowledge
+            where the answers are a finite set, and loss where they are free text. ``loss`` and
+            ``accuracy`` look at the right answers alone.
         strategy: how to spend forward passes; ``auto`` picks one and says why.
         finalists: how many checkpoints a strategy measures on the whole sample at least.
         max_length: the longest example in tokens.
@@ -60,7 +68,7 @@ def score(
 
     Raises:
         InputError: no such base, no usable checkpoint, or unusable examples; broken checkpoints
-            and ``strict``.
+            and ``strict``; ``knowledge`` of free text.
     """
     start = time.perf_counter()
     library = library if isinstance(library, Library) else scan(library)
@@ -72,6 +80,10 @@ def score(
     base = load_base(base)
     tokens = sample_tokens(base, task, samples, seed, max_length)
     long = min(samples, len(task.train)) - len(tokens)
+    answers, free_text = None, ""
+    if criterion in ("auto", "knowledge"):
+        answers, free_text = _answers(base, task, tokens, seed)
+    criterion = _resolved(criterion, free_text)
     for note in (*library.notes, *_notes(tokens, long), leak_note(fit.used, task)):
         if note:
             progress.say(note)
@@ -82,13 +94,11 @@ def score(
         )
         if line := skipped((*fit.left_out, *found.left_out), len(library.checkpoints)):
             progress.say(line)
-        scorer = Scorer(base, tokens, index)
+        scorer = Scorer(base, tokens, index, answers)
         own = _base_score(scorer, progress)
         chosen, reason, outcome = run_strategy(
             strategy, scorer, found.used, criterion, progress, finalists=finalists,
-            history=lambda digests: ledger.matrix(
-                base.digest, digests, task.digest, task.name, criterion
-            )[0],
+            history=lambda digests: _history(ledger, base, digests, task, criterion),
         )  # fmt: skip
         ledger.keep(_measured(base, task, one) for one in (own, *outcome.scores))
         _tell((index.problem, ledger.problem), told, progress)
@@ -109,7 +119,43 @@ def score(
         outcome.expected,
         {one.digest: one.sketch for one in found.used},
         long,
+        free_text,
     )
+
+
+def _answers(
+    base: Base, task: Task, tokens: Sequence[Tokens], seed: int
+) -> tuple[AnswerSet | None, str]:
+    """The finite set of the task's answers; or none, and why."""
+    try:
+        return answer_set(base.tokenizer, tokens, task.drawn(seed)[:POOL]), ""
+    except FreeTextError as error:
+        return None, str(error)
+
+
+def _resolved(criterion: CriterionName, free_text: str) -> Criterion:
+    """What to rank by.
+
+    Raises:
+        InputError: knowledge of free text.
+    """
+    if criterion == "auto":
+        return "loss" if free_text else "knowledge"
+    if criterion == "knowledge" and free_text:
+        expected = "at least two rows for each of 2 to 64 different answers"
+        fix = "rank by loss, or give more rows"
+        what = "no finite set of answers"
+        raise InputError(Problem(what, "`criterion` knowledge", free_text, expected, fix))
+    return criterion
+
+
+def _history(
+    ledger: Ledger, base: Base, digests: Sequence[str], task: Task, criterion: Criterion
+) -> NDArray[np.float64]:
+    """``(checkpoints × past tasks)``; the ledger keeps no knowledge, so no task is known by it."""
+    if criterion == "knowledge":
+        return np.empty((len(digests), 0))
+    return ledger.matrix(base.digest, digests, task.digest, task.name, criterion)[0]
 
 
 def _tell(
@@ -145,7 +191,7 @@ def _base_score(scorer: Scorer, progress: Progress) -> Score:
     count = len(scorer.tokens)
     with progress.bar("scoring the base", count) as advance:
         score = scorer.base_score(count, advance)
-    if not math.isfinite(score.loss):
+    if not is_finite(score):
         raise InputError(not_finite(score))
     return score
 

@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from mashup.delta import Delta
 from mashup.errors import InputError, Problem
+from mashup.evaluate.answers import AnswerSet, as_tree, evaluate_answers, evaluate_apart
 from mashup.evaluate.batches import Batch
-from mashup.evaluate.evaluate import Evaluation, evaluate, plain_batches
+from mashup.evaluate.evaluate import Evaluation, evaluate, plain_batches, vocabulary_of
 from mashup.evaluate.prefix import shared_prefix, with_prefix
 from mashup.library import Index
 from mashup.library.losses import Loss
@@ -33,18 +35,21 @@ class Scorer:
 
     Attributes:
         tokens: of the sample, in the one order in which all checkpoints meet its examples.
+        answers: the finite set of answers, each of which gets a probability; None of free text.
         gone: checkpoints that could not be scored any more, and why.
     """
 
     base: Base
     tokens: tuple[Tokens, ...]
     index: Index
+    answers: AnswerSet | None = None
     gone: list[Problem] = field(default_factory=list)
     _made: dict[tuple[int, ...], tuple[Batch, ...]] = field(default_factory=dict)
 
     @cached_property
     def _keys(self) -> list[str]:
-        return [store.example_key(one) for one in self.tokens]
+        answers = self.answers.tokens if self.answers else ()
+        return [store.example_key(one, answers) for one in self.tokens]
 
     @cached_property
     def _prompts(self) -> list[int]:
@@ -75,9 +80,14 @@ class Scorer:
 
     def missing(self, candidate: Candidate, count: int) -> tuple[int, ...]:
         """Which of the first ``count`` examples a checkpoint was never measured on."""
-        keys = self._keys[:count]
-        known = self.index.losses.get(store.model_key(self.base, candidate.digest), keys)
-        return tuple(row for row, key in enumerate(keys) if key not in known)
+        known = self._known(candidate.digest, count)
+        return tuple(row for row, key in enumerate(self._keys[:count]) if key not in known)
+
+    def _known(self, digest: str, count: int) -> dict[str, Loss]:
+        """What was measured before on the first ``count`` examples, by key."""
+        found = self.index.losses.get(store.model_key(self.base, digest), self._keys[:count])
+        size = 8 * len(self.answers) if self.answers else 0
+        return {key: one for key, one in found.items() if len(one.answers) == size}
 
     def keep(
         self, candidate: Candidate | None, rows: Sequence[int], result: Evaluation, seconds: float
@@ -90,8 +100,11 @@ class Scorer:
         """
         if candidate:
             check_content(candidate.checkpoint.path, candidate.digest, self.index)
-        pairs = zip(result.losses.tolist(), result.correct.tolist(), strict=True)
-        made = [Loss(loss, correct, seconds / len(rows)) for loss, correct in pairs]
+        each = seconds / len(rows)
+        made = [
+            Loss(float(result.losses[row]), bool(result.correct[row]), each, _packed(result, row))
+            for row in range(len(rows))
+        ]
         losses = {self._keys[row]: one for row, one in zip(rows, made, strict=True)}
         digest = candidate.digest if candidate else ""
         self.index.losses.keep(store.model_key(self.base, digest), losses)
@@ -103,7 +116,7 @@ class Scorer:
         except InputError as error:
             self.gone += error.problems
             return None
-        if not math.isfinite(score.loss):
+        if not is_finite(score):
             self.gone.append(not_finite(score))
             return None
         return score
@@ -111,8 +124,7 @@ class Scorer:
     def _score(
         self, candidate: Candidate | None, digest: str, count: int, advance: Advance
     ) -> Score:
-        model, keys = store.model_key(self.base, digest), self._keys[:count]
-        known = self.index.losses.get(model, keys)
+        keys, known = self._keys[:count], self._known(digest, count)
         missing = [row for row, key in enumerate(keys) if key not in known]
         advance(count - len(missing))
         if missing:
@@ -122,11 +134,19 @@ class Scorer:
             np.array([one.loss for one in losses]),
             np.array([one.answer_count for one in self.tokens[:count]], np.int64),
             np.array([one.correct for one in losses], bool),
-            prompts=np.array(self._prompts[:count], np.int64),
+            *self._of_all(losses),
+            np.array(self._prompts[:count], np.int64),
         )
         seconds = sum(one.seconds for one in losses)
         checkpoint = candidate.checkpoint if candidate else None
         return Score(checkpoint, result, digest, seconds, cached=not missing)
+
+    def _of_all(self, losses: Sequence[Loss]) -> tuple[Any, Any]:
+        """Log-probabilities of all answers, and which is right; nothing of free text."""
+        if not self.answers:
+            return None, None
+        logs = np.stack([np.frombuffer(one.answers) for one in losses])
+        return logs, self.answers.labels[: len(losses)]
 
     def _evaluate(
         self, candidate: Candidate | None, rows: Sequence[int], advance: Advance
@@ -140,8 +160,28 @@ class Scorer:
             advance(sum(next(sizes) for _ in range(parts)))
 
         with applied(self.base.model, delta):
-            result = evaluate(self.base.model, batches, advance=batch_done)
+            result = self._run(rows, batches, batch_done)
         return self.keep(candidate, rows, result, time.perf_counter() - start)
+
+    def _run(self, rows: Sequence[int], batches: Sequence[Batch], advance: Advance) -> Evaluation:
+        """The model as it is now, on some examples."""
+        model = self.base.model
+        if not self.answers:
+            return evaluate(model, batches, advance=advance)
+        answers = self.answers.of(rows)
+        if self.is_tree:
+            return evaluate_answers(model, batches, answers, advance=advance)[0]
+        advance(len(batches))
+        tokens = [self.tokens[row] for row in rows]
+        return evaluate_apart(model, tokens, answers, self.base.pad_id, vocabulary_of(self.base))
+
+    @cached_property
+    def is_tree(self) -> bool:
+        """Whether all answers are run in one pass, which a trial on the base decides."""
+        if not self.answers:
+            return False
+        vocabulary = vocabulary_of(self.base)
+        return as_tree(self.base.model, self.tokens, self.answers, self.base.pad_id, vocabulary)
 
     def batches(self, rows: tuple[int, ...]) -> tuple[Batch, ...]:
         """Made once for all checkpoints that miss the same examples."""
@@ -168,6 +208,16 @@ class Scorer:
         except (InputError, OSError) as error:
             found = error.problems[0].what if isinstance(error, InputError) else str(error)
             raise InputError(changed(path, found)) from error
+
+
+def is_finite(score: Score) -> bool:
+    """Whether the loss, and the log-probability of every answer, is a number."""
+    logs = score.evaluation.answers
+    return math.isfinite(score.loss) and (logs is None or bool(np.isfinite(logs).all()))
+
+
+def _packed(result: Evaluation, row: int) -> bytes:
+    return b"" if result.answers is None else result.answers[row].astype(np.float64).tobytes()
 
 
 def not_finite(score: Score) -> Problem:

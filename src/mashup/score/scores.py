@@ -49,7 +49,7 @@ class Scores:
         criterion: ``knowledge`` (bits above the label prior), ``loss`` (nats per answer token) or
             ``accuracy`` (exact answers).
         free_text: why the answers are no finite set, so that nothing is known of knowledge; ""
-            where they are one.
+            where they are one, or nobody asked.
         base_name, base_digest, base_dtype: the model that all were put on.
         sample_digest: of the token ids and answer marks; the template is in it.
         unchanged: checkpoints that change nothing (B = 0), left out of the ranking.
@@ -169,7 +169,7 @@ class Scores:
             "accuracy": score.accuracy,
             "form": score.knowledge.form_bits if score.knowledge else None,
             "knowledge": score.knowledge.bits if score.knowledge else None,
-            "knowledge_error": score.knowledge.error if score.knowledge else None,
+            "knowledge_error": score.knowledge_error if score.knowledge else None,
             "difference": difference,
             "standard_error": error if math.isfinite(error) else None,
             "seconds": score.seconds,

@@ -16,9 +16,9 @@ def sample_digest(tokens: Sequence[Tokens]) -> str:
     return digest_of([(one.ids, one.answer) for one in tokens])
 
 
-def example_key(tokens: Tokens) -> str:
-    """Key of one example."""
-    return digest_of(tokens.ids, tokens.answer)
+def example_key(tokens: Tokens, answers: Sequence[tuple[int, ...]] = ()) -> str:
+    """Key of one example, and of the set of answers that all have a probability of their own."""
+    return digest_of(tokens.ids, tokens.answer, *([answers] if answers else []))
 
 
 def model_key(base: Base, checkpoint: str) -> str:

@@ -1,19 +1,24 @@
 """Slopes along whole models, against finite differences and true losses."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import mashup
 from helpers import prompt_rows, write_jsonl
 from lora import save_lora
-from mashup import load_base, load_task, score
+from mashup import load_base, load_task
 from mashup.delta import Delta
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model import applied
 from mashup.score.gradient.directional import gradient_at
 from mashup.score.gradient.wholes import mean_of_wholes, whole_slope
 from wholes import tensors_of, write_whole
+
+score = partial(mashup.score, criterion="loss")
 
 
 @pytest.fixture(scope="module", params=["tiny_base", "tied_base"])
