@@ -105,7 +105,7 @@ def opposed(tiny_base, tmp_path):
     task = load_task(write_jsonl(tmp_path / "d.jsonl", prompt_rows(60)))
     for n in (1, 2):
         save_lora(tiny_base, tmp_path / f"lib/{n}", seed=n, size=(0, 0.05, 2.0)[n])
-    scores = score(tmp_path / "lib", base, task, samples=20)
+    scores = score(tmp_path / "lib", base, task, samples=20, criterion="loss")
     return Selection(scores.ranking, scores), base, task, Sample(20)
 
 

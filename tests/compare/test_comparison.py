@@ -57,8 +57,8 @@ def task(tmp_path_factory):
 def done(base, library, task, tmp_path_factory):
     output = tmp_path_factory.mktemp("out") / "c"
     return compare(
-        library, base, task, output=output, samples=40, seeds=(1, 2), settings=SETTINGS,
-        budgets=(0.5, 1.0),
+        library, base, task, output=output, samples=40, criterion="loss",
+        seeds=(1, 2), settings=SETTINGS, budgets=(0.5, 1.0),
     )  # fmt: skip
 
 
@@ -163,8 +163,8 @@ def test_the_same_call_again_trains_nothing(done, base, library, task, monkeypat
 
     monkeypatch.setattr(run, "fit", None)  # would fail if any run were trained
     again = compare(
-        library, base, task, output=done.path, samples=40, seeds=(1, 2), settings=SETTINGS,
-        budgets=(0.5, 1.0),
+        library, base, task, output=done.path, samples=40, criterion="loss",
+        seeds=(1, 2), settings=SETTINGS, budgets=(0.5, 1.0),
     )  # fmt: skip
     assert again.records == done.records
 
@@ -173,8 +173,8 @@ def test_a_base_that_attends_otherwise_is_another_comparison(done, tiny_base, li
     other = load_base(tiny_base, dtype="float32", attn_implementation="eager")
     with refused("output exists already", found="other settings"):
         compare(
-            library, other, task, output=done.path, samples=40, seeds=(1, 2), settings=SETTINGS,
-            budgets=(0.5, 1.0),
+            library, other, task, output=done.path, samples=40, criterion="loss",
+        seeds=(1, 2), settings=SETTINGS, budgets=(0.5, 1.0),
         )  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def test_one_comparison_at_a_time_is_in_a_folder(base, library, task, tmp_path):
 
 def test_a_grid_of_learning_rates_is_searched_on_dev_and_charged(base, library, task, tmp_path):
     found = compare(
-        library, base, task, output=tmp_path / "c", samples=20, arms=("mashup",),
+        library, base, task, output=tmp_path / "c", samples=20, criterion="loss", arms=("mashup",),
         learning_rates=(1e-6, 1e-2), settings=SETTINGS,
     )  # fmt: skip
     for result in found.results:

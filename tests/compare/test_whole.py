@@ -39,7 +39,9 @@ def task(tmp_path_factory):
 
 def test_all_arms_train_all_weights_from_models(base, library, task, tmp_path):
     before = weights_digest(base.model)
-    done = compare(library, base, task, output=tmp_path / "c", samples=40, settings=SETTINGS)
+    done = compare(
+        library, base, task, output=tmp_path / "c", samples=40, criterion="loss", settings=SETTINGS
+    )
     best, second = done.selection.chosen
     assert best.checkpoint.kind == "full"
     assert second.name == "lora"  # the other donor is nearly the same model as the first
@@ -57,7 +59,9 @@ def test_all_arms_train_all_weights_from_models(base, library, task, tmp_path):
 
 def test_a_lora_is_not_trained_from_a_model(base, library, task, tmp_path):
     settings = SETTINGS.model_copy(update={"finetuning_type": "lora"})
-    done = compare(library, base, task, output=tmp_path / "c", samples=40, settings=settings)
+    done = compare(
+        library, base, task, output=tmp_path / "c", samples=40, criterion="loss", settings=settings
+    )
     wholes = [p for p in done.selection.scores.left_out if p.what == "whole model"]
     assert len(wholes) == 2
     assert_problem(wholes[0], "whole model", where="donor1")
