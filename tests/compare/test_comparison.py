@@ -87,7 +87,8 @@ def test_arms_are_compared_when_the_test_rows_are_read_at_the_end_alone(
     base, library, task, tmp_path, done
 ):
     settings = SETTINGS.model_copy(update={"test_points": "end"})
-    options = {"output": tmp_path / "c", "samples": 40, "seeds": (1,), "settings": settings}
+    options = {"output": tmp_path / "c", "samples": 40, "criterion": "loss", "seeds": (1,)}
+    options |= {"settings": settings}
     with pytest.raises(UsageError, match="merged-untrained is judged at step 0"):
         compare(library, base, task, **options)
     never = options | {"settings": settings.model_copy(update={"test_points": "none"})}

@@ -11,6 +11,7 @@ INPUTS = Inputs("base", {"one": "1", "two": "2"}, {"one": 10, "two": 20})
 
 def plan_of(**more):
     values = {"name": "x", "base": "b", "tasks": TASKS, "targets": ["one"]}
+    values |= {"choose": {"criterion": "loss"}}
     return make_plan(Experiment(**values | {"learning_rates": [1e-3]} | more), INPUTS)
 
 

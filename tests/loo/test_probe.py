@@ -44,7 +44,7 @@ def test_a_probe_that_diverged_is_out():
 def test_an_experiment_chooses_by_probes_and_pays_for_them(tiny_base, tmp_path):
     experiment = write_experiment(
         tmp_path / "probe.yaml", tiny_base, write_tasks(tmp_path), seeds=[1],
-        choose={"samples": 8, "k": 1, "probe_steps": 3}, arms=["mashup"],
+        choose={"samples": 8, "criterion": "loss", "k": 1, "probe_steps": 3}, arms=["mashup"],
         train=TRAIN | {"evaluations": 3},
     )  # fmt: skip
     prepared = prepare(experiment, tmp_path / "out")

@@ -142,7 +142,7 @@ def test_a_folded_merge_is_a_base_for_a_fresh_adapter(tiny_base, data, done, tmp
 def test_a_target_is_published_before_the_next_begins(tiny_base, data, tmp_path):
     experiment = write_experiment(
         tmp_path / "two.yaml", tiny_base, data, targets=["one", "two"], seeds=[1],
-        learning_rates=[0.02], choose={"samples": 8},
+        learning_rates=[0.02], choose={"samples": 8, "criterion": "loss"},
     )  # fmt: skip
     seen = []
 

@@ -19,7 +19,7 @@ def done(tiny_base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("variants")
     experiment = write_experiment(
         folder / "variants.yaml", tiny_base, write_tasks(folder), learning_rates=[0.02],
-        choose={"samples": 8, "k": 2}, arms=["scratch", "mashup"], variants=VARIANTS,
+        choose={"samples": 8, "criterion": "loss", "k": 2}, arms=["scratch", "mashup"], variants=VARIANTS,
     )  # fmt: skip
     prepared = prepare(experiment, folder / "out")
     return prepared, run_experiment(prepared)
