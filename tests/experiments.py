@@ -26,7 +26,8 @@ def write_experiment(path: Path, base: Path, data: Path, **more: Any) -> Experim
         "name": "tiny", "base": str(base), "dtype": "float32", "device": "cpu",
         "tasks": {name: str(data / f"{name}.jsonl") for name in TASKS}, "targets": ["one"],
         "train_rows": 40, "dev_rows": 8, "test_rows": 8, "train": TRAIN,
-        "learning_rates": [0.02, 0.01], "seeds": [1, 2], "choose": {"samples": 16, "criterion": "loss"},
+        "learning_rates": [0.02, 0.01], "seeds": [1, 2],
+        "choose": {"samples": 16, "criterion": "loss"},
     }  # fmt: skip
     path.write_text(yaml.safe_dump(values | more))
     return read_experiment(path)

@@ -134,7 +134,9 @@ def _problem(
         fix = f"give {called}" if called == name else f"give {called}, or {name} in YAML"
         return Problem("missing setting", where, expected=name, fix=fix)
     found = fault["input"] if place == fault["loc"] else _value(values, place, fault["input"])
-    if kind == "invalid_key" or fault["loc"][-1] == "[key]":
+    if kind == "string_pattern_mismatch" and fault["loc"][-1] == "[key]":
+        expected = f"names that match {fault['ctx']['pattern']}"
+    elif kind == "invalid_key" or fault["loc"][-1] == "[key]":
         expected = "names that are text"
     else:
         expected = msg if kind == "value_error" else _in_words(node, schema)
@@ -155,9 +157,10 @@ def _find(schema: Node, loc: Place) -> tuple[Place, Node]:
 def _step(node: Node, part: Any) -> Node | None:
     if isinstance(part, int):
         return node.get("items")
-    more = node.get("additionalProperties")
     named = node.get("properties", {}).get(part)
-    return named if named is not None else more if isinstance(more, Mapping) else None
+    others = (*node.get("patternProperties", {}).values(), node.get("additionalProperties"))
+    inner = (one for one in (named, *others) if isinstance(one, Mapping))
+    return next(inner, None) if part != "[key]" else None
 
 
 def _resolved(node: Node, schema: Node) -> Node:

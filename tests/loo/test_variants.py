@@ -19,7 +19,8 @@ def done(tiny_base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("variants")
     experiment = write_experiment(
         folder / "variants.yaml", tiny_base, write_tasks(folder), learning_rates=[0.02],
-        choose={"samples": 8, "criterion": "loss", "k": 2}, arms=["scratch", "mashup"], variants=VARIANTS,
+        choose={"samples": 8, "criterion": "loss", "k": 2}, arms=["scratch", "mashup"],
+        variants=VARIANTS,
     )  # fmt: skip
     prepared = prepare(experiment, folder / "out")
     return prepared, run_experiment(prepared)
@@ -78,7 +79,7 @@ def test_what_was_run_can_be_read_again(done):
     [
         ({"mashup": {}}, "arms of these names are there already"),
         ({"random-1": {}}, "arms of these names are there already"),
-        ({"k 1": {}}, "should match pattern"),
+        ({"k 1": {}}, "names that match"),
         ({"k1": {"chose": {"k": 1}}}, "did you mean choose"),
         ({"k1": {"choose": {"k": 0}}}, "variants.k1.choose.k"),
         ({"k1": {"merge": {"method": "mean"}}}, "variants.k1.merge.method"),
