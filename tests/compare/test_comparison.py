@@ -17,6 +17,7 @@ from mashup import (
     score,
     train,
 )
+from mashup.compare import bench
 from mashup.files import only_one
 from mashup.library.leakage import leaking
 from mashup.progress import Progress
