@@ -41,7 +41,7 @@ _CHANGES = {
     "os.symlink",
 }
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_TIMED = ("seconds", "took", "since", "date", "versions", "process")
+_TIMED = ("cached", "seconds", "took", "since", "date", "versions", "process")
 _MADE_OF_TIMES = {".html", ".md", ".png", ".svg", ".csv", ".tex"}
 _PATIENCE = 300  # seconds for one attempt
 
@@ -187,11 +187,11 @@ class Works:
         convert(folder / "pickled")
 
     def _init(self, folder: Path) -> Any:
-        from mashup import score, select
+        from mashup import Selection, score
         from mashup.start import Sample, make_init
 
-        selection = select(score(self.home / "library", self.base, self.task, samples=32), k=2)
-        assert not selection.is_empty
+        scores = score(self.home / "library", self.base, self.task, samples=32)
+        selection = Selection(scores.ranking[:2], scores)
         work = (selection, self.base, self.task, Sample(32), folder / "i")
         _once(lambda: make_init(*work, scale="search"), folder / "i")
 
@@ -294,7 +294,7 @@ def kill(works: Works, work: str, most: int, at_random: int) -> dict[str, Any]:
     """Kill ``work`` at each of its changes, at most so many, and so many times at random."""
     home = works.home / f"killed-{work}"
     home.mkdir()
-    reference, changes, seconds = _reference(works, work, home / "whole")
+    reference, changes, seconds = _reference(works, work, home / "out")
     points = list(range(1, changes + 1))
     if changes > most:
         points = sorted(random.Random(0).sample(points, most))
@@ -303,8 +303,9 @@ def kill(works: Works, work: str, most: int, at_random: int) -> dict[str, Any]:
     attempts += [(f"time {n}", None, times.uniform(0, seconds)) for n in range(at_random)]
     failures = {}
     for name, point, wait in attempts:
-        if why := _attempt(works, work, home / name.replace(" ", "-"), point, wait, reference):
+        if why := _attempt(works, work, home / "out", point, wait, reference):
             failures[name] = why
+        shutil.rmtree(home / "out")  # all in one place: digests may depend on it
     return {"work": work, "changes": changes, "killed": len(attempts), "failures": failures}
 
 
@@ -349,7 +350,6 @@ def _attempt(
     if _in_a_child(again, log):
         return f"again: {_last(log)}"
     found = json.loads(kept.read_text())
-    shutil.rmtree(folder)
     return "; ".join(_differences(found, expected))
 
 
