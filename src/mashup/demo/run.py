@@ -105,6 +105,7 @@ def _run(output: Path, size: Size, model: str | None, progress: Progress) -> Com
         task,
         output=output / "comparison",
         samples=size.samples,
+        criterion="loss",  # sources of ten steps know next to nothing; this shows all parts at work
         arms=size.arms,
         settings=TrainSettings(learning_rate=_RATE, evaluations=size.evaluations),
         progress=progress,
