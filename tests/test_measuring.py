@@ -109,7 +109,18 @@ def test_init_takes_newtons_weights(tiny_base, donors, data, tmp_path, monkeypat
     monkeypatch.setattr(start, "newton", lambda folders, *_: (0.7, 0.4)[: len(folders)])
     given = ("--model", tiny_base, "--dataset", data, "--samples", SAMPLES, "--k", 2)
     assert (
-        run("init", library, *given, "-o", tmp_path / "m", "--weights", "newton", "--always-merge")
+        run(
+            "init",
+            library,
+            *given,
+            "-o",
+            tmp_path / "m",
+            "--weights",
+            "newton",
+            "--always-merge",
+            "--criterion",
+            "loss",
+        )
         == 0
     )
     assert sorted(weights_of(tmp_path / "m").values()) == [0.4, 0.7]
@@ -129,7 +140,8 @@ def test_init_makes_a_soup_of_what_helps(tiny_base, donors, data, losses, tmp_pa
     library = donors["bad"].parent
     for path in library.glob("good*/train_prompts.txt"):
         path.unlink()
-    given = ("--model", tiny_base, "--dataset", data, "--samples", SAMPLES, "--k", 3)
+    given = ("--model", tiny_base, "--dataset", data, "--samples", SAMPLES, "--k", 3,
+             "--criterion", "loss")  # fmt: skip
     assert (
         run(
             "init",

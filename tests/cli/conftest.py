@@ -5,6 +5,12 @@ import pytest
 from mashup.cli.__main__ import main
 
 
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch):
+    """A runner of tests may give its workers a width, as shells do to what they run."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def mashup(capsys):
     """Run a command; gives exit code, stdout and stderr."""

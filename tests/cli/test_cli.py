@@ -174,6 +174,7 @@ def test_compare_prints_the_table_and_the_page(mashup, tiny_base, tmp_path, data
     code, out, _ = mashup(
         "compare", library, "--model", tiny_base, "--dataset", data, "-o", tmp_path / "c",
         "--samples", 20, "--max-steps", 2, "--arms", "mashup", "merged-untrained",
+        "--criterion", "loss",
         "--seeds", 1, 2, "--learning-rate", "1e-2", "--evaluations", 2,
     )  # fmt: skip
     assert code == 0

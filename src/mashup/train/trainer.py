@@ -189,8 +189,8 @@ def arguments(
     settings: TrainSettings, output: Path, steps: int, device: torch.device, report_to: str
 ) -> TrainingArguments:
     """The Trainer's arguments for ``settings``; resume points go to ``output``."""
+    size, passes = split_batch(settings)  # refuses shards before TrainingArguments sees them
     check_optimizer(settings.optim)
-    size, passes = split_batch(settings)
     made = TrainingArguments(
         output_dir=str(output),
         max_steps=steps,
