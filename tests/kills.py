@@ -165,7 +165,7 @@ class Works:
     def _score(self, folder: Path) -> Any:
         from mashup import score
 
-        scores = score(folder / "library", self.base, self.task, samples=32)
+        scores = score(folder / "library", self.base, self.task, samples=32, criterion="loss")
         return [(one.name, one.loss, one.accuracy) for one in scores.ranking]
 
     def _merge(self, folder: Path) -> Any:
@@ -190,7 +190,7 @@ class Works:
         from mashup import Selection, score
         from mashup.start import Sample, make_init
 
-        scores = score(self.home / "library", self.base, self.task, samples=32)
+        scores = score(self.home / "library", self.base, self.task, samples=32, criterion="loss")
         selection = Selection(scores.ranking[:2], scores)
         work = (selection, self.base, self.task, Sample(32), folder / "i")
         _once(lambda: make_init(*work, scale="search"), folder / "i")
@@ -213,7 +213,7 @@ class Works:
 
         settings = self.settings.model_copy(update={"max_steps": 2, "evaluations": 1})
         compare(
-            self.home / "library", self.base, self.task, output=folder / "c", samples=32,
+            self.home / "library", self.base, self.task, output=folder / "c", samples=32, criterion="loss",
             settings=settings, arms=("mashup",),
         )  # fmt: skip
 
@@ -225,7 +225,7 @@ class Works:
             "name": "tiny", "base": str(self.model), "dtype": "float32", "device": "cpu",
             "tasks": {str(n): {"dataset": str(path)} for n, path in self.rows.items()},
             "targets": ["0"], "train_rows": 40, "dev_rows": 8, "test_rows": 8, "train": train,
-            "learning_rates": [0.02], "seeds": [1], "choose": {"samples": 16},
+            "learning_rates": [0.02], "seeds": [1], "choose": {"samples": 16, "criterion": "loss"},
             "arms": ["scratch", "mashup"],
         })  # fmt: skip
         run_experiment(prepare(experiment, folder / "l"))
