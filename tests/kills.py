@@ -213,8 +213,8 @@ class Works:
 
         settings = self.settings.model_copy(update={"max_steps": 2, "evaluations": 1})
         compare(
-            self.home / "library", self.base, self.task, output=folder / "c", samples=32, criterion="loss",
-            settings=settings, arms=("mashup",),
+            self.home / "library", self.base, self.task, output=folder / "c", samples=32,
+            criterion="loss", settings=settings, arms=("mashup",),
         )  # fmt: skip
 
     def _loo(self, folder: Path) -> Any:
