@@ -7,8 +7,9 @@ RUNS gets the runs. LIBRARY gets them cut to rank 2, in 1.2 MB each and without 
 that one library serves experiments on several machines. Measured on two sources and two targets,
 the cut keeps 75 to 79 % of the energy and moves the knowledge by less than 0.03 bits.
 
-A run that was stopped goes on with the same command; ``--part 0/2`` and ``--part 1/2`` share the
-work between two processes. Only 16 test rows are evaluated: nothing is reported here.
+What is in LIBRARY already is not trained again, and a run that was stopped goes on with the same
+command. ``--part 0/2`` and ``--part 1/2`` share the work between two processes. Only 16 test rows
+are evaluated: nothing is reported here.
 """
 
 from __future__ import annotations
@@ -93,8 +94,11 @@ def main() -> None:
     part, parts = map(int, options.part.split("/"))
     base = mashup.load_base(options.model)
     for task, epochs in list(SOURCES.items())[part::parts]:
+        packed = options.library / task.removeprefix("families/")
+        if (packed / "mashup.json").exists():
+            continue
         run = train_source(options.data, task, epochs, base, options.runs)
-        pack(run, options.library / run.relative_to(options.runs), options.model)
+        pack(run, packed, options.model)
         print(task, flush=True)
 
 
