@@ -137,6 +137,16 @@ def test_a_merge_that_is_no_worse_for_sure_is_kept(opposed, tmp_path):
     assert "instead_of" not in init.manifest
 
 
+def test_a_best_parent_that_is_ahead_by_next_to_nothing_leaves_the_merge(
+    opposed, tmp_path, monkeypatch
+):
+    """A certain difference can be far too small to matter."""
+    monkeypatch.setattr("mashup.start.WORTH", 100.0)  # nats; certain as before
+    init = make_init(*opposed, tmp_path / "init", or_best=True)
+    assert len(init.manifest["parents"]) == 2
+    assert "instead_of" not in init.manifest
+
+
 def test_no_second_between_refusing_and_writing_is_free(opposed, tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])

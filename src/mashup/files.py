@@ -45,6 +45,7 @@ _REFUSALS = _NO_ROOM | {
 }
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 _FULL_DISK = ("os error", "no space left", "iostream error", "inline_container.cc")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # owner/name
 _GONE = "parent directory"  # torch: "Parent directory X does not exist"
 
 
@@ -310,6 +311,9 @@ def require_folder(path: Path, fix: str = "check the path") -> None:
             fix += "; a file of settings is given by --config"
         raise InputError(Problem("not a folder", str(path), "a file", "a folder", fix))
     near = _near(path)
+    if fix == "check the path" and _HUB_ID.fullmatch(str(path)):
+        fix += f"; a checkpoint of the Hub has to be downloaded first: hf download {path}"
+        fix += f" --local-dir {path.name}"
     raise InputError(Problem("no such folder", str(path), fix=near or fix))
 
 

@@ -29,6 +29,8 @@ from mashup.task import Task
 #: largest tried so far is the best: a minimum at the edge of what was tried is none.
 SCALES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 FARTHER_SCALES = (1.75, 2.0, 2.5, 3.0, 4.0)
+#: Nats an answer token that the best parent alone must be ahead, to be taken instead of the merge.
+WORTH = 0.01
 #: Paired standard errors by which two losses on the sample differ for sure.
 NOISE = 2.0
 
@@ -63,7 +65,7 @@ def make_init(
         output: the folder to make.
         progress: where to show a bar.
         or_best: write the best of the selection alone where that scores better than the merge
-            by more than two paired standard errors.
+            by more than two paired standard errors and more than :data:`WORTH`.
         options: of :func:`mashup.merge`; ``scale="search"`` takes the one of those that
             :func:`search_scale` tries whose merge has the least loss on the sample.
 
@@ -76,7 +78,8 @@ def make_init(
         staged = part / output.name  # it gets its place when it is complete
         init = _measured_merge(selection, base, task, sample, staged, options, progress)
         behind = init.manifest["sample"].get("best_single")
-        if or_best and behind and behind["difference"] > NOISE * behind["standard_error"]:
+        floor = max(WORTH, NOISE * behind["standard_error"]) if behind else 0.0
+        if or_best and behind and behind["difference"] > floor:
             shutil.rmtree(staged)
             alone = Selection((_best(selection),), selection.scores, selection.passed)
             plain = options | {"method": "linear", "weights": None, "scale": 1.0}
@@ -182,7 +185,7 @@ def newton(
     Raises:
         UsageError: another method than ``linear``, or parents that are more than plain LoRA.
     """
-    where, fix = "--weights newton", "give --weights uniform"
+    where, fix = "`weights` newton", "give `weights` uniform"
     if method != "linear":
         raise UsageError(Problem("weights of another method", where, method, "linear", fix))
     odd = {folder: reason for folder in folders if (reason := uncovered(folder))}

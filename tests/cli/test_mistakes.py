@@ -125,3 +125,9 @@ def test_training_settings_without_effect_are_noted(mashup, tmp_path, tiny_base,
     )
     assert code == 0
     assert "--lora-r has no effect with --init" in told(err)
+
+
+def test_a_checkpoint_of_the_hub_is_answered_with_how_to_get_it(mashup, tmp_path):
+    code, _, err = mashup("merge", "user/lora-a", "user/lora-b", "-o", tmp_path / "out")
+    assert code == 3
+    assert "hf download user/lora-a --local-dir lora-a" in err

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers import write_adapter, write_jsonl
+from helpers import prompt_rows, write_adapter, write_jsonl
+from lora import save_lora
 from mashup.cli import show
 from mashup.cli.__main__ import main
 from mashup.cli.board import Board
@@ -182,3 +183,31 @@ def test_a_dataset_with_codes_in_it(mashup, tmp_path):
     code, out, err = mashup("train", "-m", tmp_path, "-d", path, "-o", tmp_path / "o")
     assert code == 3
     assert_harmless(out + err)
+
+
+def test_off_a_terminal_a_problem_is_never_folded(capsys):
+    long = "word " * 60 + "end"
+    show.problems([Problem("fault", "here", found=long, fix="say `base` or `accept_base`")])
+    err = capsys.readouterr().err
+    assert long in err
+    assert "say --model or --accept-base" in err
+
+
+def test_a_ranking_fits_80_columns(mashup, tiny_base, tmp_path, monkeypatch):
+    for seed, name in enumerate(("group-of-runs/checkpoint-200", "other")):
+        save_lora(tiny_base, tmp_path / "lib" / name, seed=seed, size=0.05)
+    data = write_jsonl(tmp_path / "task.jsonl", prompt_rows(80))
+    monkeypatch.setenv("COLUMNS", "80")
+    given = ("--model", tiny_base, "--dataset", data, "--samples", 20)
+    for criterion in ("loss", "knowledge"):
+        code, out, _ = mashup("score", tmp_path / "lib", *given, "--criterion", criterion)
+        assert code == 0
+        lines = out.splitlines()
+        head = next(line for line in lines if "checkpoint" in line)
+        rows = lines[lines.index(head) + 2 :]
+        rows = rows[: next(n for n, row in enumerate(rows) if not row.strip())]
+        assert max(map(len, (head, *rows))) <= 80
+        assert sum("±" in row for row in rows) >= 2
+        assert any(row.split()[0] == "base" for row in rows)
+        assert "-0.00 " not in out
+        assert "…" not in out

@@ -68,8 +68,8 @@ def test_losses_are_those_of_peft(base, task, library, tiny_base):
 def test_a_log_has_lines_with_the_best_so_far(base, task, library, capsys):
     best = score(library, base, task, samples=10, progress=Bars()).ranking[0]
     last = capsys.readouterr().err.replace("\n", " ").rsplit("scoring: ", 1)[1]
-    assert last.startswith("30/30, 3 of 3 checkpoints on 10 examples, best so far")
-    assert f"best so far {best.name} with loss {best.loss:.4f}" in last
+    assert last.startswith("30/30, 3 of 3 checkpoints on 10 examples, least loss so far")
+    assert f"least loss so far {best.loss:.4f} ({best.name})" in last
 
 
 def test_the_base_is_bit_identical_afterwards(base, task, library):

@@ -93,8 +93,8 @@ def tie_problem(where: str, *, tied: bool) -> Problem:
     found = "an output head of its own" if tied else "a head that is tied to the embedding"
     expected = "tied embeddings as in the base" if tied else "an untied head as in the base"
     fix = (
-        "pass --untie to write a model with a separate output head (tied parents give their "
-        "embedding twice), leave this parent out, or for a LoRA use --output-kind lora"
+        "pass `untie` to write a model with a separate output head (tied parents give their "
+        "embedding twice), leave this parent out, or for a LoRA use `output_kind` lora"
     )
     return Problem("merge would break tied weights", where, found, expected, fix)
 

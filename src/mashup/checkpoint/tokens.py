@@ -111,7 +111,7 @@ def _no_superset(folders: Sequence[Path], tables: Sequence[Mapping[str, int]]) -
     )
     found = f"tokens that not all have: {', '.join(counts)}"
     fix = (
-        "pass --tokenizer with the folder of one of them: the result has its tokens, and those "
+        "pass `tokenizer` with the folder of one of them: the result has its tokens, and those "
         "that it lacks are dropped"
     )
     expected = "one tokenizer that holds the tokens of all"

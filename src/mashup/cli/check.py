@@ -9,6 +9,7 @@ from pydantic import Field
 
 from mashup.cli import show
 from mashup.cli.options import JsonOption, add_command, positional
+from mashup.cli.scan import short_base
 
 _COLUMNS = ("checkpoint", "kind", "base", "size", "dtype", "tensors", "verdict")
 
@@ -61,7 +62,7 @@ def _row(report: Any) -> tuple[str, ...]:
     return (
         str(checkpoint.path),
         checkpoint.kind,
-        checkpoint.base,
+        short_base(checkpoint.base),
         show.size(report.bytes),
         " ".join(report.dtypes),
         str(checkpoint.modules),

@@ -60,9 +60,10 @@ def run(options: Options) -> None:
         )
     manifest = init.manifest if init else None
     behind = against_best(manifest) if manifest else ""
-    if behind:
+    is_best_alone = bool(manifest and "instead_of" in manifest)
+    if behind and (options.json_ or not is_best_alone):  # else the sentence says it
         show.note(behind)
-    sentence = behind if manifest and "instead_of" in manifest else selection.sentence
+    sentence = behind if is_best_alone else selection.sentence
     if options.json_:
         show.print_json(to_json(scores) | {"init": manifest, "sentence": sentence})
     else:
@@ -71,5 +72,7 @@ def run(options: Options) -> None:
         if init:
             print_init(init)
             show.line(measured(init.manifest["sample"]))
+        else:
+            show.line("nothing was written")
     if options.strict and init is None:
         raise GateError(Problem("quality gate", options.library, sentence))

@@ -108,11 +108,11 @@ def _filled(rows: Sequence[tuple[str, ...]]) -> tuple[list[str], list[list[str]]
 def _row(c: Any) -> tuple[str, ...]:
     metric = f"{c.metric[0]} {c.metric[1]:.3f}" if c.metric else ""
     rank = str(c.rank) if c.rank else ""
-    about = (c.name, _short(c.base), rank, _targets(c.targets), c.task, metric)
+    about = (c.name, short_base(c.base), rank, _targets(c.targets), c.task, metric)
     return c.state, *about, show.size(c.bytes)
 
 
-def _short(base: str) -> str:
+def short_base(base: str) -> str:
     """A Hub id as it is, of a path the last part."""
     return f"…/{base.rstrip('/').rsplit('/', 1)[-1]}" if base.count("/") > 1 else base
 

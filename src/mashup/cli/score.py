@@ -57,7 +57,8 @@ def load_inputs(
     )
     count = len(library.usable)
     if options.k > count:
-        show.note(f"note: --k is {options.k}, and the library has {count} usable checkpoints")
+        usable = show.count(count, "usable checkpoint")
+        show.note(f"note: --k is {options.k}, and the library has {usable}")
     if options.samples > len(task.train):
         rows = len(task.train)
         show.note(f"note: --samples is {options.samples:,}, and there are {rows:,} training rows")
@@ -104,27 +105,25 @@ def make_scores(options: Any, library: Any, task: Any, base: Any) -> Any:
 
 def print_scores(scores: Any, chosen: Collection[str]) -> None:
     """The ranking as a table, with what was left out below it."""
+    made = scores.rows()
     knows = scores.base.knowledge is not None
-    named = ("", "checkpoint", "examples", "loss", "accuracy")
-    bits = ("form", "knowledge", "± s.e.") if knows else ()
-    columns = (*named, *bits, f"{scores.criterion} - base", "± s.e.", "seconds")
+    uneven = len({row["examples"] for row in made}) > 1  # some were given up earlier
+    columns = (
+        *("", "checkpoint"),
+        *(["examples"] if uneven else []),
+        *("loss", "accuracy"),
+        *(["form", "knowledge"] if knows else []),
+        "vs base",
+    )
     rows = []
-    for row in scores.rows():
-        mark = "*" if row["path"] in chosen else ""
-        seconds = "cached" if row["cached"] else f"{row['seconds']:.1f}"
-        is_base, sign = row["name"] == "base", -1 if scores.criterion == "knowledge" else 1
-        difference = "" if is_base else f"{sign * row['difference']:+.4f}"
-        is_known = not is_base and row["standard_error"] is not None
-        error = f"{row['standard_error']:.4f}" if is_known else ""
-        fit: tuple[str, ...] = (
-            str(row["examples"]),
-            f"{row['loss']:.4f}",
-            f"{row['accuracy']:.1%}",
-        )
+    for row in made:
+        fit = [str(row["examples"])] if uneven else []
+        fit += [f"{row['loss']:.4f}", f"{row['accuracy']:.1%}"]
         if knows:
-            known = (row["form"], row["knowledge"], row["knowledge_error"])
-            fit = (*fit, *(f"{value:.2f}" for value in known))
-        rows.append((mark, row["name"], *fit, difference, error, seconds))
+            bits = _with_error(row["knowledge"], row["knowledge_error"], ".2f")
+            fit += [f"{row['form']:.2f}", bits]
+        mark = "*" if row["path"] in chosen else ""
+        rows.append((mark, row["name"], *fit, _against_base(row, scores.criterion)))
     show.table(columns, rows, numbers=columns[2:])
     show.line(
         f"{show.count(scores.examples, 'example')} of the training rows, {scores.seconds:.1f} s"
@@ -138,18 +137,39 @@ def print_scores(scores: Any, chosen: Collection[str]) -> None:
         show.line(f"left out, {problem.what}: {problem.where} ({problem.found})")
 
 
+def _against_base(row: dict[str, Any], criterion: str) -> str:
+    """The difference to the base with its standard error; "" for the base itself."""
+    if row["name"] == "base":
+        return ""
+    if criterion == "knowledge":  # rows hold it so that lower is better
+        return _with_error(-row["difference"], row["standard_error"], "+.2f")
+    return _with_error(row["difference"], row["standard_error"], "+.4f")
+
+
+def _with_error(value: float, error: float | None, form: str) -> str:
+    """``0.44 ± 0.11``; zero has no sign of its own."""
+    shown = format(value, "z" + form) if form[0] != "+" else format(value, "+z" + form[1:])
+    return shown if error is None else f"{shown} ± {format(error, form.lstrip('+'))}"
+
+
 def _criterion(scores: Any) -> str:
     """What the ranking is by, and what that cannot see."""
     if scores.criterion == "knowledge":
         return (
-            "ranked by knowledge: bits above the label prior, within the set of answers, calibrated"
+            "ranked by knowledge: bits above the label prior, within the set of answers, "
+            "calibrated; vs base: knowledge gained, more is better"
         )
     if scores.free_text:
         return (
             f"ranked by {scores.criterion}, in which the form of an answer and the knowledge are "
-            f"one number: no finite set of answers ({scores.free_text})"
+            f"one number: no finite set of answers ({scores.free_text}); {_sign(scores)}"
         )
-    return f"ranked by {scores.criterion}"
+    return f"ranked by {scores.criterion}; {_sign(scores)}"
+
+
+def _sign(scores: Any) -> str:
+    what = "loss" if scores.criterion == "loss" else "share of wrong answers"
+    return f"vs base: difference of the {what}, less is better"
 
 
 def _cost(scores: Any) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from mashup.errors import Problem, grouped, printable
 from mashup.files import size as size
 
+_FLAGS = {"base": "model"}  # names in Python that are others here
 _ANY_WIDTH = 10_000  # columns of what is no terminal: a file or another program
 
 
@@ -61,7 +62,7 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", collapse_padding=cut)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", collapse_padding=True)
     for column in columns:
         right = column in numbers
         justify: Any = "right" if right else "left"
@@ -92,13 +93,23 @@ def problems(found: Sequence[Problem]) -> None:
             if text := getattr(problem, name):
                 made.add_row(name, Text(text if name == "found" else _with_flags(text)))
     console = Console(stderr=True, highlight=False, markup=False)
-    console.width = max(console.width, 80) if console.is_terminal else 120
-    console.print(made)
+    if console.is_terminal:
+        console.width = max(console.width, 80)
+        console.print(made)
+        return
+    console.width = _ANY_WIDTH
+    with console.capture() as caught:
+        console.print(made)
+    note("\n".join(row.rstrip() for row in caught.get().splitlines()))
 
 
 def _with_flags(text: str) -> str:
-    """```accept_base``` as ``--accept-base``."""
-    return re.sub(r"`([a-z_]+)`", lambda name: f"--{name[1].replace('_', '-')}", text)
+    """```accept_base``` as ``--accept-base``; the base is ``--model`` here."""
+
+    def flag(name: re.Match[str]) -> str:
+        return "--" + _FLAGS.get(name[1], name[1]).replace("_", "-")
+
+    return re.sub(r"`([a-z_]+)`", flag, text)
 
 
 def print_json(value: Any) -> None:

@@ -174,7 +174,7 @@ def prepare_merge(
     chosen = METHODS.get(method)
     if chosen is None:
         expected = ", ".join(METHODS)
-        raise UsageError(Problem("unknown method", "--method", method, expected))
+        raise UsageError(Problem("unknown method", "`method`", method, expected))
     if isinstance(parents, Selection):
         if parents.is_empty:
             raise InputError(Problem("nothing to merge", "selection", NOTHING_HELPS))
@@ -220,7 +220,7 @@ def _greedy(
 ) -> tuple[tuple[Parent, ...], Recipe]:
     if measure is None:
         fix = "use 'mashup init', or give --model and --dataset to measure on"
-        raise UsageError(Problem("nothing to measure with", "--method greedy_soup", fix=fix))
+        raise UsageError(Problem("nothing to measure with", "`method` greedy_soup", fix=fix))
 
     def loss(weights: Sequence[float]) -> float:
         counting = [replace(p, weight=w) for p, w in zip(parents, weights, strict=True) if w]
@@ -236,5 +236,5 @@ def _number(scale: float | str) -> float:
     """The factor on the merged delta; a word asks for a sample, which a merge has none of."""
     if isinstance(scale, str):
         fix = "give a number, or use mashup init or compare, which have a sample"
-        raise UsageError(Problem("nothing to search a scale on", "--scale", scale, "a number", fix))
+        raise UsageError(Problem("nothing to search a scale on", "`scale`", scale, "a number", fix))
     return scale

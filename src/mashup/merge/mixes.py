@@ -24,7 +24,7 @@ def mix_problems(parents: Sequence[Parent]) -> list[Problem]:
     pairs = [(p.adapter, read_adapter_config(p.checkpoint.path)) for p in parents if p.adapter]
     found = [*_loras_in_saved(pairs), *_copied_and_written(pairs), *_ties(pairs)]
     expected = "one way to change a module"
-    fix = "merge into a whole model: --output-kind full --model BASE"
+    fix = "merge into a whole model: `output_kind` full and `base`"
     what = "cannot be merged into a LoRA"
     problems = [Problem(what, "parents", text, expected, fix) for text in found[:1]]
     return [*problems, *_naming_problems(parents)]

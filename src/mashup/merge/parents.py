@@ -165,7 +165,7 @@ def _changes_nothing(parent: Parent) -> Problem:
 def _base_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[Problem]:
     """Parents that name no base, or another one than ``base`` or the first that is named."""
     named = base or next((c.base for c in checkpoints if c.base), "")
-    fix = "merge checkpoints of one base, or pass --accept-base if it is the same model"
+    fix = "merge checkpoints of one base, or pass `accept_base` if it is the same model"
     problems = []
     for checkpoint in checkpoints:
         where = str(checkpoint.path)

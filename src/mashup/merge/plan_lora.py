@@ -50,8 +50,8 @@ def plan_lora(
         UsageError: a rank that whole models do not have.
     """
     if any(parent.is_full for parent in parents) and rank.text in ("sum", "max"):
-        expected, fix = "a number, or energy=X", "give --rank 64, say; whole models have no rank"
-        raise UsageError(Problem("bad rank", "--rank", rank.text, expected, fix))
+        expected, fix = "a number, or energy=X", "give `rank` 64, say; whole models have no rank"
+        raise UsageError(Problem("bad rank", "`rank`", rank.text, expected, fix))
     raise_all([*_refusals(parents), *mix_problems(parents)])
     changes: Changes = reference.changes if reference else [p.changes for p in parents]
     saved, keys = _saved(parents, changes, reference)
@@ -93,15 +93,15 @@ def _split_problems(
     saves the base's values with a LoRA on embeddings: those change nothing and are no problem.
     """
     problems = []
-    fix = "use --method linear, or merge into a whole model: --output-kind full --model BASE"
+    fix = "use `method` linear, or merge into a whole model: `output_kind` full and `base`"
     for name in sorted(saved):
         parts = [own[name] for own in changes if name in own]
         base = reference.base(name) if reference else None
         if base is None or not any(part.lora for part in parts):
             continue
         if any(part.value and not _equal(part.value, base) for part in parts):
-            found, expected = f"{name}: a LoRA, and new values", "one of the two for --method "
-            where = f"--method {method.name}"
+            found, expected = f"{name}: a LoRA, and new values", "one of the two for `method` "
+            where = f"`method` {method.name}"
             what = "cannot be merged into a LoRA"
             problems.append(Problem(what, where, found, expected + method.name, fix))
     return problems
@@ -142,7 +142,7 @@ def _tensors(name: str, parts: Sequence[Change | None], reference: Reference | N
     if len(set(shapes)) > 1:
         found, fix = (
             f"{name}: {' and '.join(map(str, sorted(set(shapes))))}",
-            ("give --model: tokens that a parent lacks get the base's rows"),
+            ("give `base`: tokens that a parent lacks get the base's rows"),
         )
         raise InputError(Problem("vocabularies differ", "parents", found, "one shape", fix))
     base = reference.base(name) if reference else None
@@ -213,7 +213,7 @@ def _linear_keys(name: str) -> tuple[str, str]:
 def _refusals(parents: Sequence[Parent]) -> list[Problem]:
     """Changes that make sense in one adapter and have no counterpart in a merged one."""
     problems = []
-    fix = "merge into a whole model: --output-kind full --model BASE"
+    fix = "merge into a whole model: `output_kind` full and `base`"
     for parent in parents:
         adapter = parent.adapter
         kinds = {
@@ -247,7 +247,7 @@ def _vocabulary_problems(
     digests = {digest_file(path) for path in files if path.is_file()}
     if len(digests) < 2:
         return []
-    fix = "give --model: tokens that a parent lacks get the base's rows"
+    fix = "give `base`: tokens that a parent lacks get the base's rows"
     found = f"{len(digests)} tokenizers"
     return [Problem("vocabularies differ", "parents", found, "one tokenizer", fix)]
 

@@ -124,8 +124,8 @@ def prepare(
 def _kind(wanted: OutputKind, parents: Sequence[Parent], method: Method) -> str:
     full = any(parent.is_full for parent in parents)
     if method.name == "factor_average" and (full or wanted == "full"):
-        found, fix = "a whole model", "use --method linear"
-        raise UsageError(Problem("LoRA only", "--method factor_average", found, "LoRAs", fix))
+        found, fix = "a whole model", "use `method` linear"
+        raise UsageError(Problem("LoRA only", "`method` factor_average", found, "LoRAs", fix))
     if wanted != "auto":
         return wanted
     return "full" if full else "lora"
@@ -192,9 +192,9 @@ def _base_is_missing(recipe: Recipe, tensors: Sequence[Tensors]) -> list[Problem
     for one in tensors:
         whole = any(change and change.value for change in one.changes)
         if whole and one.base is None and needs_base(recipe, one.changes):
-            found = f"--method {recipe.method.name}, weights {list(recipe.weights)}"
+            found = f"method {recipe.method.name}, weights {list(recipe.weights)}"
             expected = "the base model, which these are differences from"
-            fix = "give --model, or use --method linear with weights that sum to 1"
+            fix = "give `base`, or use `method` linear with weights that sum to 1"
             return [Problem("base model is needed", one.name, found, expected, fix)]
     return []
 
@@ -208,6 +208,6 @@ def _check_factor_average(parents: Sequence[Parent], method: Method) -> None:
         if parent.adapter
     ]
     if any(shape != shapes[0] for shape in shapes):
-        found, fix = "parents that differ in modules, ranks or scales", "use --method linear"
+        found, fix = "parents that differ in modules, ranks or scales", "use `method` linear"
         expected = "the same of all three"
         raise InputError(Problem("cannot average factors", "parents", found, expected, fix))

@@ -171,7 +171,7 @@ def _align(
     if base is None or not any(differ(base, place) for place in others):
         return reference, parents
     if not reference.is_base:
-        fix = "give --model: a token that a parent lacks gets the base's row"
+        fix = "give `base`: a token that a parent lacks gets the base's row"
         where = str(reference.folder)
         raise InputError(Problem("vocabularies differ", where, "no base", "the base model", fix))
     tables = read_tables(base, places, tokenizer)

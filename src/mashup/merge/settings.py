@@ -105,7 +105,7 @@ def _other(
     differing = list(_differences(expected, own))
     if not differing:
         return []
-    fix = "give models of one architecture, or pass --accept-base if the difference is meant"
+    fix = "give models of one architecture, or pass `accept_base` if the difference is meant"
     found, wanted = "; ".join(differing[:5]), f"the settings of {first}"
     return [Problem("models compute differently", str(folder), found, wanted, fix)]
 

@@ -35,14 +35,14 @@ def weights_for(
         return _softmax(_known(losses, count))
     if weights == "newton":
         fix = "use 'mashup init', or 'mashup merge' with --model and --dataset"
-        raise UsageError(Problem("nothing to measure on", "--weights newton", fix=fix))
+        raise UsageError(Problem("nothing to measure on", "`weights` newton", fix=fix))
     given = tuple(weights)
     if len(given) != count:
         expected = f"{count}, one for each parent"
-        raise UsageError(Problem("wrong number of weights", "--weights", str(len(given)), expected))
+        raise UsageError(Problem("wrong number of weights", "`weights`", str(len(given)), expected))
     if not all(math.isfinite(weight) for weight in given) or not any(given):
         expected = "finite numbers, not all zero"
-        raise UsageError(Problem("bad weights", "--weights", str(list(given)), expected))
+        raise UsageError(Problem("bad weights", "`weights`", str(list(given)), expected))
     return _positive(method, given)
 
 
@@ -51,14 +51,14 @@ def _positive(method: Method, weights: tuple[float, ...]) -> tuple[float, ...]:
     divides = method.elect or method.name == "slerp"
     if divides and (min(weights) < 0 or not sum(weights) > 0):
         expected = f"numbers of at least 0: {method.name} divides by their sum"
-        raise UsageError(Problem("bad weights", "--weights", str(list(weights)), expected))
+        raise UsageError(Problem("bad weights", "`weights`", str(list(weights)), expected))
     return weights
 
 
 def _known(losses: Sequence[float] | None, count: int) -> Sequence[float]:
     if losses is None or len(losses) != count or not all(map(math.isfinite, losses)):
         fix = "use 'mashup init', or give --model and --dataset to measure them"
-        raise UsageError(Problem("no losses of the parents", "--weights loss", fix=fix))
+        raise UsageError(Problem("no losses of the parents", "`weights` loss", fix=fix))
     return losses
 
 

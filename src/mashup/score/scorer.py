@@ -62,8 +62,8 @@ class Scorer:
     def scores(self, candidates: Iterable[Candidate], count: int, bar: Bar = NO_BAR) -> list[Score]:
         """Checkpoints on the first ``count`` examples; what is known is not evaluated again.
 
-        The bar is told each tenth of them, with the best so far. Those with losses that are no
-        numbers are missing, and those that changed or went away since they were found: why is
+        The bar is told each tenth of them, with the least loss so far. Those with losses that are
+        no numbers are missing, and those that changed or went away since they were found: why is
         added to ``gone``, and nothing wrong is kept.
         """
         candidates = list(candidates)
@@ -75,7 +75,7 @@ class Scorer:
             if made and len(candidates) > 1 and is_tenth(tried, len(candidates)):
                 best = min(made, key=lambda one: one.loss)
                 done = f"{tried} of {len(candidates)} checkpoints on {count} examples"
-                bar.tell(f"{done}, best so far {best.name} with loss {best.loss:.4f}")
+                bar.tell(f"{done}, least loss so far {best.loss:.4f} ({best.name})")
         return made
 
     def missing(self, candidate: Candidate, count: int) -> tuple[int, ...]:

@@ -110,8 +110,8 @@ class Method:
         least, most = self.parents
         if "epsilon" in self.takes and settings.epsilon >= settings.density:
             found, expected = str(settings.epsilon), f"less than the density, {settings.density}"
-            raise UsageError(Problem("bad setting", "--epsilon", found, expected))
+            raise UsageError(Problem("bad setting", "`epsilon`", found, expected))
         if not least <= count <= most:
             expected = f"{least}" if least == most else f"at least {least}"
-            where, fix = f"--method {self.name}", "give others, or use --method linear"
+            where, fix = f"`method` {self.name}", "give others, or use `method` linear"
             raise UsageError(Problem("wrong number of parents", where, str(count), expected, fix))
