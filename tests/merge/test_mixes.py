@@ -54,7 +54,7 @@ def test_what_peft_would_not_load_is_refused(bases, tmp_path, family, one, other
     parents = pair(base, tmp_path, one, other)
     with refused("cannot be merged into a LoRA", found=found) as caught:
         merge(parents, output=tmp_path / "m", base=base, accept_base=True)
-    assert "--output-kind full" in caught.value.problems[0].fix
+    assert "`output_kind` full" in caught.value.problems[0].fix
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_a_head_of_its_own_in_a_tied_model_is_a_choice(tied_base, tmp_path):
     given = {"base": tied_base, "accept_base": True}
     with refused("merge would break tied weights", where="/b", found="of its own") as caught:
         merge(parents, output=tmp_path / "m", **given)
-    assert "--untie" in caught.value.problems[0].fix
+    assert "`untie`" in caught.value.problems[0].fix
     assert not (tmp_path / "m").exists()
     path = merge(parents, output=tmp_path / "m", untie=True, **given).path
     one, two, found = map(tensors_of, (*parents, path))

@@ -105,7 +105,7 @@ def test_two_parents_with_tokens_of_their_own_are_a_choice(base, tmp_path):
     with refused("vocabularies differ", found="/a 1 (<a>)") as caught:
         merge([one, two], output=tmp_path / "m", **given)
     assert "/b 1 (<b>)" in caught.value.problems[0].found
-    assert "--tokenizer" in caught.value.problems[0].fix
+    assert "`tokenizer`" in caught.value.problems[0].fix
     first, second = map(rows_of, (one, two))
     init = merge([one, two], output=tmp_path / "m", tokenizer=one, **given)
     found = rows_of(init.path)
