@@ -366,3 +366,10 @@ def test_a_line_that_a_kill_cut_is_dropped_where_that_is_asked_for(tmp_path):
     assert read_lines(State, tmp_path / "a", "", may_be_cut=True) == (State(seconds=1),)
     with refused("damaged file"):
         read_lines(State, tmp_path / "a", "remove it")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no file system here without folders")
+@pytest.mark.parametrize("name", ["x", "x/y"])
+def test_a_file_system_that_makes_no_folders_is_a_problem(name):
+    with pytest.raises(OutputError, match="could not write"), only_one(Path("/proc") / name):
+        pass

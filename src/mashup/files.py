@@ -17,6 +17,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -444,13 +445,14 @@ def _locked(file: Path, path: Path, wait: bool) -> BaseFileLock | None:
 
     lock = FileLock(file, timeout=0, thread_local=False)
     while True:
-        file.parent.mkdir(parents=True, exist_ok=True)
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
             return lock
         except FileNotFoundError:  # another that wrote nothing has just removed the folder
-            continue
+            _refuse_barren(file.parent, path)
         except Timeout:
+            _refuse_barren(file.parent, path)
             if not wait:
                 raise _busy(path) from None
             time.sleep(_POLL)
@@ -458,6 +460,15 @@ def _locked(file: Path, path: Path, wait: bool) -> BaseFileLock | None:
             if error.errno in _NO_LOCKS:
                 return None
             raise
+
+
+def _refuse_barren(folder: Path, path: Path) -> None:
+    """Refuse an output on a file system that knows no new names, such as /proc."""
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    try:
+        os.rmdir(tempfile.mkdtemp(dir=there))
+    except FileNotFoundError as error:
+        raise _output_error(path, f"no new names in {there}") from error
 
 
 def _busy(path: Path) -> InputError:
