@@ -44,6 +44,17 @@ def test_damaged_files_are_told_without_a_traceback(mashup, tmp_path, name, cont
     assert "Traceback" not in err
 
 
+def test_records_that_are_of_no_one_run_are_told(mashup, tmp_path):
+    folder = write_study(tmp_path / "study", targets=("trec",))
+    records = folder / "records.jsonl"
+    *lines, last = records.read_text().splitlines()
+    records.write_text("\n".join([*lines, json.dumps(json.loads(last) | {"task": "x"}), ""]))
+    code, _, err = mashup("report", folder)
+    assert code == 3
+    assert "files do not fit together" in err
+    assert "study" in err
+
+
 def test_a_comparison_stands_alone(mashup, tmp_path):
     (tmp_path / "comparison.json").write_text("{}")
     code, _, err = mashup("report", tmp_path, "-o", tmp_path / "elsewhere")

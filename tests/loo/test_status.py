@@ -127,6 +127,8 @@ TRAINED = {
         json.dumps({name: value for name, value in TRAINED.items() if name != "path"}),
         json.dumps(TRAINED | {"path": "../../elsewhere"}),
         json.dumps(TRAINED | {"path": "/elsewhere"}),
+        json.dumps(TRAINED | {"took": float("nan")}),
+        json.dumps(TRAINED | {"dev_loss": float("inf")}),
     ],
 )
 def test_a_damaged_result_is_named_with_the_folder_to_remove(store, content):

@@ -27,6 +27,13 @@ def register(app: typer.Typer) -> None:
 
 def run(options: Options) -> None:
     """Write the report of finished experiments, or of a comparison, again from their records."""
+    from mashup.results.records import consistent
+
+    with consistent(Path(", ".join(options.folders))):
+        _run(options)
+
+
+def _run(options: Options) -> None:
     from mashup.report.experiment import write_experiment_report
     from mashup.report.experiment.verdicts import lead
 

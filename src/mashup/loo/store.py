@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, FiniteFloat
 
 from mashup.errors import InputError
 from mashup.files import read_state, to_json, write_text
@@ -32,38 +32,38 @@ _Inner = Annotated[str, AfterValidator(_within)]
 class _Facts(BaseModel, extra="allow"):
     """What every result has; what else a job notes is kept as it is."""
 
-    took: float
+    took: FiniteFloat
 
 
 class _Trained(_Facts):
     kind: Literal["train"]
     diverged: Literal[False]
     path: _Inner
-    dev_loss: float
-    train_seconds: float
-    check_seconds: float = 0.0
+    dev_loss: FiniteFloat
+    train_seconds: FiniteFloat
+    check_seconds: FiniteFloat = 0.0
 
 
 class _Diverged(_Facts):
     kind: Literal["train"]
     diverged: Literal[True]
-    train_seconds: float
+    train_seconds: FiniteFloat
 
 
 class _Ranked(_Facts):
     kind: Literal["score"]
     chosen: list[str]
     ranking: list[dict[str, Any]]
-    base_loss: float
-    base_accuracy: float
-    seconds: float
+    base_loss: FiniteFloat
+    base_accuracy: FiniteFloat
+    seconds: FiniteFloat
 
 
 class _Merged(_Facts):
     kind: Literal["init"]
     path: _Inner
     parents: list[str]
-    seconds: float
+    seconds: FiniteFloat
 
 
 _Result = _Trained | _Diverged | _Ranked | _Merged
@@ -78,7 +78,7 @@ class _Kept(BaseModel, extra="allow"):
 class _Running(BaseModel):
     """Since when a job is being done."""
 
-    since: float
+    since: FiniteFloat
 
 
 @dataclass(frozen=True)

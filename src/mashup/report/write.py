@@ -32,8 +32,13 @@ def write_report(folder: Path) -> None:
     """:func:`rebuild` for a caller that holds the folder's lock."""
     summary = summarise(read_material(folder))
     curves = curves_figure(summary, LIGHT)
-    write_bytes(folder / "curves.svg", render(curves, "svg"))
-    write_bytes(folder / "curves.png", render(curves, "png"))
-    write_bytes(folder / "scores.png", render(ranking_figure(summary.ranking, LIGHT), "png"))
-    write_text(folder / "table.md", markdown(summary))
-    write_text(folder / "index.html", page(summary))
+    pictures = {
+        "curves.svg": render(curves, "svg"),
+        "curves.png": render(curves, "png"),
+        "scores.png": render(ranking_figure(summary.ranking, LIGHT), "png"),
+    }
+    texts = {"table.md": markdown(summary), "index.html": page(summary)}
+    for name, content in pictures.items():
+        write_bytes(folder / name, content)
+    for name, text in texts.items():
+        write_text(folder / name, text)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mashup.errors import InputError, Problem
+from mashup.errors import InputError, MashupError, Problem
 from mashup.files import read_lines, write_text
 
 
@@ -54,6 +55,10 @@ class Record:
 COMMONEST = "commonest-answer"
 #: Metric of a donor that was not used: share of the held-out prompts that it was trained on.
 LEFT_OUT = "left_out"
+_INCONSISTENT = (
+    *(LookupError, TypeError, ValueError, ArithmeticError, AttributeError),
+    *(StopIteration, RecursionError),
+)
 
 
 def commonest_record(experiment: str, task: str, accuracy: float) -> Record:
@@ -78,6 +83,30 @@ def read_records(path: Path) -> tuple[Record, ...]:
     except InputError as error:
         found = error.problems[0].found
         raise InputError(Problem("cannot read records", str(path), found, fix=fix)) from error
+
+
+@contextlib.contextmanager
+def consistent(folder: Path) -> Iterator[None]:
+    """Turn what a report of files that contradict each other raises into one problem.
+
+    Each file is checked on its own when it is read. Together they may still be those of no run:
+    an arm without its last step, a donor that the scores do not name.
+
+    Args:
+        folder: that the files are in; named in the error.
+
+    Raises:
+        InputError: the block raised a lookup, type, value or arithmetic error.
+    """
+    try:
+        yield
+    except MashupError:
+        raise
+    except _INCONSISTENT as error:
+        found = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        fix = "give the same 'mashup loo' or 'compare' again, which writes its records anew"
+        what, expected = "files do not fit together", "what one command wrote"
+        raise InputError(Problem(what, str(folder), found, expected, fix)) from error
 
 
 def pool_of(name: str) -> str:
