@@ -21,10 +21,16 @@ Texts = Iterable[tuple[str, bytes]]
 
 @dataclass(frozen=True)
 class Case:
-    """A spoiled checkpoint: ``seed/file/change``."""
+    """A spoiled checkpoint: ``seed/file/change``, or what else a command reads.
+
+    Attributes:
+        right: the answer where it is known without an oracle: ``fine`` (that of the good files),
+            ``accepted`` or ``refused``.
+    """
 
     name: str
     files: Files
+    right: str = ""
 
     @property
     def seed(self) -> str:

@@ -26,7 +26,7 @@ WIDTHS = {"model.layers.0.self_attn.q_proj": (8, 8), "model.layers.0.mlp.up_proj
 
 @dataclass(frozen=True)
 class Special:
-    """What is no plain file: a link to ``target``, a folder or a pipe."""
+    """What is no plain file: a link to ``target``, a folder, a pipe, or ``target`` empty bytes."""
 
     kind: str
     target: str = ""
@@ -48,6 +48,9 @@ def write(files: Files, folder: Path) -> Path:
             path.symlink_to(content.target)
         elif content.kind == "folder":
             path.mkdir()
+        elif content.kind == "sparse":
+            path.touch()
+            os.truncate(path, int(content.target))
         else:
             os.mkfifo(path)
     return folder
