@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,11 +50,21 @@ def write(files: Files, folder: Path) -> Path:
         elif content.kind == "folder":
             path.mkdir()
         elif content.kind == "sparse":
-            path.touch()
-            os.truncate(path, int(content.target))
+            _sparse(path, int(content.target))
         else:
             os.mkfifo(path)
     return folder
+
+
+def _sparse(path: Path, size: int) -> None:
+    """A file without blocks, larger than what this process may write otherwise."""
+    path.touch()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    try:
+        os.truncate(path, size)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def document(value: Any) -> bytes:
