@@ -103,6 +103,21 @@ def test_copies_get_numbers_of_their_own(tmp_path):
     np.testing.assert_allclose(one.answers, two.answers, rtol=1e-5)
 
 
+def test_logits_of_a_large_tree_are_made_in_parts(tmp_path, monkeypatch):
+    model = AutoModelForCausalLM.from_pretrained(write_base(tmp_path, "llama")).eval()
+    tokens, answers = prompts()
+    batches = with_prefix(batches := make_batches(tokens, 0, 320), common_prefix(batches), "cpu")
+    (whole,) = evaluate_answers(model, batches, answers)
+    most = 3 * (1 + len(answers.tree.ids)) * model.config.vocab_size
+    monkeypatch.setattr("mashup.evaluate.answers.LOGITS", most)
+    made, told = [], []
+    model.register_forward_hook(lambda *given: made.append(given[2].logits.numel()))
+    (parts,) = evaluate_answers(model, batches, answers, advance=lambda: told.append(1))
+    assert max(made) == most
+    assert len(told) == len(batches)
+    np.testing.assert_allclose(parts.answers, whole.answers, rtol=1e-4)
+
+
 def test_a_model_that_ignores_the_mask_is_run_apart(tmp_path):
     model = AutoModelForCausalLM.from_pretrained(write_base(tmp_path, "llama")).eval()
     tokens, answers = prompts()

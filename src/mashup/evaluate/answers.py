@@ -10,7 +10,7 @@ computes plain sequences; where it does not, every answer is run as a sequence o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mashup.evaluate.batches import Batch, make_batches
+from mashup.evaluate.batches import LOGITS, Batch, make_batches
 from mashup.evaluate.evaluate import Evaluation, evaluate, evaluating
 from mashup.evaluate.head import head_only_at
 from mashup.evaluate.prefix import cached, run_prefix
@@ -185,8 +185,9 @@ def evaluate_answers(
     with evaluating(model):
         cache = run_prefix(model, batches[0], copies) if batches and batches[0].prefix else None
         for batch in batches:
-            rows = batch.rows.numpy()
-            logs[:, rows], hits[:, rows] = _forward(model, batch, answers.tree, copies, cache)
+            for part in _parts(model, batch, answers.tree, copies):
+                rows = part.rows.numpy()
+                logs[:, rows], hits[:, rows] = _forward(model, part, answers.tree, copies, cache)
             if advance:
                 advance()
     lengths = np.array([len(one) for one in answers.tokens], np.int64)[answers.labels]
@@ -195,6 +196,18 @@ def evaluate_answers(
         Evaluation(-logs[copy][own], lengths, hits[copy][own], logs[copy], answers.labels)
         for copy in range(copies)
     ]
+
+
+def _parts(model: Any, batch: Batch, tree: Tree, copies: int) -> Iterator[Batch]:
+    """The batch in parts of as many logits as a batch may have: each node of the tree has some."""
+    vocabulary = model.config.get_text_config().vocab_size
+    size = max(1, LOGITS // (copies * (1 + len(tree.ids)) * vocabulary))
+    for start in range(0, len(batch.rows), size):
+        some = slice(start, start + size)
+        yield replace(
+            batch, rows=batch.rows[some], ids=batch.ids[some], mask=batch.mask[some],
+            answer=batch.answer[some],
+        )  # fmt: skip
 
 
 def _forward(

@@ -11,7 +11,7 @@ from torch import Tensor
 from mashup.task import Tokens
 
 _TOKENS = 2048  # of one batch, padding included
-_LOGITS = 2**27  # answer positions times vocabulary of one batch: 512 MiB in float32
+LOGITS = 2**27  # answer positions times vocabulary of one batch: 512 MiB in float32
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def make_batches(
     for row in order:
         answers += tokens[row].answer_count
         full = batches and (len(batches[-1]) + 1) * len(tokens[batches[-1][0]].ids) > size
-        if not batches or full or answers * vocabulary > _LOGITS:
+        if not batches or full or answers * vocabulary > LOGITS:
             batches.append([])
             answers = tokens[row].answer_count
         batches[-1].append(row)
