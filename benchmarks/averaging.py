@@ -18,12 +18,12 @@ from peft import PeftModel
 from torch import Tensor
 
 from mashup import TrainSettings, load_base, load_task, merge, train
+from mashup._merge.combine import merged_deltas
+from mashup._merge.merge import options_of, prepare_merge
+from mashup._merge.methods import Settings
 from mashup.delta import read_delta
 from mashup.demo.base import demo_base
 from mashup.demo.data import build_tasks
-from mashup.merge.combine import merged_deltas
-from mashup.merge.merge import options_of, prepare_merge
-from mashup.merge.methods import Settings
 from mashup.model import Base
 
 RATES = (2e-4, 1e-3)

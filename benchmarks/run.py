@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mashup.merge.manifest import versions
+from mashup._merge.manifest import versions
 from merging import full_merge, lora_merge, memory
 from processes import scan, startup
 from scoring import packing, prefix, score, swap

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 
 from mashup import TrainSettings, load_base
+from mashup._score.packing import evaluate_packed
+from mashup._train.adapter import attach, detach
 from mashup.delta import read_delta
 from mashup.demo.base import demo_base
 from mashup.evaluate.batches import make_batches
 from mashup.evaluate.evaluate import evaluate
 from mashup.evaluate.prefix import share_prefix
 from mashup.model import applied
-from mashup.score.packing import evaluate_packed
 from mashup.task import Tokens
-from mashup.train.adapter import attach, detach
 from timing import interleaved, medians, ratio
 
 _EXAMPLES, _LENGTH, _PREFIX = 64, 78, 37

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from mashup._merge.shards import open_shards, plan_shards
 from mashup.headers import TensorInfo
-from mashup.merge.shards import open_shards, plan_shards
 
 _HIDDEN, _INNER, _VOCABULARY = 2048, 8192, 32768
 _LAYER = {  # tensor of a Llama layer -> shape

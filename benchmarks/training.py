@@ -12,11 +12,11 @@ import torch
 from transformers import TrainerCallback
 
 from mashup import TrainSettings, load_base
+from mashup._train.adapter import attach, detach
+from mashup._train.trainer import AnswerTrainer, Collator, arguments
 from mashup.demo.base import demo_base
 from mashup.model.quiet import quiet_transformers
 from mashup.task import Example, Tokens, tokenize
-from mashup.train.adapter import attach, detach
-from mashup.train.trainer import AnswerTrainer, Collator, arguments
 from timing import medians, ratio
 
 _STEPS, _BATCH, _LENGTH = 6, 16, 78

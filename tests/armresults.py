@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from helpers import write_json
-from mashup.compare.arms import Arm
-from mashup.compare.results import ArmResult
+from mashup._compare.arms import Arm
+from mashup._compare.results import ArmResult
+from mashup._train.record import Run
 from mashup.results.curve import Point
-from mashup.train import Run
 
 TESTS = 100
 

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from mashup.merge import METHODS
-from mashup.merge.changes import Change
-from mashup.merge.combine import Recipe, Tensors, merged_values
-from mashup.merge.methods import Settings
-from mashup.merge.vocabulary import InMemory
+from mashup._merge.changes import Change
+from mashup._merge.combine import Recipe, Tensors, merged_values
+from mashup._merge.methods import METHODS, Settings
+from mashup._merge.vocabulary import InMemory
 
 
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -188,7 +188,7 @@ class Works:
 
     def _init(self, folder: Path) -> Any:
         from mashup import Selection, score
-        from mashup.start import Sample, make_init
+        from mashup._init import Sample, make_init
 
         scores = score(self.home / "library", self.base, self.task, samples=32, criterion="loss")
         selection = Selection(scores.ranking[:2], scores)
@@ -218,7 +218,8 @@ class Works:
         )  # fmt: skip
 
     def _loo(self, folder: Path) -> Any:
-        from mashup.loo import Experiment, prepare, run_experiment
+        from mashup.loo.experiment import Experiment
+        from mashup.loo.run import prepare, run_experiment
 
         train = {"max_steps": 2, "batch_size": 4, "evaluations": 1, "save_steps": 1}
         experiment = Experiment.model_validate({

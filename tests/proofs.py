@@ -14,15 +14,17 @@ from torch.nn import functional as F
 
 from helpers import BENCHMARKS
 from mashup import TrainSettings, load_base, train
+from mashup._train.record import Run
 from mashup.evaluate.evaluate import sample_tokens
-from mashup.loo import Experiment, Prepared, prepare, read_experiment, run_experiment
+from mashup.loo.experiment import Experiment
 from mashup.loo.job import Job
 from mashup.loo.parts import Executor, TaskData
+from mashup.loo.read import read_experiment
+from mashup.loo.run import Prepared, prepare, run_experiment
 from mashup.loo.work.worker import load
 from mashup.model import Base
 from mashup.results import Record
 from mashup.task import Tokens
-from mashup.train import Run
 from papers import TEMPLATES, write_paper_base
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "paper"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mashup._score.candidates import Candidate
+from mashup._score.result import Score
 from mashup.checkpoint import Checkpoint
 from mashup.evaluate.evaluate import Evaluation
-from mashup.score import Score
-from mashup.score.candidates import Candidate
 
 
 def candidate(name: str, digest: str | None = None) -> Candidate:

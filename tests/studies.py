@@ -11,7 +11,7 @@ import numpy as np
 
 from armresults import PLANS, Plan, make_result
 from helpers import write_json
-from mashup.compare.results import ArmResult, make_records
+from mashup._compare.results import ArmResult, make_records
 from mashup.results.records import Record, commonest_record, pool_of, write_records
 
 TARGETS = ("trec", "sst2", "mrpc", "tweet_emotion")

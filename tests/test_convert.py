@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM
 from helpers import full_disk, in_a_child, refused, settle, write_adapter, write_json
 from lora import some_ids
 from mashup import convert, merge
-from mashup.convert import converted
+from mashup._convert import converted
+from mashup._merge.shards import ShardWriter
 from mashup.errors import OutputError
 from mashup.files import only_one, temporary_folder
-from mashup.merge.shards import ShardWriter
 from wholes import relative_of, same_bits, tensors_of
 
 WEIGHTS = "adapter_model.safetensors"

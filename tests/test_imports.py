@@ -16,7 +16,7 @@ FLOORS = (
     ("errors", "settings", "progress", "strict", "faults", "processes", "tables"),
     ("files",),
     ("results",),
-    ("report",),
+    ("_report",),
     ("headers",),
     ("checkpoint",),
     ("task", "tasks"),
@@ -26,12 +26,12 @@ FLOORS = (
     ("similarity",),
     ("model",),
     ("evaluate",),
-    ("score",),
-    ("select",),
-    ("merge",),
-    ("start", "check", "convert"),
-    ("train",),
-    ("compare",),
+    ("_score",),
+    ("_select",),
+    ("_merge",),
+    ("_init", "_check", "_convert"),
+    ("_train",),
+    ("_compare",),
     ("loo",),
     ("demo",),
     ("cli", "__main__"),
@@ -74,7 +74,7 @@ def test_scanning_and_checking_need_no_torch(tmp_path):
 
 
 def test_choosing_and_reports_need_no_torch():
-    code = "import mashup.select, mashup.merge.methods, mashup.report.experiment, mashup.results"
+    code = "import mashup._select, mashup._merge.methods, mashup._report.experiment, mashup.results"
     assert not loaded_after(f"{code}; import mashup; mashup.select") & {"torch", "transformers"}
 
 
@@ -122,7 +122,7 @@ for call in {[[str(part) for part in call] for call in calls]!r}:
 
 
 def test_a_step_is_a_function_whichever_module_came_first():
-    code = "import mashup.score.scorer, mashup.train; assert callable(mashup.score); mashup.train"
+    code = "import mashup._score.scorer, mashup._train; assert callable(mashup.score); mashup.train"
     assert "torch" in loaded_after(code)
     assert all(callable(getattr(mashup, name)) for name in ("scan", "score", "merge", "train"))
 

@@ -7,10 +7,11 @@ import pytest
 
 from helpers import write_jsonl
 from lora import save_lora
-from mashup import TrainSettings, load_base, load_task, merge, start, train
+from mashup import TrainSettings, load_base, load_task, merge, train
+from mashup import _init as start
+from mashup._init import Sample, measure, newton
 from mashup.cli.__main__ import main
 from mashup.errors import UsageError
-from mashup.start import Sample, measure, newton
 from wholes import materialised
 
 SAMPLES = 24

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from experiments import values, write_experiment, write_tasks
 from helpers import prompt_rows, write_jsonl
 from mashup import TrainSettings, UsageError, load_base, load_task, train
-from mashup.loo import prepare, run_experiment
+from mashup.loo.run import prepare, run_experiment
 from mashup.results.curve import read_curve
 
 LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mashup.report.experiment import write_experiment_report
+from mashup._report.experiment import write_experiment_report
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 STUDIES = sorted(path.parent for path in RESULTS.glob("*/records.jsonl"))

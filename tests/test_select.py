@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mashup._score.result import Score
+from mashup._score.scores import Scores
+from mashup._select import NOTHING_HELPS, select
 from mashup.evaluate.evaluate import Evaluation
-from mashup.score import Score, Scores
-from mashup.select import NOTHING_HELPS, select
-from mashup.similarity import SAME, groups
+from mashup.similarity.clusters import SAME, groups
 
 
 def scored(losses, digest=""):

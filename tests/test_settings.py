@@ -5,10 +5,11 @@ from typing import get_args
 import pytest
 
 from mashup import settings
+from mashup._merge.algebra import FACTOR_STYLES
+from mashup._merge.methods import METHODS
+from mashup._score.choose import STRATEGIES
 from mashup.cli.common import MergeOptions, ScoreOptions
 from mashup.loo.parts import Choosing, Merging
-from mashup.merge import FACTOR_STYLES, METHODS
-from mashup.score.choose import STRATEGIES
 
 
 def test_words_are_those_of_the_library():

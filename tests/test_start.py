@@ -7,16 +7,17 @@ import pytest
 
 from helpers import prompt_rows, write_jsonl
 from lora import save_lora
-from mashup import UsageError, load_base, load_task, merge, score, start
+from mashup import UsageError, load_base, load_task, merge, score
+from mashup import _init as start
+from mashup._init import FARTHER_SCALES, SCALES, Sample, make_init, search_scale
+from mashup._merge.manifest import against_best
+from mashup._score.gradient.directional import norm
+from mashup._select import Selection
 from mashup.delta import read_delta
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
-from mashup.merge.manifest import against_best
 from mashup.model import applied
-from mashup.score.gradient.directional import norm
-from mashup.select import Selection
-from mashup.start import FARTHER_SCALES, SCALES, Sample, make_init, search_scale
 
-merging = importlib.import_module("mashup.merge.merge")
+merging = importlib.import_module("mashup._merge.merge")
 
 
 def test_the_manifest_holds_what_the_written_folder_scores(tiny_base, tmp_path):
@@ -141,7 +142,7 @@ def test_a_best_parent_that_is_ahead_by_next_to_nothing_leaves_the_merge(
     opposed, tmp_path, monkeypatch
 ):
     """A certain difference can be far too small to matter."""
-    monkeypatch.setattr("mashup.start.WORTH", 100.0)  # nats; certain as before
+    monkeypatch.setattr("mashup._init.WORTH", 100.0)  # nats; certain as before
     init = make_init(*opposed, tmp_path / "init", or_best=True)
     assert len(init.manifest["parents"]) == 2
     assert "instead_of" not in init.manifest

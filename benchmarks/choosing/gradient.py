@@ -20,12 +20,7 @@ import numpy as np
 
 import mashup
 from mashup import Base, load_base, load_task
-from mashup.delta import read_delta
-from mashup.demo.base import demo_base
-from mashup.evaluate.batches import Batch
-from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
-from mashup.model import applied
-from mashup.score.gradient import (
+from mashup._score.gradient import (
     BASE,
     Point,
     Slopes,
@@ -35,6 +30,11 @@ from mashup.score.gradient import (
     slopes_at,
     weighted_sum,
 )  # fmt: skip
+from mashup.delta import read_delta
+from mashup.demo.base import demo_base
+from mashup.evaluate.batches import Batch
+from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
+from mashup.model import applied
 
 SAMPLES = 32
 FEW = 8  # donors whose mean is a point, and examples of a first look

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from mashup.score.gradient.odds import Odds
+from mashup._score.gradient.odds import Odds
 
 Array = NDArray[np.float64]
 

@@ -16,11 +16,11 @@ import numpy as np
 from gradient import load_target, truth
 
 from mashup import Base, load_base, load_task
+from mashup._score.gradient import moved, weighted_sum
+from mashup._score.gradient.weights import newton_weights
+from mashup._score.result import paired
 from mashup.demo.base import demo_base
 from mashup.evaluate.evaluate import Evaluation, batches_for, evaluate
-from mashup.score.gradient import moved, weighted_sum
-from mashup.score.gradient.weights import newton_weights
-from mashup.score.result import paired
 from mashup.task import tokenize
 
 HELD_OUT = 128

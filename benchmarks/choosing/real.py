@@ -25,17 +25,17 @@ import numpy as np
 
 import mashup
 from mashup import load_base, load_task
+from mashup._score.candidates import find_candidates
+from mashup._score.result import Score, paired
+from mashup._score.scorer import Scorer
+from mashup._score.scores import Scores
+from mashup._select import Selection, select
 from mashup.delta import Delta, read_delta
 from mashup.demo.base import demo_base
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.library import Index, Library, scan
 from mashup.model import Base, applied
 from mashup.progress import SILENT
-from mashup.score import Score, Scores
-from mashup.score.candidates import find_candidates
-from mashup.score.result import paired
-from mashup.score.scorer import Scorer
-from mashup.select import Selection, select
 from mashup.task import Task, tokenize
 
 HERE = Path(__file__).parent

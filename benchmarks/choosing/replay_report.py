@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mashup.report.figures import render
+from mashup._report.figures import render
 
 MEASURES = {
     "regret": "regret@1 over exhaustive's, points",

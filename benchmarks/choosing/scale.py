@@ -29,15 +29,15 @@ from safetensors.torch import load_file, save_file
 
 import mashup
 from mashup import load_base
+from mashup._merge.algebra import factorise, generator_for, weighted_sum
+from mashup._score.candidates import find_candidates
+from mashup._score.scorer import Scorer
 from mashup.delta import Factors, read_delta
 from mashup.demo.base import demo_base
 from mashup.evaluate.evaluate import sample_tokens
 from mashup.library import Index, Library, scan
-from mashup.merge.algebra import factorise, generator_for, weighted_sum
 from mashup.model import Base
 from mashup.progress import SILENT
-from mashup.score.candidates import find_candidates
-from mashup.score.scorer import Scorer
 from mashup.task import Task
 
 HERE = Path(__file__).parent

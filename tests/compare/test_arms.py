@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 
 from armresults import PLANS, make_result
-from mashup.compare.arms import make_arms, random_draw, random_two
-from mashup.compare.bench import _joined
-from mashup.compare.results import make_records
+from mashup._compare.arms import make_arms, random_draw, random_two
+from mashup._compare.bench import _joined
+from mashup._compare.results import make_records
+from mashup._score.result import Score
+from mashup._score.scores import Scores
+from mashup._select import Selection
 from mashup.evaluate.evaluate import Evaluation
-from mashup.score import Score, Scores
-from mashup.select import Selection
 from mashup.settings import ARMS
 from races import candidate, scored
 

@@ -17,12 +17,12 @@ from mashup import (
     score,
     train,
 )
-from mashup.compare import bench
+from mashup._compare import bench
+from mashup._report.material import read_material
+from mashup._report.summarise import summarise
 from mashup.files import only_one
 from mashup.library.leakage import leaking
 from mashup.progress import Progress
-from mashup.report.material import read_material
-from mashup.report.summarise import summarise
 from mashup.results import read_records
 from mashup.task import commonest_accuracy
 
@@ -160,7 +160,7 @@ def test_what_is_on_disk_is_what_is_returned(done):
 
 
 def test_the_same_call_again_trains_nothing(done, base, library, task, monkeypatch):
-    from mashup.train import run
+    from mashup._train import run
 
     monkeypatch.setattr(run, "fit", None)  # would fail if any run were trained
     again = compare(

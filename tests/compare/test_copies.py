@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from armresults import PLANS, TESTS, make_result
-from mashup.compare.results import make_records
+from mashup._compare.results import make_records
 
 
 def intervals(folder, count, prompts):

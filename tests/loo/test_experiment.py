@@ -7,8 +7,8 @@ import yaml
 
 from experiments import write_experiment, write_tasks
 from mashup import UsageError
-from mashup.loo import Experiment, read_experiment
-from mashup.loo.experiment import folder_of, task_in
+from mashup.loo.experiment import Experiment, folder_of, task_in
+from mashup.loo.read import read_experiment
 
 
 def wrong(path, text):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from mashup.library import Index
-from mashup.loo import Experiment
+from mashup.loo.experiment import Experiment
 from mashup.loo.inputs import base_key
 from mashup.loo.store import Store
 from mashup.loo.work.worker import Worker

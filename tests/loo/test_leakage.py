@@ -4,7 +4,7 @@ import pytest
 
 from experiments import TASKS, write_experiment, write_tasks
 from helpers import prompt_rows, refused, write_adapter, write_jsonl
-from mashup.loo import prepare, run_experiment
+from mashup.loo.run import prepare, run_experiment
 from mashup.results import read_records
 from mashup.task import Example, taught_prompts
 

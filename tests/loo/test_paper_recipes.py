@@ -11,9 +11,9 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from helpers import needs_benchmarks
+from mashup._merge.merge import Init
 from mashup.delta import read_delta
-from mashup.loo import read_experiment
-from mashup.merge import Init
+from mashup.loo.read import read_experiment
 from mashup.task.records import known_records
 from proofs import NAMES, OUTSIDE, RECIPES, TARGETS, plain_loss, prove
 from wholes import tensors_of

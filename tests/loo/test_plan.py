@@ -1,6 +1,6 @@
 """The graph of an experiment: its jobs keep their keys, so that what was done stays done."""
 
-from mashup.loo import Experiment
+from mashup.loo.experiment import Experiment
 from mashup.loo.graph import Inputs
 from mashup.loo.plan import make_plan
 from mashup.loo.training import training

@@ -4,8 +4,8 @@ import pytest
 
 from experiments import TRAIN, write_experiment, write_tasks
 from mashup import UsageError
-from mashup.loo import prepare, run_experiment
 from mashup.loo.probe import choose_by_probe, probe_rate
+from mashup.loo.run import prepare, run_experiment
 from mashup.results.curve import CURVE, read_curve
 
 RANKING = [{"digest": letter, "name": letter} for letter in "abc"]

@@ -10,8 +10,8 @@ import pytest
 
 from experiments import values, write_experiment, write_tasks
 from mashup import UsageError
-from mashup.loo import prepare, run_experiment
 from mashup.loo.ray import _start, run_ray
+from mashup.loo.run import prepare, run_experiment
 from mashup.loo.store import Store
 from mashup.loo.work.worker import Worker
 

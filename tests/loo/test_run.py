@@ -8,7 +8,8 @@ import pytest
 
 from experiments import values, write_experiment, write_tasks
 from helpers import refused
-from mashup.loo import ARMS, prepare, run_experiment
+from mashup.loo.experiment import ARMS
+from mashup.loo.run import prepare, run_experiment
 from mashup.results import read_records
 
 work = importlib.import_module("mashup.loo.work.do")

@@ -4,8 +4,9 @@ import pytest
 
 from experiments import write_experiment, write_tasks
 from mashup import UsageError
-from mashup.loo import Experiment, prepare, run_experiment
-from mashup.train import Run
+from mashup._train.record import Run
+from mashup.loo.experiment import Experiment
+from mashup.loo.run import prepare, run_experiment
 
 VARIANTS = {
     "k1": {"choose": {"k": 1}},

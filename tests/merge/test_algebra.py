@@ -8,9 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from mashup._merge.algebra import (
+    FACTOR_STYLES,
+    factorise,
+    generator_for,
+    random_orthogonal,
+    weighted_sum,
+)
 from mashup.delta import Factors
-from mashup.merge import FACTOR_STYLES
-from mashup.merge.algebra import factorise, generator_for, random_orthogonal, weighted_sum
 
 
 @st.composite

@@ -5,7 +5,7 @@ import torch
 
 from helpers import refused
 from mashup import merge
-from mashup.check import check
+from mashup._check import check
 from wholes import relative_of, tensors_of, write_whole
 
 UP = "model.layers.0.mlp.up_proj.weight"

@@ -11,10 +11,10 @@ from deltas import merged, noise
 from helpers import Q_PROJ, refused, write_adapter
 from lora import some_ids
 from mashup import merge
+from mashup._merge.changes import CHUNK
+from mashup._merge.methods import METHODS
+from mashup._merge.shards import ShardWriter
 from mashup.delta import read_delta
-from mashup.merge import METHODS
-from mashup.merge.changes import CHUNK
-from mashup.merge.shards import ShardWriter
 from wholes import relative_of, same_bits, tensors_of, write_whole
 
 MEASURED = ("greedy_soup", "factor_average")  # needs a model; LoRAs only

@@ -8,10 +8,10 @@ from safetensors.torch import load_file, save_file
 
 from helpers import write_adapter
 from mashup import merge
+from mashup._merge.algebra import random_orthogonal, weighted_sum
+from mashup._merge.methods import METHODS
 from mashup.delta import Factors, read_delta
-from mashup.merge import METHODS
-from mashup.merge.algebra import random_orthogonal, weighted_sum
-from mashup.similarity import inner
+from mashup.similarity.products import inner
 from wholes import distance
 
 FIXED = [n for n, m in METHODS.items() if "seed" not in m.takes and n != "greedy_soup"]

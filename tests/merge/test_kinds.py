@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from helpers import refused, write_json
 from kinds import KINDS, load_kind, save_kind, write_base
 from mashup import merge
-from mashup.check import check
+from mashup._check import check
 
 IDS = torch.randint(0, 300, (2, 9), generator=torch.Generator().manual_seed(1))
 #: Kinds that a merged LoRA cannot hold.

@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM
 
 from lora import peft_logits, save_lora, some_ids
 from mashup import merge
-from mashup.merge import METHODS
+from mashup._merge.methods import METHODS
 from wholes import distance, materialised, same_bits, tensors_of
 
 WHOLE = [name for name in METHODS if name not in ("greedy_soup", "factor_average")]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mashup import merge
-from mashup.merge import METHODS
+from mashup._merge.methods import METHODS
 from wholes import relative_of, tensors_of, write_whole
 
 WHOLE = [name for name in METHODS if name not in ("greedy_soup", "factor_average")]

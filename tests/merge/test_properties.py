@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from deltas import float32s, merged, noise
-from mashup.merge import METHODS, changes
+from mashup._merge import changes
+from mashup._merge.methods import METHODS
 
 WHOLE = [name for name in METHODS if name not in ("greedy_soup", "factor_average")]
 SUMS = ["linear", "task_arithmetic"]

@@ -9,8 +9,8 @@ from helpers import refused
 from kinds import save_kind
 from lora import save_lora
 from mashup import merge
+from mashup._merge.manifest import quality
 from mashup.delta import read_delta
-from mashup.merge.manifest import quality
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mashup import InputError
-from mashup.merge.shards import cast
+from mashup._merge.shards import cast
 
 HUGE = [3.4e38, 3.39e38, 1.8e19, 65504.0, 65520.0, 70000.0, 1e300]
 ODD = [float("inf"), float("-inf"), float("nan")]

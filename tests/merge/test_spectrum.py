@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from deltas import noise
+from mashup._merge.algebra import dense_spectrum, generator_for, rounding_energy
 from mashup.delta import Factors
-from mashup.merge.algebra import dense_spectrum, generator_for, rounding_energy
 
 
 def dense_of(spectrum):

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from helpers import refused, write_adapter
 from lora import peft_logits, some_ids
 from mashup import merge
-from mashup.check import check
+from mashup._check import check
 from wholes import relative_of, tensors_of, write_whole
 
 EMBEDDING = "model.embed_tokens.weight"

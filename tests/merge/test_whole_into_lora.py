@@ -12,7 +12,7 @@ from helpers import refused, write_json
 from kinds import save_kind, write_base
 from lora import save_lora
 from mashup import check, merge
-from mashup.merge import METHODS
+from mashup._merge.methods import METHODS
 from wholes import distance, materialised, relative_of, same_bits, tensors_of
 
 FIXED = ["linear", "task_arithmetic", "ties", "breadcrumbs", "slerp", "model_stock"]

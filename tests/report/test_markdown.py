@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mashup.report.markdown import markdown, render_table
-from mashup.report.material import read_material
-from mashup.report.summarise import summarise
-from mashup.report.tables import Cell, Table
+from mashup._report.markdown import markdown, render_table
+from mashup._report.material import read_material
+from mashup._report.summarise import summarise
+from mashup._report.tables import Cell, Table
 
 
 def table_of(folder):

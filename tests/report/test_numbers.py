@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mashup.report import numbers
-from mashup.report.summary import Reach
+from mashup._report import numbers
+from mashup._report.summary import Reach
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mashup._report import rebuild
+from mashup._report.ranking_panel import drawable, short
 from mashup.errors import InputError
-from mashup.report import rebuild
-from mashup.report.ranking_panel import drawable, short
 
 VOID = {"meta", "img", "source", "br"}
 SVG = {"circle", "rect", "path"}

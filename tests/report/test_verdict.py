@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from mashup.report.material import read_material
-from mashup.report.summarise import summarise
-from mashup.report.summary import Summary
-from mashup.report.tables import arms_table
-from mashup.report.verdict import make_verdict
+from mashup._report.material import read_material
+from mashup._report.summarise import summarise
+from mashup._report.summary import Summary
+from mashup._report.tables import arms_table
+from mashup._report.verdict import make_verdict
 from mashup.results.statistics import Difference
 
 

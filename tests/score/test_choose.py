@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mashup.score.choose import Field, pick
+from mashup._score.choose import Field, pick
 
 NOTHING = np.empty((0, 0))
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from mashup._score.heats import MEMBERS, group_of, heats
 from mashup.progress import SILENT
-from mashup.score.heats import MEMBERS, group_of, heats
 from races import KnownLosses
 
 

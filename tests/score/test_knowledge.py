@@ -6,12 +6,14 @@ import pytest
 import mashup
 from helpers import refused, write_jsonl
 from lora import save_lora
+from mashup._score import packs, scorer
+from mashup._score.result import Score
+from mashup._score.scores import Scores
+from mashup._select import NONE_KNOWS, select
 from mashup.evaluate.answers import answer_set, evaluate_apart
 from mashup.evaluate.evaluate import Evaluation, sample_tokens, vocabulary_of
 from mashup.evaluate.knowledge import knowledge
 from mashup.model import applied, read_change
-from mashup.score import Score, Scores, packs, scorer
-from mashup.select import NONE_KNOWS, select
 
 _WORDS = ("red", "blue", "green", "white")
 

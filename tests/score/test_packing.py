@@ -6,13 +6,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from kinds import KINDS, save_kind, write_base
+from mashup._score import packing
+from mashup._score.packing import evaluate_packed, pack_size
 from mashup.delta import read_delta
 from mashup.evaluate.batches import make_batches
 from mashup.evaluate.evaluate import evaluate
 from mashup.evaluate.prefix import share_prefix
 from mashup.model import applied
-from mashup.score import packing
-from mashup.score.packing import evaluate_packed, pack_size
 from samples import alike
 
 _SETTINGS = (

@@ -10,7 +10,7 @@ import mashup
 from helpers import prompt_rows, write_jsonl
 from lora import save_lora
 from mashup import load_base, load_task
-from mashup.score import packs
+from mashup._score import packs
 
 score = partial(mashup.score, criterion="loss")
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mashup._score.racing import planned, racing, room, rungs, stay
 from mashup.progress import SILENT
-from mashup.score.racing import planned, racing, room, rungs, stay
 from races import KnownLosses, candidate, scored
 
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
+from mashup._score.result import Score, paired
 from mashup.evaluate.evaluate import Evaluation
-from mashup.score import Score
-from mashup.score.result import paired
 
 
 def evaluation(losses, tokens=None, correct=None):

@@ -17,9 +17,9 @@ import mashup
 from helpers import prompt_rows, refused, settle, write_adapter, write_jsonl
 from lora import save_lora
 from mashup import load_base, load_task, scan
+from mashup._score import scorer
 from mashup.library import Index
 from mashup.progress import Bars, Progress
-from mashup.score import scorer
 
 score = partial(mashup.score, criterion="loss")
 

@@ -6,10 +6,10 @@ from transformers import AutoModelForCausalLM
 
 from helpers import prompt_rows, write_jsonl
 from mashup import load_base, load_task, merge, score
+from mashup._init import measuring
+from mashup._score.gradient.wholes import rank_wholes
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model.names import names_in
-from mashup.score.gradient.wholes import rank_wholes
-from mashup.start import measuring
 from wholes import relative_of, tensors_of, write_whole
 
 SAMPLES = 20

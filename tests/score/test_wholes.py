@@ -131,7 +131,7 @@ def test_weights_that_changed_are_not_answered_for_by_the_old_ones(base, task, l
 
 
 def test_an_init_of_whole_models_is_measured_as_written(base, task, library, tmp_path):
-    from mashup.start import Sample, make_init, measure
+    from mashup._init import Sample, make_init, measure
 
     selection = mashup.select(score(library, base, task, samples=20), k=2, errors=-np.inf)
     init = make_init(selection, base, task, Sample(20), tmp_path / "init")

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mashup.delta import Delta
-from mashup.similarity import changes, cosine, delta_inner
+from mashup.similarity.changed import changes
+from mashup.similarity.products import cosine, delta_inner
 
 
 def test_saved_values_without_the_base_are_refused():

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mashup.similarity import cosine_rows, marginal, relative
+from mashup.similarity.clusters import cosine_rows
+from mashup.similarity.diverse import marginal, relative
 
 
 def drawn(seed, count):

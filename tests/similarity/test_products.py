@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from deltas import noise
 from kinds import KINDS, load_kind, save_kind, write_base
 from mashup.delta import Delta, Factors, read_delta
-from mashup.similarity import cosine, delta_inner, inner
+from mashup.similarity.products import cosine, delta_inner, inner
 
 #: Kinds of change that PEFT can merge into a model.
 TOLD = [

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from deltas import noise
 from mashup.delta import Delta, Factors
-from mashup.similarity import SIZE, cosine, cosine_rows, delta_inner, from_bytes, sketch, to_bytes
+from mashup.similarity.clusters import cosine_rows
+from mashup.similarity.products import cosine, delta_inner
+from mashup.similarity.sketches import SIZE, from_bytes, sketch, to_bytes
 
 SHAPES = {f"layers.{n}.{name}": (24, 40) for n in range(8) for name in ("q_proj", "v_proj")}
 

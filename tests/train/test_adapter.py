@@ -6,10 +6,10 @@ import torch
 from helpers import prompt_rows, refused, write_jsonl
 from lora import save_lora, some_ids
 from mashup import TrainSettings, UsageError, load_base, load_task, train
+from mashup._train.adapter import attach, detach
 from mashup.delta import read_delta
 from mashup.model import applied
 from mashup.model.base import weights_digest
-from mashup.train.adapter import attach, detach
 
 
 def trainable(model):

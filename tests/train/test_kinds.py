@@ -8,13 +8,13 @@ from helpers import make_tokenizer, prompt_rows, write_jsonl
 from kinds import KINDS, save_kind, trained, write_base
 from lora import some_ids
 from mashup import TrainSettings, load_base, load_task, score, train
+from mashup._train.adapter import attach, detach
+from mashup._train.check import check_start
+from mashup._train.tokens import run_tokens
 from mashup.delta import read_delta
 from mashup.errors import UsageError
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model import applied
-from mashup.train.adapter import attach, detach
-from mashup.train.check import check_start
-from mashup.train.tokens import run_tokens
 
 
 @pytest.fixture(scope="module")

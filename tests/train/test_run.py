@@ -18,14 +18,14 @@ from transformers import TrainerCallback
 from helpers import full_disk, prompt_rows, refused, write_adapter, write_jsonl
 from lora import save_lora
 from mashup import Run, TrainSettings, UsageError, load_base, load_task, merge, scan, train
+from mashup._train import run as run_module
+from mashup._train.resume import Clock
 from mashup.checkpoint.history import card_head
 from mashup.errors import OutputError
 from mashup.evaluate.evaluate import batches_for, evaluate
 from mashup.model import applied, read_change
 from mashup.progress import Progress
 from mashup.task import tokenize
-from mashup.train import run as run_module
-from mashup.train.resume import Clock
 
 SMALL = TrainSettings(
     max_steps=6, batch_size=8, learning_rate=1e-2, evaluations=3, save_steps=2, lora_r=4
@@ -67,7 +67,7 @@ def test_a_run_learns_and_tells_its_curve(done):
 
 
 def test_the_last_point_is_what_the_saved_adapter_scores(done, base, task):
-    from mashup.start import Sample, measure
+    from mashup._init import Sample, measure
 
     sampled = measure(done.path, base, task, Sample())
     from mashup.delta import read_delta
@@ -388,7 +388,7 @@ def test_an_init_starts_where_scoring_says_and_trains_from_there(base, task, tin
 
 
 def test_an_init_that_is_not_applied_is_an_error(base, task, tiny_base, tmp_path, monkeypatch):
-    from mashup.train import check
+    from mashup._train import check
 
     init = save_lora(tiny_base, tmp_path / "init")
     monkeypatch.setattr(check, "attach", lambda model, settings, init: model)
@@ -494,7 +494,7 @@ def test_a_run_stopped_in_its_last_evaluation_trains_no_step_more(
     base, task, tmp_path, monkeypatch
 ):
     """Its last epoch is incomplete: the Trainer alone would go on with it."""
-    from mashup.train.curve import CurveCallback
+    from mashup._train.curve import CurveCallback
 
     settings = SMALL.model_copy(update={"scheduler": "constant", "warmup": 0.0, "max_steps": 4})
     whole = train(base, task, output=tmp_path / "whole", settings=settings)

@@ -6,10 +6,7 @@ from torch.nn import functional as F
 
 from helpers import prompt_rows
 from mashup import TrainSettings, UsageError, load_base
-from mashup.evaluate.batches import predicting
-from mashup.evaluate.head import head_only_at
-from mashup.task import Example, tokenize
-from mashup.train.trainer import (
+from mashup._train.trainer import (
     Collator,
     answer_loss,
     check_optimizer,
@@ -17,6 +14,9 @@ from mashup.train.trainer import (
     split_batch,
     steps_of,
 )
+from mashup.evaluate.batches import predicting
+from mashup.evaluate.head import head_only_at
+from mashup.task import Example, tokenize
 
 
 @pytest.mark.parametrize(

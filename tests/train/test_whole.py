@@ -10,11 +10,11 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from helpers import prompt_rows, refused, write_jsonl
 from lora import save_lora
 from mashup import TrainSettings, load_base, load_task, merge, scan, train
+from mashup._train.resume import RESUME
 from mashup.evaluate.evaluate import batches_for, evaluate
 from mashup.model.base import weights_digest
 from mashup.progress import Bars
 from mashup.task import tokenize
-from mashup.train.resume import RESUME
 from wholes import tensors_of
 
 SMALL = TrainSettings(

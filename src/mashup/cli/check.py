@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def run(options: Options) -> int:
     """Check checkpoints from their headers, without merging; exit code 3 if any is wrong."""
-    from mashup.check import check
+    from mashup._check import check
 
     reports = check(
         options.checkpoints,

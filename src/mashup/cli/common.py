@@ -98,7 +98,7 @@ class MergeOptions(MergeSettings, Options):
 
     def note_unused(self) -> None:
         """Say which numbers were given that the method does not look at."""
-        from mashup.merge.methods import METHODS
+        from mashup._merge.methods import METHODS
 
         takes = METHODS[self.method].takes if self.method in METHODS else ()
         for name in ("scale", "density", "gamma", "epsilon"):

@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 def run(options: Options) -> None:
     """Train from scratch, from a merge, and controls; write records, table, curves and a page."""
-    from mashup.compare.inputs import check_arms, check_merging, check_values
+    from mashup._compare.inputs import check_arms, check_merging, check_values
     from mashup.progress import Bars
 
     check_values(options.seeds, options.budgets, options.learning_rates)
@@ -52,7 +52,7 @@ def run(options: Options) -> None:
     check_merging(options.merging())
     options.note_unused()
     library, task, base = load_inputs(options, output=Path(options.output), ours="comparison.json")
-    from mashup.compare import compare
+    from mashup._compare.comparison import compare
 
     done = compare(
         library,
@@ -87,11 +87,11 @@ def print_comparison(done: Any, *, as_json: bool = False) -> None:
 
 def print_summary(folder: Path) -> None:
     """A screen about the comparison in a folder: the verdict, a row for each arm, and the pages."""
-    from mashup.report import numbers
-    from mashup.report.markdown import capital
-    from mashup.report.material import read_material
-    from mashup.report.summarise import summarise
-    from mashup.report.verdict import make_verdict
+    from mashup._report import numbers
+    from mashup._report.markdown import capital
+    from mashup._report.material import read_material
+    from mashup._report.summarise import summarise
+    from mashup._report.verdict import make_verdict
 
     def points(gain: Any) -> str:
         return f"{numbers.points(gain.value)} {numbers.interval(gain)}" if gain else numbers.NONE

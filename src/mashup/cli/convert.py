@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def run(options: Options) -> None:
     """Write safetensors beside pickled weights, without running code of the pickle."""
-    from mashup.convert import convert
+    from mashup._convert import convert
 
     written = {folder: convert(folder) for folder in options.checkpoints}
     if options.json_:

@@ -32,8 +32,8 @@ def run(options: Options) -> None:
 def describe() -> dict[str, Any]:
     import torch
 
+    from mashup._merge.manifest import versions
     from mashup.files import user_cache
-    from mashup.merge.manifest import versions
     from mashup.model.device import pick_device, pick_dtype
 
     device = pick_device()

@@ -33,14 +33,14 @@ def register(app: typer.Typer) -> None:
 
 def run(options: Options) -> None:
     """Find the checkpoints that fit a task best and merge them into a start for it."""
+    from mashup._select import select
     from mashup.progress import Bars
-    from mashup.select import select
 
     output = Path(options.output)
     options.note_unused()
     library, task, base = load_inputs(options, output=output)
-    from mashup.merge.manifest import against_best, measured
-    from mashup.start import Sample, make_init
+    from mashup._init import Sample, make_init
+    from mashup._merge.manifest import against_best, measured
 
     scores = make_scores(options, library, task, base)
     selection = select(scores, k=options.k, diversity=options.diversity)

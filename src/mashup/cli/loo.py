@@ -45,7 +45,7 @@ def run(options: LooOptions) -> None:
     """Leave each task out once and start it from the others; continue what was stopped."""
     experiment, output = _inputs(options)
     _check(experiment, output)
-    from mashup.loo import prepare, run_experiment
+    from mashup.loo.run import prepare, run_experiment
 
     prepared = prepare(experiment, output, jobs=_jobs(options))
     for note in prepared.notes if is_first() else ():
@@ -87,7 +87,7 @@ def _check(experiment: Any, output: Path) -> None:
 
 def _inputs(options: LooOptions) -> tuple[Any, Path]:
     """The experiment, with what the command line says otherwise, and its folder."""
-    from mashup.loo import read_experiment
+    from mashup.loo.read import read_experiment
 
     path = Path(options.experiment)
     if path.is_dir():
@@ -104,7 +104,7 @@ def _inputs(options: LooOptions) -> tuple[Any, Path]:
 def _known(folder: Path) -> Any:
     from mashup.faults import validated
     from mashup.files import read_json
-    from mashup.loo import Experiment
+    from mashup.loo.experiment import Experiment
     from mashup.loo.run import EXPERIMENT
 
     if not (folder / EXPERIMENT).exists():
@@ -122,7 +122,7 @@ def _jobs(options: LooOptions) -> str | None:
 
 def _with_arms(experiment: Any, names: Sequence[str]) -> Any:
     """Only these arms and variants."""
-    from mashup.loo import ARMS
+    from mashup.loo.experiment import ARMS
 
     known = (*ARMS, *experiment.variants)
     unknown = [name for name in names if name not in known]

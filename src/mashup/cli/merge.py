@@ -60,7 +60,7 @@ def run(options: Options) -> None:
     if options.dry_run:
         _dry_run(options, folders)
         return
-    from mashup.merge import merge
+    from mashup._merge.merge import merge
     from mashup.progress import Bars
 
     given = _arguments(options) | _measured(options, folders)
@@ -90,7 +90,7 @@ def _folders(options: Options) -> list[str]:
     """What to read for each checkpoint: itself, or a copy in safetensors if that is allowed."""
     if not options.allow_pickle:
         return list(options.checkpoints)
-    from mashup.convert import converted
+    from mashup._convert import converted
 
     return [str(converted(Path(folder))) for folder in options.checkpoints]
 
@@ -123,7 +123,7 @@ def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
     if options.model is None or options.dataset is None:
         return {}  # merge itself says what is missing
     show.note(f"loading base {options.model} ...")
-    from mashup.start import measured_newton, measuring
+    from mashup._init import measured_newton, measuring
     from mashup.task import load_task
 
     task = load_task(options.dataset, **options.reading)
@@ -136,7 +136,7 @@ def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
 
 def _dry_run(options: Options, folders: list[str]) -> None:
     """Check everything and tell what the merge would cost."""
-    from mashup.merge.cost import cost_of
+    from mashup._merge.cost import cost_of
 
     cost = cost_of(folders, **_arguments(options))
     if options.json_:
@@ -151,7 +151,7 @@ def _dry_run(options: Options, folders: list[str]) -> None:
 
 def print_init(init: Any) -> None:
     """What was merged and how well the result holds it."""
-    from mashup.merge.manifest import quality
+    from mashup._merge.manifest import quality
 
     about = init.manifest
     columns = ("parent", "task", "weight", "covered")

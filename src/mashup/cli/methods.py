@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def run(options: Options) -> None:
     """List the merge methods with their formulas, settings and papers."""
-    from mashup.merge import METHODS
+    from mashup._merge.methods import METHODS
 
     columns = ("method", "formula", "settings", "source")
     rows = [(m.name, m.formula, " ".join(m.takes), m.paper) for m in METHODS.values()]

@@ -34,8 +34,8 @@ def run(options: Options) -> None:
 
 
 def _run(options: Options) -> None:
-    from mashup.report.experiment import write_experiment_report
-    from mashup.report.experiment.verdicts import lead
+    from mashup._report.experiment import write_experiment_report
+    from mashup._report.experiment.verdicts import lead
 
     folders = [Path(folder) for folder in options.folders]
     compared = [folder for folder in folders if (folder / "comparison.json").exists()]
@@ -55,7 +55,7 @@ def _run(options: Options) -> None:
 
 def _rebuild(folders: list[Path], options: Options) -> None:
     """A comparison's pages lie in its own folder."""
-    from mashup.report import rebuild
+    from mashup._report import rebuild
 
     if len(folders) > 1 or options.output:
         what = "a comparison's report is written beside its records"

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def run(options: Options) -> None:
     """Rank checkpoints by what they know of a sample of a task's training rows."""
-    from mashup.select import select
+    from mashup._select import select
 
     scores = make_scores(options, *load_inputs(options))
     selection = select(scores, k=options.k, diversity=options.diversity)
@@ -83,9 +83,9 @@ def _library(options: Any) -> Any:
 
 def make_scores(options: Any, library: Any, task: Any, base: Any) -> Any:
     """Score with the options of a command."""
+    from mashup._score.racing import finalists_for
+    from mashup._score.score import score
     from mashup.progress import Bars
-    from mashup.score import score
-    from mashup.score.racing import finalists_for
 
     return score(
         library,

@@ -40,8 +40,8 @@ def settings_of(options: Options) -> TrainSettings:
 
 def run(options: TrainOptions) -> None:
     """Train a LoRA on a task; the same command again continues a run that was stopped."""
+    from mashup._train.record import FINISHED, asked_of, finished_before
     from mashup.progress import SILENT, Bars
-    from mashup.train.record import FINISHED, asked_of, finished_before
 
     progress = Bars() if is_first() else SILENT
     task = load_inputs(options)
@@ -66,7 +66,7 @@ def _train(
     options: TrainOptions, task: Any, settings: TrainSettings, asked: str, progress: Any
 ) -> Any:
     base = options.load_base(load_in_4bit=options.load_in_4bit)
-    from mashup.train import train  # the Trainer and PEFT: seconds more
+    from mashup._train.run import train
 
     if not (Path(options.output) / "run.json").exists():
         start = f"weights of {options.init}; optimizer, schedule and data order are fresh"
@@ -105,7 +105,7 @@ def load_inputs(options: TrainOptions) -> Any:
         flag = f"--{name.replace('_', '-')}"
         show.note(f"note: {flag} has no effect with --init: the init has its own")
     if options.report_to != "none":
-        from mashup.train.trainer import check_tracker
+        from mashup._train.trainer import check_tracker
 
         check_tracker(options.report_to)
     return task

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
+from mashup._train.trainer import curve_steps, steps_of
 from mashup.checkpoint import locate, read_tensors
 from mashup.evaluate.evaluate import evaluate, plain_batches, sample_tokens
 from mashup.loo.experiment import Experiment
@@ -24,7 +25,6 @@ from mashup.loo.store import Store
 from mashup.loo.work.worker import Worker
 from mashup.settings import TrainSettings
 from mashup.task import Task
-from mashup.train.trainer import curve_steps, steps_of
 
 _CHARACTERS = 4  # a token, near enough before anything is tokenized
 _BACKWARD = 3

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from mashup.compare.arms import unread
+from mashup._compare.arms import unread
 from mashup.loo.parts import Choosing, Executor, Merging, TaskData, Variant
 from mashup.results.records import pool_of
 from mashup.settings import Rank, Settings, TrainSettings

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
+from mashup._train.trainer import steps_of
 from mashup.checkpoint import locate, read_checkpoint
 from mashup.checkpoint.history import read_prompts
 from mashup.errors import InputError, Problem, raise_all
@@ -18,7 +19,6 @@ from mashup.loo.work.worker import load
 from mashup.model.base import AUTO, named_device
 from mashup.model.device import parse_dtype
 from mashup.task import Task, asked_prompts, taught_prompts
-from mashup.train.trainer import steps_of
 
 
 def read_inputs(experiment: Experiment, root: Path) -> tuple[Inputs, dict[str, Task]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mashup.compare.arms import Arm
-from mashup.compare.results import ArmResult, make_records
+from mashup._compare.arms import Arm
+from mashup._compare.results import ArmResult, make_records
+from mashup._train.record import Run
 from mashup.loo.experiment import Experiment
 from mashup.loo.graph import Cell, Plan
 from mashup.loo.store import Store, best_of
 from mashup.results.records import LEFT_OUT, Record, commonest_record, pool_of
-from mashup.train import Run
 
 #: Ends of every run of a grid of learning rates, as :class:`~mashup.results.Point` has them.
 ENDS = ("dev_loss", "dev_accuracy", "test_loss", "test_accuracy")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from mashup._report.experiment import write_experiment_report
 from mashup.errors import InputError, Problem
 from mashup.files import disk_errors, make_folder, only_one, read_state, to_json, write_text
 from mashup.loo.estimate import (
@@ -35,7 +36,6 @@ from mashup.loo.store import Store
 from mashup.loo.work.worker import Worker
 from mashup.processes import is_first, wait
 from mashup.progress import SILENT, Progress
-from mashup.report.experiment import write_experiment_report
 from mashup.results.records import Record, read_records, write_records
 from mashup.task import commonest_accuracy
 

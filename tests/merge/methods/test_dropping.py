@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from deltas import merged, noise
-from mashup.merge.algebra import generator_for
+from mashup._merge.algebra import generator_for
 
 SEEDS = 2000
 

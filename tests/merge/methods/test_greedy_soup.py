@@ -1,6 +1,6 @@
 """The greedy soup: what is tried, in which order, and what is kept."""
 
-from mashup.merge.methods.greedy_soup import chosen_weights
+from mashup._merge.methods.greedy_soup import chosen_weights
 
 
 def soup(losses, count):

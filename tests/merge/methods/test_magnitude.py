@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deltas import float32s, merged, noise
-from mashup.merge.methods.magnitude import largest
+from mashup._merge.methods.magnitude import largest
 
 
 def in_pieces(delta, size):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mashup.report.experiment import write_experiment_report
+from mashup._report.experiment import write_experiment_report
 from studies import write_study
 
 

@@ -104,7 +104,7 @@ def test_it_reads_on_a_phone_and_in_the_dark(browser, written):
 
 
 def test_names_cannot_become_markup_or_script(browser, tmp_path):
-    from mashup.report.experiment import write_experiment_report
+    from mashup._report.experiment import write_experiment_report
 
     folder = write_study(tmp_path / "study", name="x", base=EVIL, targets=(EVIL, "$a$ 日本 \\b"))
     write_experiment_report([folder], tmp_path / "out")

@@ -1,9 +1,9 @@
 """The picture of gains: no arm is left out, and a line has no more arms than can be told apart."""
 
-from mashup.report.experiment.forest import gain_lines, is_by_arm
-from mashup.report.experiment.material import read_folders
-from mashup.report.experiment.summarise import make_study
-from mashup.report.style import LIGHT, dash
+from mashup._report.experiment.forest import gain_lines, is_by_arm
+from mashup._report.experiment.material import read_folders
+from mashup._report.experiment.summarise import make_study
+from mashup._report.style import LIGHT, dash
 from studies import plans, write_study
 
 

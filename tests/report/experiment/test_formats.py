@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from mashup.report.experiment.formats import escape, to_csv, to_latex
-from mashup.report.tables import Cell, Table
+from mashup._report.experiment.formats import escape, to_csv, to_latex
+from mashup._report.tables import Cell, Table
 
 TABLE = Table(
     ("Arm", "Gain, points"),

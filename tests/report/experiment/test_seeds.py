@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from armresults import PLANS, Plan
-from mashup.report.experiment.material import read_folders
-from mashup.report.experiment.seeds import spread_of, widened
-from mashup.report.experiment.summarise import make_study
-from mashup.report.experiment.tables import contrasts_table
-from mashup.report.experiment.verdicts import contrast_verdict, target_verdict
-from mashup.report.experiment.write import write_experiment_report
+from mashup._report.experiment.material import read_folders
+from mashup._report.experiment.seeds import spread_of, widened
+from mashup._report.experiment.summarise import make_study
+from mashup._report.experiment.tables import contrasts_table
+from mashup._report.experiment.verdicts import contrast_verdict, target_verdict
+from mashup._report.experiment.write import write_experiment_report
 from mashup.results.statistics import Difference
 from studies import write_study
 

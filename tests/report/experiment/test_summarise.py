@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from armresults import PLANS
-from mashup.report.experiment.donors import agreement, relevance_grid
-from mashup.report.experiment.lines import rates_of
-from mashup.report.experiment.material import read_folders
-from mashup.report.experiment.summarise import make_study
+from mashup._report.experiment.donors import agreement, relevance_grid
+from mashup._report.experiment.lines import rates_of
+from mashup._report.experiment.material import read_folders
+from mashup._report.experiment.summarise import make_study
 from mashup.results.records import read_records
 from mashup.results.significance import holm, wilcoxon_p
 from studies import RATES, TARGETS, plans, write_study

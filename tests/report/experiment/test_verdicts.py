@@ -3,10 +3,10 @@
 import pytest
 
 from armresults import PLANS, Plan
-from mashup.report.experiment.material import read_folders
-from mashup.report.experiment.summarise import make_study
-from mashup.report.experiment.tables import contrasts_table
-from mashup.report.experiment.verdicts import in_words, lead, rounded, verdict
+from mashup._report.experiment.material import read_folders
+from mashup._report.experiment.summarise import make_study
+from mashup._report.experiment.tables import contrasts_table
+from mashup._report.experiment.verdicts import in_words, lead, rounded, verdict
 from mashup.results.statistics import Difference
 from studies import write_study
 

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from helpers import write_json
+from mashup._report.experiment import write_experiment_report
 from mashup.errors import InputError, UsageError
-from mashup.report.experiment import write_experiment_report
 from studies import plans, write_study
 
 TABLES = ("arms", "comparisons", "results", "costs", "parity", "ladder", "rates", "relevance",

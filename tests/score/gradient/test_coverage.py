@@ -4,7 +4,7 @@ import pytest
 
 from helpers import write_full
 from kinds import KINDS, save_kind, write_base
-from mashup.score.gradient import module_names, uncovered
+from mashup._score.gradient import module_names, uncovered
 
 REASONS = {
     "saved modules": "modules saved whole",

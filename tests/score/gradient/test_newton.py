@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mashup.score.gradient import greedy_subset, newton_step, single_gains
-from mashup.score.gradient.newton import gain
+from mashup._score.gradient import greedy_subset, newton_step, single_gains
+from mashup._score.gradient.newton import gain
 
 numbers = st.floats(-3, 3, width=32)
 

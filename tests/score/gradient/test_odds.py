@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mashup.score.gradient.odds import Odds, best_weights
+from mashup._score.gradient.odds import Odds, best_weights
 
 numbers = st.floats(-3, 3, width=32)
 

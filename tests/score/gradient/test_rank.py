@@ -5,11 +5,11 @@ import pytest
 
 from helpers import prompt_rows
 from kinds import save_kind
+from mashup._score.gradient.rank import rank, way_to
 from mashup.delta import read_delta
 from mashup.evaluate.batches import make_batches
 from mashup.evaluate.evaluate import evaluate
 from mashup.model import applied, load_base
-from mashup.score.gradient.rank import rank, way_to
 from mashup.task import Example, tokenize
 
 

@@ -10,12 +10,7 @@ from torch import nn
 from helpers import prompt_rows, refused
 from kinds import save_kind, write_base
 from lora import mean_logits, some_ids
-from mashup.delta import Delta, Factors, read_delta
-from mashup.evaluate.batches import make_batches
-from mashup.evaluate.evaluate import evaluate
-from mashup.evaluate.prefix import answer_logits
-from mashup.model import applied, load_base
-from mashup.score.gradient import (
+from mashup._score.gradient import (
     BASE,
     directional,
     gradient_at,
@@ -27,6 +22,11 @@ from mashup.score.gradient import (
     slopes_at,
     weighted_sum,
 )
+from mashup.delta import Delta, Factors, read_delta
+from mashup.evaluate.batches import make_batches
+from mashup.evaluate.evaluate import evaluate
+from mashup.evaluate.prefix import answer_logits
+from mashup.model import applied, load_base
 from mashup.task import Example, tokenize
 
 VOCABULARY = 320
@@ -213,7 +213,7 @@ def test_a_donor_without_some_modules_has_no_slope_there(base, batches, donors):
 
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=12), st.integers(1, 5))
 def test_weighted_sums_are_exact_in_factors_and_multiplied_out(weights, rank):
-    from mashup.score.gradient.point import _plus
+    from mashup._score.gradient.point import _plus
 
     generator = torch.Generator().manual_seed(0)
     total, expected = None, torch.zeros(6, 8)

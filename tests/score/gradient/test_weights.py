@@ -5,10 +5,10 @@ import pytest
 from helpers import prompt_rows, write_jsonl
 from lora import save_lora
 from mashup import TrainSettings, load_base, load_task, train
+from mashup._score.gradient import mean_of, moved, weighted_sum
+from mashup._score.gradient import weights as module
+from mashup._score.gradient.weights import newton_weights
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
-from mashup.score.gradient import mean_of, moved, weighted_sum
-from mashup.score.gradient import weights as module
-from mashup.score.gradient.weights import newton_weights
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_without_a_search_the_whole_step_is_taken(base, folders, batches, monkey
 
 
 def test_uniform_weights_stay_where_every_step_measures_worse():
-    from mashup.score.gradient.weights import _best_share
+    from mashup._score.gradient.weights import _best_share
 
     assert _best_share(lambda share: 1.0 + share, 1.0) == 0
     assert _best_share(lambda share: abs(share - 0.5), 1.0) == 0.5

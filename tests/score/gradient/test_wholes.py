@@ -11,11 +11,11 @@ import mashup
 from helpers import prompt_rows, write_jsonl
 from lora import save_lora
 from mashup import load_base, load_task
+from mashup._score.gradient.directional import gradient_at
+from mashup._score.gradient.wholes import mean_of_wholes, whole_slope
 from mashup.delta import Delta
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model import applied
-from mashup.score.gradient.directional import gradient_at
-from mashup.score.gradient.wholes import mean_of_wholes, whole_slope
 from wholes import tensors_of, write_whole
 
 score = partial(mashup.score, criterion="loss")

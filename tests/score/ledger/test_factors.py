@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mashup.score.ledger import learn
+from mashup._score.ledger import learn
 
 
 def low_rank(seed, donors=40, tasks=20, rank=2):

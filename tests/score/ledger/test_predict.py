@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mashup.score.ledger import choose, landmarks, learn, predict
+from mashup._score.ledger import choose, landmarks, learn, predict
 
 
 def tasks_of(seed, donors=60, tasks=25, rank=2):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from mashup._score.ledger.recall import looks, recall, tasks_known
 from mashup.progress import SILENT
-from mashup.score.ledger.recall import looks, recall, tasks_known
 from races import KnownLosses
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from helpers import assert_problem
+from mashup._score.ledger import Ledger, Measured, versions
 from mashup.library import Index, database
-from mashup.score.ledger import Ledger, Measured, versions
 
 ROW = Measured("base", "donor", "task", "a task", 64, 0.5, 0.75, at=1.0)
 
@@ -86,7 +86,7 @@ def test_the_matrix_has_a_row_a_donor_and_a_column_a_known_task(tmp_path):
 
 WRITER = """
 import sys, pathlib
-from mashup.score.ledger import Ledger, Measured
+from mashup._score.ledger import Ledger, Measured
 for examples in range(1, 21):
     with Ledger(pathlib.Path(sys.argv[1])) as ledger:
         assert ledger.problem is None, ledger.problem

@@ -6,16 +6,17 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+from mashup._compare.arms import random_draw
+from mashup._compare.bench import options_for
+from mashup._init import Sample, make_init
+from mashup._merge.merge import Init
+from mashup._score.result import Score
+from mashup._score.scores import Scores
+from mashup._select import Selection
 from mashup.checkpoint import Checkpoint
-from mashup.compare.arms import random_draw
-from mashup.compare.bench import options_for
 from mashup.loo.job import Job
 from mashup.loo.work.noise import noise_like
 from mashup.loo.work.worker import Worker, task_of
-from mashup.merge import Init
-from mashup.score import Score, Scores
-from mashup.select import Selection
-from mashup.start import Sample, make_init
 
 
 def initialise(worker: Worker, job: Job) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mashup._merge.algebra import generator_for
 from mashup.checkpoint.adapter import WEIGHTS
 from mashup.checkpoint.read import is_whole
 from mashup.delta import read_delta
-from mashup.merge.algebra import generator_for
 from mashup.model.swap import find
 from mashup.model.whole import whole_tensors
 from mashup.weights import read_finite

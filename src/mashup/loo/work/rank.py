@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mashup._select import select
 from mashup.loo.job import Job
 from mashup.loo.probe import FROM_BASE, choose_by_probe
 from mashup.loo.work.worker import Worker, task_of
-from mashup.select import select
 
 
 def rank(worker: Worker, job: Job) -> dict[str, Any]:

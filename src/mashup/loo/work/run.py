@@ -6,6 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mashup._train.record import RUN, Run
+from mashup._train.run import train
+from mashup._train.trainer import steps_of
 from mashup.errors import DivergedError
 from mashup.loo.experiment import folder_of
 from mashup.loo.job import Job
@@ -13,9 +16,6 @@ from mashup.loo.work.worker import Worker, with_shuffled_answers
 from mashup.model import Base
 from mashup.results.curve import CURVE, START_TEST, TEST
 from mashup.settings import TrainSettings
-from mashup.train import Run, train
-from mashup.train.record import RUN
-from mashup.train.trainer import steps_of
 
 #: What stays of a run whose weights no later job reads.
 _KEPT = (RUN, CURVE, TEST, START_TEST)

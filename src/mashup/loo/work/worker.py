@@ -8,6 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mashup._score.racing import finalists_for
+from mashup._score.result import Score
+from mashup._score.score import score
+from mashup._score.scores import Scores
 from mashup.checkpoint import read_checkpoint
 from mashup.library import Library, scan
 from mashup.library.leakage import leaking
@@ -16,8 +20,6 @@ from mashup.loo.job import Job
 from mashup.loo.store import Store, best_of
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
-from mashup.score import Score, Scores, score
-from mashup.score.racing import finalists_for
 from mashup.task import Example, Task, load_task
 
 

@@ -1,0 +1,143 @@
+"""Checkpoints in, one report each: what it is, what is wrong with it, what one should know."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mashup._check.against import Base, compare
+from mashup._check.content import read_content
+from mashup.checkpoint import Checkpoint, canonical_name, read_checkpoint, same_base
+from mashup.checkpoint.identity import quantised_note
+from mashup.errors import InputError, Problem
+from mashup.files import require_folder
+from mashup.library.walk import find
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one checkpoint is and what is wrong with it.
+
+    Attributes:
+        checkpoint: as scanned.
+        problems: why it cannot be merged; empty when it can.
+        notes: what a user should know, in sentences.
+        dtypes: of its tensors, most bytes first.
+        bytes: of all its tensors.
+        is_foreign: whether it names another base and was found below a folder, so that it was
+            not compared with the base.
+    """
+
+    checkpoint: Checkpoint
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    bytes: int = 0
+    is_foreign: bool = False
+
+
+def check(
+    paths: Sequence[str | Path],
+    *,
+    base: str | Path | None = None,
+    accept_base: bool = False,
+    read: bool = False,
+) -> tuple[Report, ...]:
+    """Check every checkpoint at or below ``paths``, each once.
+
+    A library may hold checkpoints of several bases: those below a path that name another base
+    than ``base`` are not compared with it, unless there are no others. One that is named itself
+    is always compared.
+
+    Args:
+        paths: checkpoint folders, or folders of such.
+        base: the base model; names, sizes, tensors, vocabulary and tying are compared with it.
+        accept_base: do not mind blank or other names of the base.
+        read: read all numbers as well and look for NaN and infinity.
+
+    Raises:
+        InputError: a path that holds no checkpoint, or a base that cannot be read.
+    """
+    found = {Path(path): _checkpoints(Path(path)) for path in paths}
+    folders = dict.fromkeys(folder for below in found.values() for folder in below)
+    known = Base.read(base) if base is not None else None
+    reports = tuple(
+        _check(folder, known, accept_base, read, compared=folder in found) for folder in folders
+    )
+    if all(report.is_foreign for report in reports):
+        reports = tuple(_check(folder, known, accept_base, read) for folder in folders)
+    return reports if known or accept_base else _with_bases_compared(reports)
+
+
+def _with_bases_compared(reports: tuple[Report, ...]) -> tuple[Report, ...]:
+    """A note to those that name another base than most: they do not merge with the others."""
+    names = Counter(canonical_name(r.checkpoint.base) for r in reports if r.checkpoint.base)
+    most = names.most_common(1)[0][0] if names else ""
+    note = f"names another base than most here ({most}): those merge only among themselves"
+    return tuple(
+        replace(r, notes=(*r.notes, note)) if same_base(r.checkpoint.base, most) is False else r
+        for r in reports
+    )
+
+
+def _checkpoints(path: Path) -> list[Path]:
+    require_folder(path)
+    found = sorted(one.path for one in find(path).found)
+    if not found:
+        fix = "give a folder with adapter_config.json, or with config.json and weights"
+        raise InputError(Problem("no checkpoint here", str(path), "neither", "a checkpoint", fix))
+    return found
+
+
+def _check(
+    folder: Path, base: Base | None, accept_base: bool, read: bool, *, compared: bool = True
+) -> Report:
+    checkpoint = read_checkpoint(folder)
+    if checkpoint.problem:
+        return Report(checkpoint, _all_problems(checkpoint), bytes=checkpoint.bytes)
+    try:
+        content = read_content(checkpoint)
+    except InputError as error:
+        return Report(checkpoint, error.problems, bytes=checkpoint.bytes)
+    problems: list[Problem] = []
+    notes = _notes(checkpoint, base, accept_base)
+    other = base is not None and same_base(checkpoint.base, base.name) is False
+    foreign = other and not accept_base and not compared
+    if base is not None and not foreign:
+        problems, more = compare(content, base, accept_base=accept_base)
+        notes += more
+    if read:
+        from mashup._check.numbers import not_finite_problems
+
+        problems += not_finite_problems(content.tensors)
+    sizes = content.dtypes()
+    return Report(
+        checkpoint,
+        tuple(problems),
+        tuple(notes),
+        tuple(sizes),
+        sum(sizes.values()),
+        foreign,
+    )
+
+
+def _all_problems(checkpoint: Checkpoint) -> tuple[Problem, ...]:
+    """The problem that a scan tells, and the others that reading its weights tells with it."""
+    assert checkpoint.problem is not None
+    try:
+        read_content(checkpoint)
+    except InputError as error:
+        if checkpoint.problem in error.problems:
+            return error.problems
+    return (checkpoint.problem,)
+
+
+def _notes(checkpoint: Checkpoint, base: Base | None, accept_base: bool) -> list[str]:
+    unnamed = not checkpoint.base and not accept_base
+    notes = [
+        "names no base: merging it needs --accept-base, or scan --base" if unnamed else "",
+        quantised_note(checkpoint.base, base.name if base else ""),
+    ]
+    return [note for note in notes if note]

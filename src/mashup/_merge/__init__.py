@@ -1,0 +1,1 @@
+"""Merge checkpoints exactly, LoRAs in factors and models in a stream, into a start for training."""

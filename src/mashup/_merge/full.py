@@ -1,0 +1,180 @@
+"""Merge into a whole model: safetensors to safetensors, tensor by tensor, in bounded memory."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mashup._merge.changes import CHUNK, spans
+from mashup._merge.combine import Recipe, Tensors, merged_pieces
+from mashup._merge.energy import Energy, energy_of
+from mashup._merge.pool import run_all
+from mashup._merge.reference import Reference
+from mashup._merge.shards import SHARD_BYTES, Shard, ShardWriter, cast, open_shards, plan_shards
+from mashup._merge.values import OnDisk
+from mashup.checkpoint import Stored
+from mashup.errors import OutputError, Problem
+from mashup.files import size
+from mashup.headers import TensorInfo
+from mashup.progress import SILENT, Advance, Progress
+from mashup.weights import SAFETENSORS, TORCH
+
+LIBRARIES = 600_000_000  # bytes of Python, torch and numpy themselves, measured
+
+
+@dataclass(frozen=True)
+class FullPlan:
+    """All that is decided before the first byte is written.
+
+    Attributes:
+        tensors: what to merge, in the order of the files.
+        copied: tensors that are not weights (integers), taken from the first that has them.
+        shards: the files to write.
+    """
+
+    tensors: tuple[Tensors, ...]
+    copied: Mapping[str, Stored]
+    shards: tuple[Shard, ...]
+
+    @property
+    def bytes_written(self) -> int:
+        return sum(shard.bytes for shard in self.shards)
+
+    @property
+    def dtype(self) -> str:
+        """torch's name of the type that most of the merged weights have."""
+        infos = [info for shard in self.shards for info in shard.tensors.values()]
+        sizes = Counter({info.dtype: 0 for info in infos if info.is_float})
+        for info in infos:
+            sizes[info.dtype] += info.count if info.is_float else 0
+        return str(TORCH[sizes.most_common(1)[0][0]]).removeprefix("torch.")
+
+    def bytes_read(self) -> int:
+        """Of one pass; methods that look at all numbers first read some of them again."""
+        return sum(map(_read_bytes, self.tensors))
+
+    def peak_memory(self, recipe: Recipe) -> int:
+        """An upper estimate in bytes: the libraries, and each worker's pieces."""
+        pieces = (_piece(one.in_pieces(recipe.method).shape) for one in self.tensors)
+        held = max(pieces, default=0) * 4 * (2 * len(recipe.weights) + 8)
+        loras = max((_lora_bytes(one) for one in self.tensors), default=0)
+        return LIBRARIES + torch.get_num_threads() * (held + loras)
+
+
+def _piece(shape: tuple[int, ...]) -> int:
+    """Numbers in one piece of a tensor."""
+    row = 1
+    for length in shape[1:]:
+        row *= length
+    return max(CHUNK, row)
+
+
+def _read_bytes(one: Tensors) -> int:
+    values = [change.value for change in one.changes if change and change.value]
+    values += [one.base] if one.base is not None else []
+    sizes = (v.dtype.itemsize * max(1, torch.Size(v.shape).numel()) for v in values)
+    return sum(sizes) + _lora_bytes(one)
+
+
+def _lora_bytes(one: Tensors) -> int:
+    modules = [change.lora.module for change in one.changes if change and change.lora]
+    return sum(module.A.info.bytes + module.B.info.bytes for module in modules)
+
+
+def plan_full(
+    reference: Reference, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES
+) -> FullPlan:
+    """Decide tensors, types and files.
+
+    Args:
+        reference: what the merged model looks like, with the parents matched.
+        dtype: of the merged weights; None keeps the widest among the base and the values.
+        shard_bytes: the most bytes of a file.
+    """
+    tensors, infos, copied = [], {}, {}
+    for name, stored in reference.tensors.items():
+        if not stored.info.is_float:
+            copied[name], infos[name] = stored, stored.info
+            continue
+        base = reference.base(name)
+        shape = tuple(base.shape) if base else stored.shape
+        changes = tuple(parent.get(name) for parent in reference.changes)
+        one = Tensors(name, shape or (1,), changes, base)
+        tensors.append(one)
+        infos[name] = TensorInfo(SAFETENSORS[dtype or _widest(stored, one)], shape)
+    return FullPlan(tuple(tensors), copied, tuple(plan_shards(infos, shard_bytes)))
+
+
+def _widest(stored: Stored, one: Tensors) -> torch.dtype:
+    dtype = TORCH[stored.dtype]
+    for change in one.changes:
+        if change and change.value:
+            dtype = torch.promote_types(dtype, change.value.dtype)
+    return dtype
+
+
+def check_disk(folder: Path, wanted: int) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Raises:
+        OutputError: less free space than ``wanted`` bytes.
+    """
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if free < wanted:
+        found, expected = f"{size(free)} free", size(wanted)
+        if found.startswith(expected):
+            found, expected = f"{free:,} bytes free", f"{wanted:,} bytes"
+        fix = "free some space or choose another --output"
+        raise OutputError(Problem("not enough disk space", str(folder), found, expected, fix))
+
+
+def write_full(folder: Path, plan: FullPlan, recipe: Recipe, progress: Progress = SILENT) -> Energy:
+    """Merge and write every tensor of ``plan`` into ``folder``.
+
+    Returns:
+        The energies of all tensors that have a base to be compared with.
+
+    Raises:
+        InputError: numbers that are not finite, or a file that cannot be read any more.
+    """
+    infos = {name: info for shard in plan.shards for name, info in shard.tensors.items()}
+    largest = sorted(plan.tensors, key=lambda one: -infos[one.name].bytes)
+    with (
+        open_shards(folder, plan.shards) as writer,
+        progress.bar("merging", len(plan.tensors)) as advance,
+    ):
+        for name, stored in plan.copied.items():
+            _copy(name, stored, writer)
+        energies = run_all(
+            partial(_merge_one, recipe, one, writer, infos[one.name], advance) for one in largest
+        )
+    return sum(energies, Energy())
+
+
+def _copy(name: str, stored: Stored, writer: ShardWriter) -> None:
+    flat = OnDisk(stored).flat()
+    for start, stop in spans(flat.shape):
+        writer.write(name, start, flat.rows(start, stop))
+
+
+def _merge_one(
+    recipe: Recipe, one: Tensors, writer: ShardWriter, info: TensorInfo, advance: Advance
+) -> Energy:
+    """Merge and write one tensor, and compare it with its base where that is given."""
+    one = one.in_pieces(recipe.method)
+    dtype, energy = TORCH[info.dtype], Energy()
+    place = None  # new memory for every piece would cost more than the sum
+    for piece in merged_pieces(recipe, one, compare=one.base is not None):
+        place = torch.empty(piece.rows.shape, dtype=dtype) if place is None else place
+        made = cast(piece.rows, dtype, one.name, place)
+        writer.write(one.name, piece.start, made)
+        energy += energy_of(piece, made)
+    advance()
+    return energy

@@ -1,0 +1,201 @@
+"""The model that a full merge is shaped like, and the parents matched with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mashup._merge.changes import Change
+from mashup._merge.coverage import Covered, cover
+from mashup._merge.parents import Parent, changes_of
+from mashup._merge.values import OnDisk, Value
+from mashup._merge.vocabulary import align
+from mashup.checkpoint import Stored, laid_out
+from mashup.checkpoint.conv1d import turned
+from mashup.checkpoint.identity import HEAD, read_config
+from mashup.checkpoint.read import refuse_quantised
+from mashup.checkpoint.ties import breaks_tie, changed_apart, read_untied, tie_problem, with_head
+from mashup.checkpoint.tokens import Place, Tables, differ, embedding_place, read_tables
+from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS
+from mashup.errors import InputError, Problem, raise_all
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the merged model looks like.
+
+    Attributes:
+        folder: where its tensors are described: the base, or the first parent.
+        is_base: whether that is the base.
+        tied: whether its output head is its embedding.
+        tensors: name to place of its tensors; no head where it is tied.
+        vocabulary: folder whose tokenizer the result has.
+        bases: values of the base that are not as stored, having been aligned.
+        covered: per parent, its changes and what does not fit.
+    """
+
+    folder: Path
+    is_base: bool
+    tied: bool
+    tensors: Mapping[str, Stored]
+    vocabulary: Path
+    bases: Mapping[str, Value] = field(default_factory=dict)
+    covered: tuple[Covered, ...] = ()
+
+    @property
+    def changes(self) -> list[Mapping[str, Change]]:
+        return [one.changes for one in self.covered]
+
+    def base(self, name: str) -> Value | None:
+        """The base's value of a tensor, None when the base is not known."""
+        if not self.is_base:
+            return None
+        return self.bases.get(name) or OnDisk(self.tensors[name])
+
+
+def match(
+    parents: Sequence[Parent],
+    base: Path | None,
+    *,
+    allow_partial: bool = False,
+    untie: bool = False,
+    tokenizer: Path | None = None,
+    into_lora: bool = False,
+) -> Reference:
+    """Match the parents with the base, or with the first of them when none is given.
+
+    Args:
+        parents: at least one; a LoRA needs ``base``.
+        base: folder of the base model.
+        allow_partial: merge what fits.
+        untie: give the result an output head of its own where a parent has one.
+        tokenizer: the folder of the base or of a parent whose vocabulary the result gets.
+        into_lora: the result is a LoRA, which breaks no ties: its base stays as it is.
+
+    Raises:
+        InputError: tensors without a place or a filler, ties that would break, vocabularies
+            that cannot be aligned; all at once where they are independent.
+    """
+    folder = base or parents[0].checkpoint.path
+    refuse_quantised(folder)
+    tensors, tied = read_untied(folder)
+    reference = Reference(folder, base is not None, tied, tensors, folder)
+    breaking = [
+        parent
+        for parent in parents
+        if breaks_tie(_apart(parent), tensors, whole=parent.is_full, tied=tied)
+    ]
+    if breaking and not untie and not into_lora:
+        raise InputError(*(tie_problem(str(p.checkpoint.path), tied=tied) for p in breaking))
+    reference = _untied(reference) if breaking else reference
+    parents = [_laid_out(parent, reference) for parent in parents]
+    if breaking:
+        parents = [p if into_lora and p.adapter else _with_head(p) for p in parents]
+    aligned, parents = _align(reference, parents, tokenizer)
+    covered = tuple(cover(parent, _shapes(aligned)) for parent in parents)
+    if not allow_partial:
+        both = zip(covered, parents, strict=True)
+        raise_all(
+            problem for one, p in both for problem in one.coverage.problems(str(p.checkpoint.path))
+        )
+    return replace(aligned, covered=tuple(_beside(one, aligned) for one in covered))
+
+
+def _apart(parent: Parent) -> list[str]:
+    """Names of what a parent changes in one of a tied pair alone."""
+    return changed_apart(parent.adapter) if parent.adapter else list(parent.changes)
+
+
+def _laid_out(parent: Parent, reference: Reference) -> Parent:
+    """A LoRA of stacked experts or Conv1D, turned as the base's tensors are."""
+    adapter = parent.adapter
+    if adapter is None:
+        return parent
+    shapes = {name: stored.shape for name, stored in reference.tensors.items()}
+    placed = {name: m for name, m in adapter.modules.items() if m.tensor in shapes}
+    placed = turned(laid_out(placed, shapes), read_config(reference.folder))
+    if all(module == adapter.modules[name] for name, module in placed.items()):
+        return parent
+    changed = replace(adapter, modules={**adapter.modules, **placed})
+    return replace(parent, adapter=changed, moved=changes_of(changed))
+
+
+def _beside(covered: Covered, reference: Reference) -> Covered:
+    """Changes of rows and biases as whole values, which the base is needed for."""
+    changes = {}
+    for name, change in covered.changes.items():
+        base = reference.base(name)
+        changes[name] = change.beside(base) if base is not None else change
+    return replace(covered, changes=changes)
+
+
+def _untied(reference: Reference) -> Reference:
+    tensors = with_head(reference.tensors)
+    return replace(reference, tied=False, tensors=tensors)
+
+
+def _with_head(parent: Parent) -> Parent:
+    """The parent with what its head computes with, where that was its embedding."""
+    if parent.adapter is None:
+        return replace(parent, tensors=with_head(parent.tensors))
+    changes = dict(parent.changes)
+    for name, change in parent.changes.items():
+        if not name.endswith(EMBEDDINGS) or HEAD in changes:
+            continue
+        original = parent.adapter.originals.get(name)
+        if original is not None:
+            changes[HEAD] = Change(OnDisk(original))
+        elif name not in parent.adapter.copied and (change.value or change.rows):
+            changes[HEAD] = Change(change.value, rows=change.rows)
+    return replace(parent, moved=changes)
+
+
+def _shapes(reference: Reference) -> dict[str, Stored]:
+    """The reference's tensors with the shapes that the result will have."""
+    shaped = dict(reference.tensors)
+    for name, value in reference.bases.items():
+        info = replace(shaped[name].info, shape=tuple(value.shape))
+        shaped[name] = replace(shaped[name], info=info)
+    return shaped
+
+
+def _align(
+    reference: Reference, parents: Sequence[Parent], tokenizer: Path | None
+) -> tuple[Reference, Sequence[Parent]]:
+    """Align all tensors that have one row a token, if any vocabulary differs."""
+    places = [_embedding_place(parent) for parent in parents]
+    shapes = {name: stored.shape for name, stored in reference.tensors.items()}
+    base = embedding_place(reference.folder, shapes)
+    others = [place for place in places if place]
+    if base is None or not any(differ(base, place) for place in others):
+        return reference, parents
+    if not reference.is_base:
+        fix = "give `base`: a token that a parent lacks gets the base's row"
+        where = str(reference.folder)
+        raise InputError(Problem("vocabularies differ", where, "no base", "the base model", fix))
+    tables = read_tables(base, places, tokenizer)
+    if tables.are_one:
+        return reference, parents
+    return _aligned(reference, parents, tables)
+
+
+def _aligned(
+    reference: Reference, parents: Sequence[Parent], tables: Tables
+) -> tuple[Reference, Sequence[Parent]]:
+    bases: dict[str, Value] = {}
+    changes = [dict(parent.changes) for parent in parents]
+    for name in reference.tensors:
+        if name.endswith(BY_TOKEN):
+            base = OnDisk(reference.tensors[name])
+            bases[name], moved = align(tables, base, [one.get(name) for one in changes])
+            for own, change in zip(changes, moved, strict=True):
+                if change is not None:
+                    own[name] = change
+    moved_parents = [replace(p, moved=own) for p, own in zip(parents, changes, strict=True)]
+    return replace(reference, bases=bases, vocabulary=tables.folder), moved_parents
+
+
+def _embedding_place(parent: Parent) -> Place | None:
+    shapes = {name: tuple(c.value.shape) for name, c in parent.changes.items() if c.value}
+    return embedding_place(parent.checkpoint.path, shapes)

@@ -1,0 +1,1 @@
+"""One training run, from scratch or from an init: curve, checkpoint, manifest."""

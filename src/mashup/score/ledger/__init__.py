@@ -1,7 +1,0 @@
-"""Choose by what past tasks taught: measure a few checkpoints, predict the rest."""
-
-from mashup.score.ledger.factors import Factors, learn
-from mashup.score.ledger.predict import Choice, choose, landmarks, predict
-from mashup.score.ledger.store import Ledger, Measured
-
-__all__ = ["Choice", "Factors", "Ledger", "Measured", "choose", "landmarks", "learn", "predict"]
