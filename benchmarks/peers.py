@@ -104,8 +104,9 @@ def _with_adapters(halves: list) -> object:
 
 def nothing() -> dict[str, float]:
     """Only the imports."""
-    import mashup._merge.merge  # noqa: F401
     from transformers import AutoConfig
+
+    import mashup._merge.merge  # noqa: F401
 
     AutoConfig.for_model("llama")
     return {"seconds": 0.0}
