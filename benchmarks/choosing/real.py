@@ -42,7 +42,7 @@ HERE = Path(__file__).parent
 SAMPLES, SEED = 256, 42
 LOOKS = ((24, 24), (80, 12), (SAMPLES, 2))  # examples, and how many checkpoints go on
 HELD_OUT = 128  # test rows on which the merge of a choice is judged
-STRATEGIES = ("exhaustive", "racing", "gradient", "auto")
+STRATEGIES = ("exhaustive", "racing", "auto")
 
 
 def target(data: Path, name: str) -> Task:

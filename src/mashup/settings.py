@@ -32,7 +32,7 @@ from mashup.processes import process_count
 ArmName = Literal["scratch", "mashup", "best-single", "random-two", "merged-untrained"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
 CriterionName = Literal["auto", "knowledge", "loss", "accuracy"]
-StrategyName = Literal["auto", "exhaustive", "racing", "gradient", "ledger"]
+StrategyName = Literal["auto", "exhaustive", "racing", "ledger"]
 MethodName = Literal[
     "linear",
     "task_arithmetic",
@@ -158,6 +158,16 @@ class ScoreSettings(Settings):
         "auto",
         description="which checkpoints are scored on how many examples; exhaustive: all on all",
     )
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _not_removed(cls, value: Any) -> Any:
+        if value == "gradient":
+            raise ValueError(
+                f"{', '.join(get_args(StrategyName))}; gradient was removed, since a race costs "
+                "as much and ranks better"
+            )
+        return value
 
 
 class SelectSettings(Settings):

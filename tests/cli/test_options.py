@@ -211,6 +211,7 @@ def told(mashup, tmp_path, verb, text):
         ("merge", "scale: big", "a number, or search"),
         ("merge", "shard_size: 0", "a number above 0"),
         ("merge", "density: 1.5", "a number above 0 and of at most 1"),
+        ("score", "strategy: gradient", "racing, ledger; gradient was removed"),
         ("train", "batch_size: 0", "a whole number of at least 1"),
         ("train", "lora_dropout: 1.5", "a number of at least 0 and below 1"),
         ("train", "scheduler: cosin", "cosine, linear or constant"),

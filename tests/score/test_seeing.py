@@ -7,7 +7,6 @@ from transformers import AutoModelForCausalLM
 from helpers import prompt_rows, write_jsonl
 from mashup import load_base, load_task, merge, score
 from mashup._init import measuring
-from mashup._score.gradient.wholes import rank_wholes
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model.names import names_in
 from wholes import relative_of, tensors_of, write_whole
@@ -51,13 +50,6 @@ def test_a_file_with_the_names_in_memory_is_the_same_model(base, rows, relatives
     write_whole(tmp_path / "two/old", tensors, relatives[1])
     one, other = score(tmp_path / "two", base, load_task(rows), samples=SAMPLES).ranking
     np.testing.assert_array_equal(one.evaluation.losses, other.evaluation.losses)
-
-
-def test_the_gradient_ranks_them_too(base, rows, relatives):
-    batches = batches_for(base, sample_tokens(base, load_task(rows), SAMPLES, 42, 1024))
-    found = rank_wholes(base, relatives, batches)
-    assert np.isfinite(found.values).all()
-    assert found.norms[0] < found.norms[1]
 
 
 def test_a_soup_of_them_is_measured_before_it_is_written(seeing_base, rows, relatives, tmp_path):

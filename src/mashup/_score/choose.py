@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from mashup._score.candidates import Candidate
 from mashup._score.exhaustive import exhaustive
-from mashup._score.gradient.screen import screen
 from mashup._score.heats import group_of, heats
 from mashup._score.ledger.recall import TASKS, looks, recall, tasks_known
 from mashup._score.outcome import Outcome
@@ -20,7 +19,7 @@ from mashup._score.result import Criterion
 from mashup._score.scorer import Scorer
 from mashup.progress import Progress
 
-Strategy = Literal["auto", "exhaustive", "racing", "gradient", "ledger"]
+Strategy = Literal["auto", "exhaustive", "racing", "ledger"]
 #: Digests to ``(checkpoints × past tasks)``, NaN where nothing was measured.
 History = Callable[[Sequence[str]], NDArray[np.floating]]
 _HALF = 0.5
@@ -56,9 +55,6 @@ def run_strategy(
     measure = {
         "exhaustive": lambda: exhaustive(scorer, different, progress),
         "racing": lambda: heats(scorer, different, group, criterion, progress, finalists=finalists),
-        "gradient": lambda: screen(
-            scorer, different, group, criterion, progress, finalists=finalists
-        ),
         "ledger": lambda: recall(
             scorer, different, group, past, criterion, progress, finalists=finalists
         ),

@@ -6,13 +6,11 @@ from mashup._score.gradient.examples import Slopes, slopes_at
 from mashup._score.gradient.newton import greedy_subset, newton_step, single_gains
 from mashup._score.gradient.odds import Odds, best_weights
 from mashup._score.gradient.point import BASE, Point, mean_of, moved, scaled, weighted_sum
-from mashup._score.gradient.rank import GradientScores, rank
 from mashup._score.gradient.weights import newton_weights
 
 __all__ = [
     "BASE",
     "Gradient",
-    "GradientScores",
     "Odds",
     "Point",
     "Slopes",
@@ -26,7 +24,6 @@ __all__ = [
     "newton_step",
     "newton_weights",
     "norm",
-    "rank",
     "scaled",
     "single_gains",
     "slopes_at",
