@@ -1,9 +1,13 @@
+import itertools
+
 import pytest
 
 from helpers import prompt_rows, refused, write_jsonl
 from mashup.errors import InputError
 from mashup.files import digest_of
 from mashup.task import load_task
+from mashup.task.example import Example
+from mashup.task.examples import Store
 
 PIQA = {"goal": "Cool it.", "sol1": "Freeze it.", "sol2": "Cook it.", "label": 0}
 
@@ -184,3 +188,20 @@ def test_an_example_knows_its_line(tmp_path):
     for example in load_task(path).sample(8):
         number = int(example.messages[0].content.split()[1])
         assert example.where == f"line {number + 1} of {path}"
+
+
+def test_pairs_are_kept_as_their_examples_are():
+    texts = ("a", "ü\n  b", '"\\', "\u2028", "x " * 300)
+    one, other = Store(), Store()
+    for number, (prompt, completion) in enumerate(itertools.product(texts, texts)):
+        one.add(Example.of(prompt, completion), number)
+        other.add_pair(prompt, completion, number)
+    assert one == other
+
+
+@pytest.mark.parametrize("line", ["null", "3", '"text"', "[{}]", '{"prompt": "p"} x', "{'a': 1}"])
+def test_a_line_that_is_no_object_is_a_bad_row(tmp_path, line):
+    path = write_jsonl(tmp_path / "a.jsonl", prompt_rows(60))
+    path.write_text(f"{line}\n\n \n" + path.read_text())
+    with pytest.raises(InputError, match="not a JSON object: line 1 of"):
+        load_task(path)

@@ -125,7 +125,7 @@ def from_row(row: Mapping[str, Any]) -> Example:
     Raises:
         RowError: a missing column, no text, an empty completion, an unknown role.
     """
-    make = form_of(row, RowSettings()) or _Pairs("prompt", "completion", RowSettings(), {})
+    make = form_of(row, RowSettings()) or Pairs("prompt", "completion")
     return make(row)
 
 
@@ -139,13 +139,13 @@ def form_of(
         settings: columns, separator and names of labels.
         names: columns whose numbers stand for these names, as ``datasets.ClassLabel`` has it.
     """
-    prompt, completion = settings.prompt_column, settings.completion_column
-    if prompt or completion:
-        return _Pairs(prompt or "prompt", completion or "completion", settings, names or {})
-    if "messages" in row:
+    is_named = settings.prompt_column or settings.completion_column
+    if "messages" in row and not is_named:
         return lambda row: _conversation(row, "messages")
-    if "prompt" in row and "completion" in row:
-        return _Pairs("prompt", "completion", settings, names or {})
+    if is_named or ("prompt" in row and "completion" in row):
+        completion = settings.completion_column or "completion"
+        labels = settings.label_names or (names or {}).get(completion, ())
+        return Pairs(settings.prompt_column or "prompt", completion, labels)
     return None
 
 
@@ -161,20 +161,30 @@ def other_form_of(row: Mapping[str, Any], settings: RowSettings) -> Maker | None
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """Rows with a prompt and a completion, each a text or a list of messages."""
+class Pairs:
+    """Rows with a prompt and a completion, each a text or a list of messages.
+
+    Attributes:
+        prompt, completion: the names of the two columns.
+        labels: what the completions 0, 1, 2, ... stand for; empty for completions as they are.
+    """
 
     prompt: str
     completion: str
-    settings: RowSettings
-    names: Mapping[str, Sequence[str]]
+    labels: Sequence[str] = ()
+
+    def plain(self, row: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Prompt and completion of a row with two texts, as nearly all have; None for others."""
+        asked, answered = row.get(self.prompt), row.get(self.completion)
+        if self.labels or not isinstance(asked, str) or not isinstance(answered, str):
+            return None
+        empty = not asked or not answered or asked.isspace() or answered.isspace()
+        return None if empty else (asked, answered)
 
     def __call__(self, row: Mapping[str, Any]) -> Example:
+        if plain := self.plain(row):
+            return Example.of(*plain)
         asked, answered = _cell(row, self.prompt), _cell(row, self.completion)
-        names = self.settings.label_names or self.names.get(self.completion, ())
-        plain = not names and isinstance(asked, str) and isinstance(answered, str)
-        if plain and asked.strip() and answered.strip():  # nearly all rows
-            return Example.of(asked, answered)
         if isinstance(asked, _LISTS):
             before = _turns(asked)
         else:
@@ -182,7 +192,7 @@ class _Pairs:
         if isinstance(answered, _LISTS):
             after = _turns(answered)
         else:
-            after = _said("assistant", _label(answered, self.completion, names))
+            after = _said("assistant", _label(answered, self.completion, self.labels))
         return _checked(before + after, len(before) if len(before) > 1 else None)
 
 

@@ -68,6 +68,21 @@ class Store:
             self._wheres[len(self)] = example.where
         self._numbers.append(number)
 
+    def add_pair(self, prompt: str, completion: str, number: int) -> None:
+        """Keep ``Example.of(prompt, completion)`` without making it, as most rows need.
+
+        Raises:
+            UnicodeEncodeError: half a surrogate pair in a text.
+        """
+        if not completion.isascii():
+            completion.encode()
+        asked = f"user\x1f{' '.join(prompt.split())}"  # as conversation_key has it
+        self._keys += hashlib.sha256(asked.encode()).digest()
+        said = f'[[["user",{quoted(prompt)}],["assistant",{quoted(completion)}]],1]'
+        self._text += said.encode("ascii")
+        self._ends.append(len(self._text))
+        self._numbers.append(number)
+
     @property
     def is_simple(self) -> bool:
         """Whether every row answers one prompt only."""
@@ -96,9 +111,10 @@ class Store:
 
     def ranks(self, rows: Rows, seed: int) -> NDArray[np.uint64]:
         """The first eight bytes of each row's rank."""
-        found = bytearray()
-        for row in rows:
-            found += _rank(seed, self.key(int(row)))[:8]
+        keys, digest, found = self._keys, hashlib.sha256, bytearray()
+        for row in rows.tolist():  # _rank and key, without their calls
+            key = keys[_KEY * row : _KEY * row + _KEY].hex()
+            found += digest(f"{seed}:{key}".encode()).digest()[:8]
         return np.frombuffer(found, ">u8").astype(np.uint64)
 
 

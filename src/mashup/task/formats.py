@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from pydantic_core import from_json
+
 from mashup.errors import InputError, Problem
 from mashup.strict import check_plain
 from mashup.task.example import RowError
@@ -92,29 +94,32 @@ def _lines(stream: TextIO) -> Iterator[str]:
 
 def _jsonl(path: Path) -> Iterator[Numbered]:
     # The stream ends lines at \n, \r\n and \r only: JSON allows U+2028 and the like in strings.
-    decode = json.JSONDecoder().raw_decode
     with path.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(_lines(stream), 1):
-            text = line.strip()
-            if not text:
-                continue
             try:
-                row, end = decode(text)
-            except RecursionError:
-                yield number, LineError("nested too deep")
-                continue
-            except json.JSONDecodeError as error:
-                yield number, LineError(f"{error.msg} at character {error.pos + 1}")
-                continue
-            except ValueError as error:  # a whole number of thousands of digits
-                yield number, LineError(str(error))
-                continue
-            if end < len(text):
-                yield number, LineError(f"more text at character {end + 1}")
-            elif isinstance(row, dict):
+                row = from_json(line, cache_strings="keys")  # twice as fast as Python's
+            except ValueError:
+                text = line.strip()
+                if not text:
+                    continue
+                row = _slowly(text)
+            if isinstance(row, dict | RowError):
                 yield number, row
             else:
                 yield number, LineError(f"{type(row).__name__} {str(row)[:60]}, not an object")
+
+
+def _slowly(text: str) -> Any:
+    """What Python's decoder makes of a line: it accepts more and explains more."""
+    try:
+        row, end = json.JSONDecoder().raw_decode(text)
+    except RecursionError:
+        return LineError("nested too deep")
+    except json.JSONDecodeError as error:
+        return LineError(f"{error.msg} at character {error.pos + 1}")
+    except ValueError as error:  # a whole number of thousands of digits
+        return LineError(str(error))
+    return row if end == len(text) else LineError(f"more text at character {end + 1}")
 
 
 def _json(path: Path) -> Iterator[Numbered]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from mashup.errors import InputError, Problem, UsageError
 from mashup.settings import RowSettings
-from mashup.task.example import Example, Maker, RowError, form_of, other_form_of
+from mashup.task.example import Example, Maker, Pairs, RowError, form_of, other_form_of
 from mashup.task.examples import Examples, Store
 from mashup.task.formats import SUFFIXES, Row
 from mashup.task.records import NO_ANSWER, known_records, record_for
@@ -234,7 +234,10 @@ class _Reader:
                     raise RowError(f"{type(row).__name__}, not columns and values")
                 if make is None:
                     make = self._maker(row, source, number)
-                store.add(make(row), number)
+                if isinstance(make, Pairs) and (texts := make.plain(row)):
+                    store.add_pair(*texts, number)
+                else:
+                    store.add(make(row), number)
             except UnicodeEncodeError:
                 self._note(RowError("half of a surrogate pair, as a cut emoji is"), source, number)
             except RecursionError:
