@@ -1,5 +1,10 @@
+import ast
+import re
+from pathlib import Path
+
 import pytest
 
+import mashup
 from mashup.errors import (
     GateError,
     InputError,
@@ -9,7 +14,10 @@ from mashup.errors import (
     UsageError,
     grouped,
     raise_all,
+    with_flags,
 )
+
+ROOT = Path(mashup.__file__).parent
 
 FULL = Problem("not JSON", "a.json", "a brace", "a document", "copy it again")
 BARE = Problem("no such folder", "runs/")
@@ -69,3 +77,41 @@ def test_all_problems_are_raised_together():
 
 def test_no_problem_is_no_error():
     raise_all(())
+
+
+def test_settings_are_shown_as_flags():
+    assert with_flags("give `base`, or set `load_in_4bit`") == "give --model, or set --load-in-4bit"
+    assert with_flags("`dtype` float32 and `text`'") == "--dtype float32 and --text'"
+    assert with_flags("a `quoted thing`, and 'x'") == "a `quoted thing`, and 'x'"
+
+
+#: Packages whose messages may name flags.
+CLI = ("cli", "demo")
+#: Files with messages that still name flags.
+LATER = ("loo", "model", "library", "_train", "checkpoint", "_merge", "_check")
+
+
+def messages(path):
+    """Texts in the code of a file, without docstrings; values in f-strings are ``X``."""
+    tree = ast.parse(path.read_text())
+    inner = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):
+            inner.add(id(node.value))
+        if isinstance(node, ast.JoinedStr):
+            inner |= set(map(id, node.values))
+            constants = (isinstance(part, ast.Constant) for part in node.values)
+            parts = zip(node.values, constants, strict=True)
+            yield "".join(part.value if fixed else "X" for part, fixed in parts)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
+            yield node.value  # parents come first in a walk
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_messages_below_the_command_line_name_no_flags(path):
+    if path.relative_to(ROOT).parts[0] in CLI + LATER:
+        return
+    command = re.compile(r"(mashup|hf|pip|python) [^;,]*")
+    assert not [
+        text for text in messages(path) if re.search(r"(^|\s)--[a-z]", command.sub("", text))
+    ]

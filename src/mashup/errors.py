@@ -3,8 +3,8 @@
 All problems of a call are collected and raised together, so that a user mends
 them in one go. The command line shows them as one table and never a traceback.
 
-Settings stand in texts by their names in Python, between backticks (```accept_base```); the
-command line shows them as flags.
+Texts name a setting by its Python name between backticks, as in ```accept_base```. The command
+line prints it as a flag (:func:`with_flags`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 _LONGEST = 2000  # characters of a field of a problem
+_FLAGS = {"base": "model"}  # Python names whose flags differ
 _FIRST = 3  # places that are named of problems that are otherwise the same
 
 
@@ -82,6 +83,15 @@ def _is_control(character: str) -> bool:
     """Control, format, half a pair, unassigned, or a separator of lines."""
     kind = unicodedata.category(character)
     return character != "\n" and (kind[0] == "C" or kind in ("Zl", "Zp"))
+
+
+def with_flags(text: str) -> str:
+    """```accept_base``` as ``--accept-base``, and ```base``` as ``--model``."""
+
+    def flag(name: re.Match[str]) -> str:
+        return "--" + _FLAGS.get(name[1], name[1]).replace("_", "-")
+
+    return re.sub(r"`([a-z][a-z0-9_]*)`", flag, text)
 
 
 def grouped(problems: Iterable[Problem]) -> tuple[Problem, ...]:

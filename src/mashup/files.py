@@ -309,12 +309,12 @@ def require_folder(path: Path, fix: str = "check the path") -> None:
     if is_there:
         fix = "give the folder that holds it"
         if path.suffix in (".yaml", ".yml", ".json"):
-            fix += "; a file of settings is given by --config"
+            fix += "; a file of settings is given by `config`"
         raise InputError(Problem("not a folder", str(path), "a file", "a folder", fix))
     near = _near(path)
     if fix == "check the path" and _HUB_ID.fullmatch(str(path)):
-        fix += f"; a checkpoint of the Hub has to be downloaded first: hf download {path}"
-        fix += f" --local-dir {path.name}"
+        command = f"hf download {path} --local-dir {path.name}"
+        fix += f"; to use a checkpoint of the Hub, download it first: {command}"
     raise InputError(Problem("no such folder", str(path), fix=near or fix))
 
 
@@ -357,7 +357,7 @@ def refuse_existing(path: Path, ours: str = "") -> None:
             str(path),
             "a folder with files in it" if folder else "a file",
             "a new name or an empty folder",
-            "choose another --output, or remove it first",
+            "choose another `output`, or remove it first",
         )
     )
 
@@ -472,7 +472,7 @@ def _refuse_barren(folder: Path, path: Path) -> None:
 
 
 def _busy(path: Path) -> InputError:
-    fix = "wait for it, or choose another --output"
+    fix = "wait for it, or choose another `output`"
     found = "another command is writing it"
     return InputError(Problem("output is being written", str(path), found, "a new name", fix))
 

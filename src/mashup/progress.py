@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from mashup.errors import printable
+from mashup.errors import printable, with_flags
 
 
 class Advance(Protocol):
@@ -77,7 +77,8 @@ class Bars(Progress):
                     self._live = None
 
     def say(self, line: str) -> None:
-        self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+        text = printable(with_flags(line))
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _display(self) -> Any:
         from rich import progress

@@ -7,7 +7,7 @@ import pytest
 from helpers import prompt_rows, refused, write_json, write_jsonl
 from mashup import load_task
 from mashup.errors import InputError
-from mashup.task.formats import LIMIT
+from mashup.task.rows import LIMIT
 
 COUNT = 30
 BROKEN = "not a JSON object"
@@ -251,5 +251,5 @@ def test_labels_that_datasets_has_names_for_are_these_names():
 
 
 def test_a_record_and_columns_are_not_given_together():
-    with pytest.raises(ValueError, match="`task_record` and names of columns"):
+    with pytest.raises(ValueError, match="a benchmark and names of columns"):
         load_task(prompt_rows(COUNT), record="piqa", prompt_column="goal")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from mashup.errors import printable
+from mashup.errors import printable, with_flags
 from mashup.progress import Bar, Progress, duration, shown
 
 
@@ -71,7 +71,9 @@ class Board(Progress):
 
     def say(self, line: str) -> None:
         if self._live is None:
-            self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+            self._console.print(
+                printable(with_flags(line)), highlight=False, markup=False, soft_wrap=True
+            )
 
     def _drawn(self) -> Any:
         """The table, the job that runs and for how long, and its bars."""

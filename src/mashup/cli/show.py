@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import select
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mashup.errors import Problem, grouped, printable
+from mashup.errors import Problem, grouped, printable, with_flags
 from mashup.files import size as size
 
-_FLAGS = {"base": "model"}  # names in Python that are others here
 _ANY_WIDTH = 10_000  # columns of what is no terminal: a file or another program
 
 
@@ -33,12 +31,12 @@ def is_closed(stream: Any) -> bool:
 
 def line(text: str) -> None:
     """One or more lines of text on stdout."""
-    print(printable(text))
+    print(printable(with_flags(text)))
 
 
 def note(text: str) -> None:
     """One or more lines of text on stderr: what is going on."""
-    print(printable(text), file=sys.stderr)
+    print(printable(with_flags(text)), file=sys.stderr)
 
 
 def table(
@@ -91,7 +89,7 @@ def problems(found: Sequence[Problem]) -> None:
         details = ("where", "found", "expected", "fix")
         for name in details:
             if text := getattr(problem, name):
-                made.add_row(name, Text(text if name == "found" else _with_flags(text)))
+                made.add_row(name, Text(text if name == "found" else with_flags(text)))
     console = Console(stderr=True, highlight=False, markup=False)
     if console.is_terminal:
         console.width = max(console.width, 80)
@@ -101,15 +99,6 @@ def problems(found: Sequence[Problem]) -> None:
     with console.capture() as caught:
         console.print(made)
     note("\n".join(row.rstrip() for row in caught.get().splitlines()))
-
-
-def _with_flags(text: str) -> str:
-    """```accept_base``` as ``--accept-base``; the base is ``--model`` here."""
-
-    def flag(name: re.Match[str]) -> str:
-        return "--" + _FLAGS.get(name[1], name[1]).replace("_", "-")
-
-    return re.sub(r"`([a-z_]+)`", flag, text)
 
 
 def print_json(value: Any) -> None:

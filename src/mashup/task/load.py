@@ -14,9 +14,8 @@ from mashup.errors import InputError, Problem, UsageError
 from mashup.settings import RowSettings
 from mashup.task.example import Example, Maker, Pairs, RowError, form_of, other_form_of
 from mashup.task.examples import Examples, Store
-from mashup.task.formats import SUFFIXES, Row
 from mashup.task.records import NO_ANSWER, known_records, record_for
-from mashup.task.rows import Rows, Source, read_rows
+from mashup.task.rows import SUFFIXES, Row, Rows, Source, read_rows
 from mashup.task.split import Splits, SplitSizes, shuffled, split
 
 _SHOWN = 10  # problems of one dataset that are listed before "and N more"
@@ -150,11 +149,11 @@ def _check_record(record: str | None, settings: RowSettings) -> None:
     known = ", ".join(one.name for one in known_records())
     if record not in known.split(", "):
         raise InputError(
-            Problem("unknown task record", "--task-record", record, known, "see mashup tasks")
+            Problem("unknown task record", "`task_record`", record, known, "see mashup tasks")
         )
     if settings.prompt_column or settings.completion_column:
-        found = "`task_record` and names of columns"
-        raise UsageError(Problem("bad settings", "the dataset", found, "one of them"))
+        where, found = "`task_record`", "a benchmark and names of columns"
+        raise UsageError(Problem("bad settings", where, found, "one of the two"))
 
 
 def _some(examples: Examples, source: Source, reader: _Reader, what: str = "training") -> Examples:
@@ -331,3 +330,19 @@ def _name_of(source: str) -> str:
     if path.suffix not in SUFFIXES:
         return path.name
     return path.parent.name if path.stem == "train" else path.stem
+
+
+def commonest_accuracy(task: Task) -> float:
+    """Accuracy of the majority-class baseline on the test rows, between 0 and 1.
+
+    The baseline gives the most common answer of the training rows to every prompt, like
+    scikit-learn's ``DummyClassifier(strategy="most_frequent")``. The first one wins a tie.
+    """
+    answers = Counter(_answer(example) for example in task.train)
+    (commonest, _), *_ = answers.most_common(1)
+    return sum(_answer(example) == commonest for example in task.test) / len(task.test)
+
+
+def _answer(example: Example) -> tuple[str, ...]:
+    turns = example.messages[example.first_answer :]
+    return tuple(turn.content.strip() for turn in turns if turn.role == "assistant")

@@ -1,29 +1,56 @@
-"""Rows of a dataset: a file, a folder, an id on the Hub, a ``datasets`` object, or a list."""
+"""Rows of a dataset: a file, a folder, an id on the Hub, a ``datasets`` object, or a list.
+
+Files are streamed where their format allows it: JSON Lines, CSV, TSV and Parquet. A JSON list is
+read whole.
+"""
 
 from __future__ import annotations
 
+import csv
+import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from pydantic_core import from_json
 
 from mashup.errors import InputError, Problem
-from mashup.task.formats import SUFFIXES, Numbered, read_file, unit_of, unreadable
+from mashup.strict import check_plain
+from mashup.task.example import RowError
 
+Row = Mapping[str, Any]
+#: Line or row number, and the row, or why it is not a row.
+Numbered = tuple[int, Row | RowError]
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+#: Environment variable that replaces :data:`MAX_BYTES` as the size limit of a dataset.
+LIMIT = "MASHUP_MAX_DATASET_BYTES"
+MAX_BYTES = 2_000_000_000
 _TRAIN = ("train",)
 _DEV = ("dev", "valid", "validation")
 _TEST = ("test",)
+_LONGEST_LINE = 16_000_000  # characters
+_DELIMITERS = (",", ";", "\t")
+_UNREADABLE = (OSError, ValueError, RecursionError, MemoryError, NotImplementedError, csv.Error)
+
+
+class LineError(RowError):
+    """A line that is not a JSON object."""
+
+    what = "not a JSON object"
+    fix = "mend or remove the line, or skip all bad rows with `drop_bad`"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the rows of one split are from.
+    """The rows of one split, not read yet.
 
     Attributes:
-        name: of the file, or what else messages call it.
-        unit: what the numbers of the rows count, ``line`` or ``row``.
-        read: gives the numbered rows, from the first.
-        labels: columns whose numbers stand for names (``datasets.ClassLabel``).
+        name: the file, or another name for messages.
+        unit: what row numbers count: ``line`` or ``row``.
+        read: starts reading at the first row.
+        labels: label names of integer columns (``datasets.ClassLabel``), by column.
     """
 
     name: str
@@ -46,7 +73,7 @@ class Rows:
 
 
 def read_rows(source: Any, *, test: Any = None) -> Rows:
-    """Find a dataset, with its own dev and test splits when it has them.
+    """Find a dataset, with its own dev and test splits if it has them.
 
     A folder holds ``train.jsonl`` (or .json, .csv, .tsv, .parquet) and may hold ``dev`` or
     ``validation`` and ``test``; or it was written by ``datasets.save_to_disk``. A
@@ -80,7 +107,7 @@ def _sources(source: Any, label: str = "the dataset") -> Rows:
 
 def _file(path: Path) -> Source:
     read_file(path)  # a kind or size that cannot be is refused before anything is read
-    return Source(str(path), unit_of(path), lambda: read_file(path))
+    return Source(str(path), _unit_of(path), lambda: read_file(path))
 
 
 def _folder(path: Path) -> Rows:
@@ -103,7 +130,7 @@ def _saved(path: Path) -> Rows:
     try:
         return _splits(datasets.load_from_disk(str(path)), str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise unreadable(path, error, "a folder saved by datasets") from error
+        raise _unreadable(path, error, "a folder saved by datasets") from error
 
 
 def _named(folder: Path, stems: tuple[str, ...]) -> Path | None:
@@ -141,3 +168,155 @@ def _source(dataset: Any, name: str) -> Source:
     features = getattr(dataset, "features", None) or {}
     labels = {c: kind.names for c, kind in features.items() if getattr(kind, "names", None)}
     return Source(name, "row", lambda: enumerate(dataset, 1), labels)
+
+
+def _unit_of(path: Path) -> str:
+    """What the row numbers of a file count."""
+    return "row" if path.suffix in (".json", ".parquet") else "line"
+
+
+def read_file(path: Path) -> Iterator[Numbered]:
+    """Numbered rows of one file.
+
+    Kind and size are checked at once. The file is opened when the first row is requested.
+
+    Raises:
+        InputError: missing, unreadable, not a plain file, too large, or an unknown suffix.
+    """
+    reader = _READERS.get(path.suffix)
+    if reader is None:
+        found, expected = f"suffix {path.suffix!r}", f"one of {', '.join(SUFFIXES)}"
+        fix = "save it as one of these, or rename it"
+        raise InputError(Problem("unknown kind of dataset", str(path), found, expected, fix))
+    try:
+        _check_size(path, check_plain(path))
+    except OSError as error:
+        raise _unreadable(path, error, "a plain file that can be read") from error
+    return _reading(path, reader)
+
+
+def _reading(path: Path, reader: Callable[[Path], Iterator[Numbered]]) -> Iterator[Numbered]:
+    try:
+        yield from reader(path)
+    except _UNREADABLE as error:
+        if isinstance(error, InputError):
+            raise
+        raise _unreadable(path, error, f"{path.suffix[1:]} rows") from error
+
+
+def _check_size(path: Path, size: int) -> None:
+    limit = os.environ.get(LIMIT, "")
+    most = int(limit) if limit.isdecimal() else MAX_BYTES
+    if size > most:
+        found, expected = f"{size:,} bytes", f"at most {most:,}"
+        fix = f"use a part of it, or set a larger {LIMIT} in the environment"
+        raise InputError(Problem("dataset is too large", str(path), found, expected, fix))
+
+
+def _unreadable(path: Path, error: BaseException, expected: str) -> InputError:
+    """The error for a dataset that exists but cannot be read."""
+    found = str(error) or type(error).__name__
+    fix = "check the file, or save it again"
+    return InputError(Problem("cannot read dataset", str(path), found, expected, fix))
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    """Lines of a text file, with a limit: a device or a sparse file can be one endless line."""
+    while line := stream.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise ValueError(f"a line is longer than {_LONGEST_LINE:,} characters")
+        yield line
+
+
+def _jsonl(path: Path) -> Iterator[Numbered]:
+    # A text stream splits at \n, \r\n and \r only. JSON strings may contain U+2028.
+    with path.open(encoding="utf-8-sig") as stream:
+        for number, line in enumerate(_lines(stream), 1):
+            try:
+                row = from_json(line, cache_strings="keys")  # twice as fast as Python's
+            except ValueError:
+                text = line.strip()
+                if not text:
+                    continue
+                row = _slowly(text)
+            if isinstance(row, dict | RowError):
+                yield number, row
+            else:
+                yield number, LineError(f"{type(row).__name__} {str(row)[:60]}, not an object")
+
+
+def _slowly(text: str) -> Any:
+    """What Python's decoder makes of a line: it accepts more and explains more."""
+    try:
+        row, end = json.JSONDecoder().raw_decode(text)
+    except RecursionError:
+        return LineError("nested too deep")
+    except json.JSONDecodeError as error:
+        return LineError(f"{error.msg} at character {error.pos + 1}")
+    except ValueError as error:  # a whole number of thousands of digits
+        return LineError(str(error))
+    return row if end == len(text) else LineError(f"more text at character {end + 1}")
+
+
+def _json(path: Path) -> Iterator[Numbered]:
+    """A list of objects, at the top or under the name ``data``."""
+    with path.open(encoding="utf-8-sig") as stream:
+        start = stream.read(1000).lstrip()[:1]
+        if start not in ("[", "{"):
+            raise ValueError("not a list of objects")
+        stream.seek(0)
+        try:
+            value = json.load(stream)
+        except RecursionError:
+            raise ValueError("nested too deep") from None
+    if isinstance(value, dict):
+        value = value.get("data")
+    if not isinstance(value, list):
+        raise ValueError("neither a list of objects nor an object with a list named data")
+    for number, row in enumerate(value, 1):
+        is_row = isinstance(row, dict)
+        yield number, row if is_row else LineError(f"{type(row).__name__}, not an object")
+
+
+def _csv(path: Path) -> Iterator[Numbered]:
+    """Rows under the names in the first line. The delimiter is the one that gives most names."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        head = stream.readline(_LONGEST_LINE)
+        delimiter = max(_DELIMITERS, key=lambda d: len(next(csv.reader([head], delimiter=d), [])))
+        stream.seek(0)
+        reader = csv.reader(_lines(stream), delimiter=delimiter)
+        names = next(reader, [])
+        number = reader.line_num + 1
+        for cells in reader:
+            if cells:
+                yield number, _by_name(names, cells)
+            number = reader.line_num + 1
+
+
+def _by_name(names: list[str], cells: list[str]) -> Row:
+    """Like ``csv.DictReader``: extra cells are listed under None, missing cells are None."""
+    row: dict[Any, Any] = dict(zip(names, cells, strict=False))
+    row.update(dict.fromkeys(names[len(cells) :]))
+    if len(cells) > len(names):
+        row[None] = cells[len(names) :]
+    return row
+
+
+def _parquet(path: Path) -> Iterator[Numbered]:
+    from pyarrow import parquet
+
+    number = 0
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1000):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Numbered]]] = {
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".parquet": _parquet,
+}

@@ -92,7 +92,7 @@ def _cut(pool: Examples, count: int) -> tuple[Examples, Examples]:
 
 
 def _too_few(where: str, rows: int, expected: str) -> InputError:
-    fix = "give more rows, or smaller --train-rows, --dev-rows, --test-rows"
+    fix = "give more rows, or smaller `train_rows`, `dev_rows`, `test_rows`"
     return InputError(
         Problem(
             "too few rows for the splits", where, f"{rows} row{'s' * (rows != 1)}", expected, fix

@@ -27,7 +27,7 @@ from mashup.task.example import Example, Message
 from mashup.task.load import named
 
 _SHOWN = 10
-_SHORTEN = "shorten the row, raise --max-length (at most the model's context), or --drop-long"
+_SHORTEN = "shorten the row, raise `max_length` (at most the model's context), or set `drop_long`"
 #: What a chat template may take for one row; real ones take some 50 microseconds.
 TEMPLATE_SECONDS = 10.0  # of CPU
 _TEMPLATE_BYTES = 256 * 2**20
