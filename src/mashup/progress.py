@@ -15,38 +15,38 @@ from mashup.errors import printable, with_flags
 
 
 class Advance(Protocol):
-    """Is called when some parts of a total are done."""
+    """Called when parts of a total are done."""
 
     def __call__(self, parts: int = 1) -> None: ...
 
 
 class Bar:
-    """One bar that goes on; this one shows nothing."""
+    """A bar in progress. This one shows nothing."""
 
     def __call__(self, parts: int = 1) -> None:
-        """Some more parts are done."""
+        """Advance by ``parts``."""
 
     def tell(self, news: str) -> None:
-        """What is known by now: at the end of the bar on a terminal, a line elsewhere."""
+        """Show news: at the end of the bar on a terminal, as a line elsewhere."""
 
 
 class Progress:
-    """Shows nothing. The base of anything that shows progress."""
+    """Shows nothing; the base class of everything that shows progress."""
 
     @contextlib.contextmanager
     def bar(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
-        """A bar of ``total`` equal parts, ``done`` of them before; call what it yields."""
+        """Yield a bar of ``total`` equal parts, of which ``done`` are done; call it to advance."""
         del label, total, done
         yield NO_BAR
 
     def say(self, line: str) -> None:
-        """One line of what is going on."""
+        """Show one line."""
 
     def begin(self, job: str) -> None:
-        """A job of many begins; bars and lines belong to it until the next."""
+        """A job begins. Bars and lines belong to it until the next job."""
 
     def done(self, job: str) -> None:
-        """A job of many is done."""
+        """A job is done."""
 
 
 NO_BAR = Bar()
@@ -54,7 +54,7 @@ SILENT = Progress()
 
 
 class Bars(Progress):
-    """Bars and lines on stderr; on something else than a terminal a line for each news."""
+    """Bars and lines on stderr. Off a terminal, a line for each news."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -98,7 +98,7 @@ class Bars(Progress):
 
 @contextlib.contextmanager
 def shown(display: Any, label: str, total: int, done: int = 0) -> Iterator[Bar]:
-    """A bar in a rich display, taken away afterwards."""
+    """A bar in a rich display; removed at the end."""
     task = display.add_task(printable(label), total=total, completed=done, news="")
     try:
         yield _DrawnBar(display, task)
@@ -118,12 +118,12 @@ class _DrawnBar(Bar):
 
 
 class LineBar(Bar):
-    """A line for each news: label, done of total, the news, rate and what is left.
+    """A line for each news: label, done of total, the news, rate and time left.
 
     Args:
-        progress: that says the lines.
-        label, total, done: as of :meth:`Progress.bar`.
-        clock: seconds; the rate is that of the parts since the bar was made.
+        progress: shows the lines.
+        label, total, done: as in :meth:`Progress.bar`.
+        clock: returns seconds. The rate counts the parts since the bar was made.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class LineBar(Bar):
 
 
 def is_tenth(done: int, total: int) -> bool:
-    """Whether with the part ``done`` another tenth of ``total`` is reached."""
+    """Whether part number ``done`` completes another tenth of ``total``."""
     return done * 10 // total != (done - 1) * 10 // total
 
 

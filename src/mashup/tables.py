@@ -1,4 +1,4 @@
-"""What Python shows of a result: a few lines of text, a table in a notebook, a data frame."""
+"""Results in Python: a few lines of text, a table in a notebook, a data frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDEST = 32  # characters of a cell
 
 
 def as_text(title: str, rows: Rows) -> str:
-    """``title``, and the first ten rows below it."""
+    """``title`` and the first ten rows."""
     columns = list(rows[0]) if rows else []
     cells = [columns, *([_cell(row[name]) for name in columns] for row in rows[:_TEXT_ROWS])]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -26,7 +26,7 @@ def as_text(title: str, rows: Rows) -> str:
 
 
 def as_html(title: str, rows: Rows) -> str:
-    """The same as an HTML table of at most 30 rows."""
+    """``title`` and the first 30 rows, as an HTML table."""
     columns = list(rows[0]) if rows else []
     head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
     body = "".join(

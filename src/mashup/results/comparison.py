@@ -1,4 +1,4 @@
-"""What a comparison notes of itself, as its reports read it."""
+"""``comparison.json``: the settings and facts of a comparison, as reports read them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIX = "give the same `mashup compare` again: finished runs are kept; if it is r
 
 
 class About(BaseModel, extra="allow"):
-    """``comparison.json``: what was compared, with which settings."""
+    """What was compared, and with which settings."""
 
     version: Literal[1] = 1
     base: dict[str, Any] = {}
@@ -36,10 +36,10 @@ class About(BaseModel, extra="allow"):
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What a comparison's folder is for; only the names that are in the file.
+    """The content of a folder's ``comparison.json``; absent fields stay absent.
 
     Raises:
-        InputError: it cannot be read or is damaged.
+        InputError: the file cannot be read or is damaged.
     """
     path = folder / ABOUT
     return read_state(About, path, _FIX.format(path)).model_dump(exclude_unset=True)

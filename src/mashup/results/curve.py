@@ -1,4 +1,4 @@
-"""Points of a run's curve, and the names of the files that a run leaves for statistics."""
+"""The files of a run that statistics are computed from: its curve and its test values."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class Point:
         step: optimizer steps so far.
         seconds: spent on training steps so far, evaluations not counted.
         tokens: input tokens trained on so far.
-        dev_loss, test_loss: nats per answer token. dev_accuracy, test_accuracy: exact answers.
-            Those of test are None where the test rows were not read.
+        dev_loss, test_loss: nats per answer token.
+        dev_accuracy, test_accuracy: share of exact answers. The test values are None where
+            the test rows were not evaluated.
     """
 
     step: int
@@ -37,29 +38,29 @@ class Point:
     test_accuracy: float | None = None
 
     def to_json(self) -> dict[str, float]:
-        """Without what was not read."""
+        """The fields that have a value."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def least(points: Sequence[Point]) -> Point:
-    """The point with the least dev loss, the earliest of equals; no number is more than any."""
+    """The point with the lowest dev loss; the earliest of equals. NaN counts as infinity."""
     return min(points, key=lambda p: p.dev_loss if math.isfinite(p.dev_loss) else math.inf)
 
 
 def read_curve(path: Path) -> tuple[Point, ...]:
-    """The points of a ``curve.jsonl``; a last line that was cut off by a kill is dropped.
+    """The points of a ``curve.jsonl``. A last line that a kill has cut off is dropped.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the file is damaged.
     """
     return read_lines(Point, path, _fix(path), may_be_cut=True) if path.exists() else ()
 
 
 def check_curve(path: Path, points: Iterable[Point], steps: Iterable[int]) -> None:
-    """Refuse a curve that has other points than it should have.
+    """Check that a curve has a point at each of ``steps`` and no others.
 
     Raises:
-        InputError: it has.
+        InputError: it has other points.
     """
     found, expected = [point.step for point in points], sorted(steps)
     if found != expected:
@@ -69,7 +70,7 @@ def check_curve(path: Path, points: Iterable[Point], steps: Iterable[int]) -> No
 
 
 class Values(BaseModel):
-    """``test.json``: per-example test losses (sums, nats), answer tokens, hits, prompts."""
+    """``test.json``: per test example, the loss (sum, nats), answer tokens, hit and prompt."""
 
     version: Literal[1] = 1
     losses: list[float]
@@ -82,7 +83,7 @@ def read_values(path: Path) -> dict[str, list[float]]:
     """Per-example test values of a run.
 
     Raises:
-        InputError: missing or damaged.
+        InputError: the file is missing or damaged.
     """
     return read_state(Values, path, _fix(path)).model_dump(exclude={"version"}, exclude_unset=True)
 

@@ -1,12 +1,12 @@
 """Steps and seconds to parity, by a fair rule and by the paper's.
 
-The fair rule treats both arms alike: each arm's first evaluation at which its dev loss is at
-or below the *scratch arm's final* dev loss. Scratch has such a step too, often before its
-end, so two identical curves save nothing.
+The fair rule treats both arms alike. It takes each arm's first evaluation at which the dev loss
+is at or below scratch's *final* dev loss. Scratch has such a step too, often before its end, so
+two identical curves save nothing.
 
-The paper's rule (arXiv 2603.10156, as we read it) compares the first evaluation at which the
-arm's test accuracy is at or above scratch's final one with the *whole* of scratch's budget.
-Curves are noisy, so identical arms seem to save much; it is reported under its own name.
+The paper's rule (arXiv 2603.10156, as we read it) takes the first evaluation at which the arm's
+test accuracy is at or above scratch's final one. It compares this with scratch's *whole* budget.
+Curves are noisy, so even identical arms seem to save much. It is reported under its own name.
 """
 
 from __future__ import annotations
@@ -19,29 +19,17 @@ from mashup.results.curve import Point
 
 @dataclass(frozen=True)
 class Parity:
-    """When an arm reaches scratch's final quality; None is never.
+    """When an arm reaches scratch's final quality.
 
     Attributes:
-        steps, seconds: of the arm, with what it costs before its first step.
-        scratch_steps, scratch_seconds: what it is compared with.
+        steps, seconds: of the arm, None if never; with the overhead before its first step.
+        scratch_steps, scratch_seconds: of scratch, to compare with.
     """
 
     steps: int | None
     seconds: float | None
     scratch_steps: int
     scratch_seconds: float
-
-    @property
-    def steps_saved(self) -> float | None:
-        """Share of scratch's steps that are saved; negative when more are needed."""
-        return None if self.steps is None else 1 - self.steps / max(self.scratch_steps, 1)
-
-    @property
-    def seconds_saved(self) -> float | None:
-        """Share of scratch's seconds that are saved, all overhead charged."""
-        if self.seconds is None or not self.scratch_seconds:
-            return None
-        return 1 - self.seconds / self.scratch_seconds
 
 
 def fair_parity(
@@ -70,7 +58,7 @@ def paper_parity(
 ) -> Parity:
     """First crossing of scratch's final test accuracy, against scratch's whole budget.
 
-    Only points at which the test rows were read count; :func:`reads_test` says whether all are.
+    Points without test values do not count; :func:`reads_test` says whether there are any.
     """
     level = scratch[-1].test_accuracy
     known = ((point, point.test_accuracy) for point in arm)
@@ -79,7 +67,7 @@ def paper_parity(
 
 
 def reads_test(curve: Sequence[Point]) -> bool:
-    """Whether the test rows were read at every point."""
+    """Whether the test rows were evaluated at every point."""
     return all(point.test_accuracy is not None for point in curve)
 
 

@@ -1,4 +1,4 @@
-"""Record: one row of results. Everything that a report shows is derived from records."""
+"""Records: the rows of results that everything in a report is derived from."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Record:
 
     Attributes:
         experiment, task, arm: what was run.
-        seed: of the run.
-        budget: share of the full number of steps, 1.0 for a full run.
-        step, seconds, tokens: where on the run's curve; seconds of training alone.
+        seed: of the run; -1 for a value over all seeds.
+        budget: share of the full number of steps; 1.0 for a full run.
+        step, seconds, tokens: the point on the run's curve; seconds of training only.
         metric: what was measured (``test_accuracy``, ``score_seconds``, ...).
-        value: in the metric's own unit: nats per answer token, shares, seconds, steps.
-        low, high: ends of the 95 % interval, None where there is none.
-        learning_rate: of the run, where every rate of a grid is told and not the best alone.
-        donor: checkpoint that a score is of, or ``base``.
+        value: in the unit of the metric: nats per answer token, share, seconds, steps.
+        low, high: ends of the 95 % interval, None without one.
+        learning_rate: of the run, in records of every rate of a grid.
+        donor: the source checkpoint that was scored, or ``base``.
     """
 
     experiment: str
@@ -46,14 +46,14 @@ class Record:
     donor: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Without the fields that few records have."""
+        """As a JSON object; rare fields only where they have a value."""
         rare = ("learning_rate", "donor")
         return {k: v for k, v in asdict(self).items() if v is not None or k not in rare}
 
 
-#: The arm of the one record of a task that no run made: what the commonest answer gets right.
+#: Arm of the accuracy of always giving the commonest training answer. No run made it.
 COMMONEST = "commonest-answer"
-#: Metric of a donor that was not used: share of the held-out prompts that it was trained on.
+#: Metric of a source that was not used: share of the held-out prompts that it was trained on.
 LEFT_OUT = "left_out"
 _INCONSISTENT = (
     *(LookupError, TypeError, ValueError, ArithmeticError, AttributeError),
@@ -62,12 +62,12 @@ _INCONSISTENT = (
 
 
 def commonest_record(experiment: str, task: str, accuracy: float) -> Record:
-    """What an answer that never looks at the prompt reaches, as the record that reports read."""
+    """The record of the accuracy of always giving the commonest training answer."""
     return Record(experiment, task, COMMONEST, -1, 1.0, 0, 0.0, 0, "test_accuracy", accuracy)
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """One JSON object a line, whole or not at all."""
+    """Write one JSON object per line, atomically."""
     write_text(path, "".join(json.dumps(record.to_json()) + "\n" for record in records))
 
 
@@ -75,7 +75,7 @@ def read_records(path: Path) -> tuple[Record, ...]:
     """The records of a ``records.jsonl``.
 
     Raises:
-        InputError: it is not there, or damaged.
+        InputError: the file is missing or damaged.
     """
     fix = "give the folder of 'mashup loo' or 'compare'; the same command again writes its records"
     try:
@@ -87,13 +87,13 @@ def read_records(path: Path) -> tuple[Record, ...]:
 
 @contextlib.contextmanager
 def consistent(folder: Path) -> Iterator[None]:
-    """Turn what a report of files that contradict each other raises into one problem.
+    """Turn an error about files that contradict each other into one problem.
 
-    Each file is checked on its own when it is read. Together they may still be those of no run:
-    an arm without its last step, a donor that the scores do not name.
+    Each file is checked alone when it is read. Two files can still contradict each other: an arm
+    lacks its last step, or the scores do not name a source.
 
     Args:
-        folder: that the files are in; named in the error.
+        folder: of the files; named in the problem.
 
     Raises:
         InputError: the block raised a lookup, type, value or arithmetic error.
@@ -110,7 +110,7 @@ def consistent(folder: Path) -> Iterator[None]:
 
 
 def pool_of(name: str) -> str:
-    """The arm that an arm is one draw of: ``random`` of ``random-1``, else itself."""
+    """The arm that ``name`` is one draw of: ``random`` for ``random-1``, else ``name``."""
     if re.fullmatch(r"random-\d+", name):
         return "random"
     return "each-single" if name.startswith("single-") else name

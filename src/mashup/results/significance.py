@@ -1,4 +1,4 @@
-"""From tasks to a claim: means over tasks, Wilcoxon's test, Holm's correction, what is missing."""
+"""Statistics over tasks: means, Wilcoxon's test, Holm's correction, examples needed."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from scipy.stats import PermutationMethod, wilcoxon
 
 from mashup.results.statistics import NORMAL, Difference
 
-_ALL_SIGNS = 2**14  # up to so many patterns of signs are all tried: exact
-#: Decimals of a difference that count. A mean of seeds and draws has rounding errors of 1e-16; the
-#: smallest real differences of accuracy (one example in a million) are far larger.
+_ALL_SIGNS = 2**14  # up to this many patterns of signs, the test is exact
+#: Decimals of a difference that count. A mean over seeds has rounding errors of 1e-16. The smallest
+#: real difference of accuracy (one example in a million) is far larger.
 _DIGITS = 12
 
 
 def mean_difference(differences: Sequence[Difference]) -> Difference:
-    """The mean over tasks, whose test examples are independent: standard errors add in squares.
+    """The mean over tasks. Their test examples are independent, so standard errors add in squares.
 
-    It says how sure the mean of *these* tasks is, not of tasks to come; that is Wilcoxon's.
+    The interval is about the mean of *these* tasks. Wilcoxon's test is about other tasks.
     """
     if len(differences) == 1:
-        return differences[0]  # its own interval need not be symmetric
+        return differences[0]  # its own interval may be asymmetric
     errors = [(one.high - one.low) / (2 * NORMAL) for one in differences]
     half = NORMAL * math.sqrt(sum(error**2 for error in errors)) / len(errors)
     value = sum(one.value for one in differences) / len(differences)
@@ -30,13 +30,13 @@ def mean_difference(differences: Sequence[Difference]) -> Difference:
 
 
 def wilcoxon_p(values: Sequence[float]) -> float | None:
-    """Two-sided p of the signed-rank test that paired differences have no sign of their own.
+    """Two-sided p value of the signed-rank test that paired differences are centred at zero.
 
-    Wilcoxon 1945; zeros as Pratt (1959) ranks them; by all patterns of signs up to 14 values,
-    so that ties are exact as well. None for less than two values, or all zero.
+    Wilcoxon 1945; zeros as in Pratt 1959. Up to 14 values, all patterns of signs are tried, so the
+    test is exact even with ties. None for fewer than two values, or if all are zero.
 
     Args:
-        values: one difference a task; what differs by rounding alone counts as equal.
+        values: one difference per task. Differences by rounding count as equal.
     """
     rounded = np.round(values, _DIGITS)
     if len(rounded) < 2 or not rounded.any():
@@ -46,7 +46,7 @@ def wilcoxon_p(values: Sequence[float]) -> float | None:
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Adjusted p values of a family of tests (Holm 1979); those that were not made stay None."""
+    """Adjusted p values of a family of tests (Holm 1979); None stays None."""
     order = sorted((p, place) for place, p in enumerate(ps) if p is not None)
     adjusted: list[float | None] = [None] * len(ps)
     worst = 0.0
@@ -57,18 +57,18 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 
 def least_p(tasks: int) -> float:
-    """The smallest p that Wilcoxon's test can give for so many tasks."""
+    """The smallest p value that Wilcoxon's test can give for this number of tasks."""
     return min(1.0, 2.0 ** (1 - tasks))
 
 
 def examples_needed(difference: Difference, examples: int) -> float:
-    """How many more test examples would tell a difference of this size from none.
+    """How many more test examples would separate a difference of this size from zero.
 
-    An interval shrinks with the square root of the examples. Infinite for no difference.
+    An interval shrinks with the square root of the examples. Infinite for a difference of zero.
 
     Args:
-        difference: within noise.
-        examples: that its interval is from.
+        difference: a difference within noise.
+        examples: number of test examples that it was measured on.
     """
     half = (difference.high - difference.low) / 2
     if not difference.value:

@@ -1,4 +1,4 @@
-"""Paired bootstrap over examples, and the spread of seeds on top."""
+"""Paired bootstrap over examples, with the variance between seeds added."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 RESAMPLES = 10_000
-#: Half the width of a 95 % interval, in standard errors.
+#: Half the width of a 95 % interval of the normal distribution, in standard errors.
 NORMAL = 1.959964
 
 
@@ -22,13 +22,13 @@ class Difference:
     high: float
 
     def widened(self, variance: float) -> Difference:
-        """With one more source of error of this variance, independent of what is in it."""
+        """With the variance of one more, independent source of error added."""
         more = NORMAL * math.sqrt(variance)
         low = self.value - math.hypot(self.value - self.low, more)
         return Difference(self.value, low, self.value + math.hypot(self.high - self.value, more))
 
     def verdict(self, higher_is_better: bool) -> str:
-        """``better``, ``worse``, or ``within noise`` when the interval holds zero."""
+        """``better`` or ``worse``; ``within noise`` if the interval contains zero."""
         if self.low <= 0 <= self.high:
             return "within noise"
         return "better" if (self.value > 0) == higher_is_better else "worse"
@@ -44,14 +44,14 @@ def paired_bootstrap(
 ) -> Difference:
     """``Σ(arm - scratch) / Σ weights`` with its 95 % interval.
 
-    Over examples it is a percentile interval (Efron & Tibshirani 1993, 13.3), around the mean of
-    the seeds. Seeds are too few to be drawn (two seeds have three resamples): the standard error
-    of their mean is added to each side, in squares.
+    Over examples, it is a percentile interval (Efron & Tibshirani 1993, 13.3) around the mean of
+    the seeds. There are too few seeds to resample (two seeds have three resamples). The standard
+    error of their mean is added to each side, in squares.
 
     Args:
         arm, scratch: ``(seeds, examples)`` values of the same examples and seeds.
-        weights: ``(examples,)`` divisors (answer tokens for losses), ones by default.
-        resamples: how many; an example is drawn for both arms and all seeds at once.
+        weights: ``(examples,)`` divisors (answer tokens for losses); ones by default.
+        resamples: number of resamples. One draw holds for both arms and all seeds.
         seed: of the resampling.
     """
     differences = np.atleast_2d(np.asarray(arm, float) - np.asarray(scratch, float))
