@@ -355,7 +355,7 @@ def test_stopping_a_command_says_how_to_go_on(mashup, tmp_path, monkeypatch):
     monkeypatch.setattr("mashup.library.scan", stop)
     code, _, err = mashup("scan", tmp_path)
     assert code == 130
-    assert "the same command goes on" in err
+    assert "run the same command again" in err
 
 
 def test_the_module_runs_as_a_command(tmp_path):

@@ -14,7 +14,7 @@ from helpers import prompt_rows, write_adapter, write_jsonl
 from lora import save_lora
 from mashup.cli import show
 from mashup.cli.__main__ import main
-from mashup.cli.board import Board
+from mashup.cli.show import Board
 from mashup.errors import Problem, printable
 from mashup.progress import Bars
 

@@ -1,8 +1,7 @@
-"""``mashup`` and its verbs: scan, score, merge, init, train, compare, loo and what helps them.
+"""``mashup`` and its verbs, and how each of them ends.
 
-Exit codes: 0 fine, 1 crash, 2 usage or config, 3 bad input and nothing written, 4 a quality
-gate said no under ``--strict``, 130 stopped with Ctrl-C, 141 the reader of the output has gone
-(``mashup ... | head``), 143 stopped with SIGTERM.
+Exit codes: 0 success, 1 crash, 2 usage or config, 3 bad input or output, 4 quality gate under
+``--strict``, 130 Ctrl-C, 141 closed pipe (``mashup ... | head``), 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -26,19 +25,17 @@ from mashup.cli import (
     init,
     loo,
     merge,
-    methods,
     report,
     scan,
     score,
     show,
-    tasks,
     train,
 )
 from mashup.errors import MashupError
 
 _VERBS = (
     *(scan, check, convert, score, merge, init, train, compare, loo, report),
-    *(methods, demo, tasks, env),
+    *(demo, env),
 )
 _CLOSED_PIPE, _TERMINATED = 141, 143  # 128 + SIGPIPE and SIGTERM, as a shell counts them
 
@@ -77,7 +74,7 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a character that the encoding lacks becomes "?"
+        if hasattr(stream, "reconfigure"):  # write "?" for what the encoding lacks
             stream.reconfigure(errors="replace")
     with _exit_codes(), _terminable():
         make_app()(args=sys.argv[1:] if arguments is None else arguments, prog_name="mashup")
@@ -85,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def _exit_codes() -> Iterator[None]:
-    """Our own errors as a table and Ctrl-C as a line, each with its code; the rest are crashes."""
+    """Show our errors as a table and Ctrl-C as a line, and exit with the code of each."""
     try:
         try:
             yield
@@ -102,16 +99,16 @@ def _exit_codes() -> Iterator[None]:
         if isinstance(done.__context__, BrokenPipeError):  # as rich and typer end on one
             _leave()
         if done.code in (130, _TERMINATED):
-            show.note("stopped; the same command goes on from what was saved")
+            show.note("stopped; run the same command again to continue")
         raise
 
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM (``kill``, a job system at the end of its time) ends a command as Ctrl-C does."""
+    """SIGTERM (``kill``, the time limit of a job system) ends a command as Ctrl-C does."""
 
     def stop(*_: object) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would stop the cleaning up
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would stop the clean-up
         sys.exit(_TERMINATED)
 
     if threading.current_thread() is not threading.main_thread():  # only that one gets signals
@@ -125,7 +122,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _leave() -> NoReturn:
-    """End without a word, as other tools do when nobody reads what they write."""
+    """End silently, as other tools do when nobody reads their output."""
     for stream in (sys.stdout, sys.stderr):
         if show.is_closed(stream):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

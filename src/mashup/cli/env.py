@@ -1,9 +1,10 @@
-"""``mashup env``: what this machine and environment are, for bug reports."""
+"""``mashup env``, ``methods`` and ``tasks``: what this installation has and knows."""
 
 from __future__ import annotations
 
 import os
 import platform
+from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -12,16 +13,42 @@ from mashup.cli import show
 from mashup.cli.options import JsonOption, add_command
 
 
-class Options(JsonOption):
-    pass
-
-
 def register(app: typer.Typer) -> None:
-    add_command(app, "env", Options, run)
+    add_command(app, "methods", JsonOption, list_methods)
+    add_command(app, "tasks", JsonOption, list_tasks)
+    add_command(app, "env", JsonOption, list_facts)
 
 
-def run(options: Options) -> None:
-    """Versions, device, precision, threads, memory, caches and switches."""
+def list_methods(options: JsonOption) -> None:
+    """List the merge methods with their formulas, settings and papers."""
+    from mashup._merge.methods import METHODS
+
+    columns = ("method", "formula", "settings", "source")
+    rows = [(m.name, m.formula, " ".join(m.takes), m.paper) for m in METHODS.values()]
+    if options.json_:
+        show.print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    show.table(columns, rows)
+    show.line("δ is a parent's difference from the base, w its weight, λ is --scale.")
+
+
+def list_tasks(options: JsonOption) -> None:
+    """List the benchmarks whose rows can be used as they are on the Hub."""
+    from mashup.task.records import known_records
+
+    if options.json_:
+        show.print_json([asdict(record) for record in known_records()])
+        return
+    rows = [
+        (r.name, f"{r.hub}:{r.config}" if r.config else r.hub, ", ".join(r.columns), r.source)
+        for r in known_records()
+    ]
+    show.table(("name", "--dataset on the Hub", "columns", "source"), rows)
+    show.line("Other datasets need rows with messages, or with prompt and completion.")
+
+
+def list_facts(options: JsonOption) -> None:
+    """Print versions, device, precision, threads, memory and caches, for a bug report."""
     facts = describe()
     if options.json_:
         show.print_json(facts)

@@ -12,7 +12,6 @@ import typer
 from pydantic import Field
 
 from mashup.cli import show
-from mashup.cli.board import COLUMNS, Board, rows_of
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.errors import Problem, UsageError, gather
 from mashup.processes import is_first
@@ -61,7 +60,7 @@ def run(options: LooOptions) -> None:
     if not is_first():
         run_experiment(prepared)
         return
-    board = Board()
+    board = show.Board()
     with board.shown(prepared.status):
         records = run_experiment(prepared, progress=board, watch=board.watch)
     if options.json_:
@@ -162,6 +161,7 @@ def _print_status(prepared: Any, *, as_json: bool) -> None:
     if as_json:
         show.print_json(asdict(status))
         return
-    show.table(COLUMNS, rows_of(status), numbers=COLUMNS[1:])
+    columns = show.JOB_COLUMNS
+    show.table(columns, show.job_rows(status), numbers=columns[1:])
     for name, seconds in status.running:
         show.line(f"begun {duration(seconds)} ago: {name}")
