@@ -17,10 +17,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from mashup import TrainSettings, load_base, load_task, merge, train
+from mashup import MergeSettings, TrainSettings, load_base, load_task, merge, train
 from mashup._merge.combine import merged_deltas
-from mashup._merge.merge import options_of, prepare_merge
-from mashup._merge.methods import Settings
+from mashup._merge.merge import prepare_merge
 from mashup.delta import read_delta
 from mashup.demo.base import demo_base
 from mashup.demo.data import build_tasks
@@ -66,8 +65,8 @@ def deltas(folder: Path) -> dict[str, Tensor]:
 
 def exact(pair: tuple[Path, Path], method: str) -> Iterator[tuple[str, Tensor]]:
     """Module and merged delta, from the deltas themselves."""
-    options = options_of(tokenizer=None)
-    prepared = prepare_merge(pair, method, [0.5, 0.5], Settings(), options, None, False)
+    settings = MergeSettings(method=method, weights=(0.5, 0.5))
+    prepared = prepare_merge(pair, settings, None)
     for module in prepared.plan.modules:
         pieces = [rows.clone() for _, _, rows in merged_deltas(prepared.recipe, module.tensors)]
         yield module.name, torch.cat(pieces)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from mashup._merge.changes import Change
+from mashup._merge.changes import Change, InMemory
 from mashup._merge.combine import Recipe, Tensors, merged_values
-from mashup._merge.methods import METHODS, Settings
-from mashup._merge.vocabulary import InMemory
+from mashup._merge.methods import METHODS
+from mashup.settings import MergeSettings
 
 
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -21,9 +22,9 @@ def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Ten
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def recipe_for(method: str, weights: Sequence[float], **settings: float) -> Recipe:
+def recipe_for(method: str, weights: Sequence[float], **settings: Any) -> Recipe:
     keys = tuple(f"parent {n}" for n in range(len(weights)))
-    return Recipe(METHODS[method], Settings(**settings), tuple(weights), keys)
+    return Recipe(METHODS[method], MergeSettings(**settings), tuple(weights), keys)
 
 
 def merged(
@@ -31,7 +32,7 @@ def merged(
     deltas: Sequence[Tensor],
     weights: Sequence[float] | None = None,
     base: Tensor | None = None,
-    **settings: float,
+    **settings: Any,
 ) -> Tensor:
     """The merged value of one tensor whose parents are ``base + delta``; base 0 by default."""
     origin = torch.zeros_like(deltas[0]) if base is None else base

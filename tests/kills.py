@@ -178,7 +178,7 @@ class Works:
         from mashup import merge
 
         parents = sorted((self.home / "wholes").iterdir())
-        words = {"base": self.base, "accept_base": True, "shard_bytes": 20_000}
+        words = {"base": self.base, "accept_base": True, "shard_size": 2e-5}
         _once(lambda: merge(parents, output=folder / "m", **words), folder / "m")
 
     def _convert(self, folder: Path) -> Any:

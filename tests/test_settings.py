@@ -5,7 +5,6 @@ from typing import get_args
 import pytest
 
 from mashup import settings
-from mashup._merge.algebra import FACTOR_STYLES
 from mashup._merge.methods import METHODS
 from mashup._score.choose import STRATEGIES
 from mashup.cli.common import MergeOptions, ScoreOptions
@@ -16,7 +15,7 @@ def test_words_are_those_of_the_library():
     assert set(get_args(settings.MethodName)) == set(METHODS)
     assert get_args(settings.StrategyName) == STRATEGIES
     factors = settings.MergeSettings.model_fields["factors"].annotation
-    assert get_args(factors) == FACTOR_STYLES
+    assert get_args(factors) == settings.FACTOR_STYLES
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mashup.errors import GateError, InputError, MashupError, OutputError, Problem, UsageError
     from mashup.library import Library, scan
     from mashup.model import Base, load_base
-    from mashup.settings import TrainSettings
+    from mashup.settings import MergeSettings, ScoreSettings, SelectSettings, TrainSettings
     from mashup.task import Task, load_task
 
 __version__ = "0.1.0"
@@ -38,11 +38,14 @@ _HOME = {
     "InputError": "mashup.errors",
     "Library": "mashup.library",
     "MashupError": "mashup.errors",
+    "MergeSettings": "mashup.settings",
     "OutputError": "mashup.errors",
     "Problem": "mashup.errors",
     "Run": "mashup._train.record",
     "Score": "mashup._score.result",
+    "ScoreSettings": "mashup.settings",
     "Scores": "mashup._score.scores",
+    "SelectSettings": "mashup.settings",
     "Selection": "mashup._select",
     "Task": "mashup.task",
     "TrainSettings": "mashup.settings",
@@ -68,11 +71,14 @@ __all__ = [
     "InputError",
     "Library",
     "MashupError",
+    "MergeSettings",
     "OutputError",
     "Problem",
     "Run",
     "Score",
+    "ScoreSettings",
     "Scores",
+    "SelectSettings",
     "Selection",
     "Task",
     "TrainSettings",

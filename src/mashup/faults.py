@@ -101,6 +101,38 @@ def validated(
         raise UsageError(*bad, *_unknown(unknown, model, where, hints or {})) from None
 
 
+def resolved(model: type[T], settings: T | None, given: Mapping[str, Any], where: str) -> T:
+    """Settings of a Python call: a settings object, keyword arguments, or both together.
+
+    Args:
+        model: the kind of settings.
+        settings: None for the defaults.
+        given: keyword arguments by name; None stands for "not given".
+        where: what was called, for messages.
+
+    Raises:
+        UsageError: unknown names, impossible values, or a name that stands in both.
+    """
+    if settings is not None and not isinstance(settings, model):
+        found, expected = type(settings).__name__, model.__name__
+        raise UsageError(Problem("bad setting", f"`settings` ({where})", found, expected))
+    given = {name: value for name, value in given.items() if value is not None}
+    base = settings.model_dump(exclude_unset=True) if settings is not None else {}
+    fix = "give it in `settings` or as an argument, not both"
+    problems = [
+        Problem("setting given twice", f"`{name}` ({where})", f"{base[name]} and {value}", fix=fix)
+        for name, value in given.items()
+        if name in base
+    ]
+    try:
+        made = validated(model, base | given, where, spelled=lambda place: f"`{dotted(place)}`")
+    except UsageError as error:
+        raise UsageError(*error.problems, *problems) from None
+    if problems:
+        raise UsageError(*problems)
+    return made
+
+
 def names_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """Fields by the names that a user gives them."""
     return {field.alias or key: field for key, field in model.model_fields.items()}

@@ -6,10 +6,12 @@ bounds and description.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -46,6 +48,8 @@ MethodName = Literal[
     "greedy_soup",
     "factor_average",
 ]
+FactorStyle = Literal["rotated", "initialised", "balanced"]
+FACTOR_STYLES: tuple[FactorStyle, ...] = get_args(FactorStyle)
 WeightsName = Literal["uniform", "loss", "newton"]
 WEIGHTS: tuple[WeightsName, ...] = get_args(WeightsName)
 
@@ -234,11 +238,20 @@ def _number(text: str) -> float:
         return 0.0
 
 
-class MergeSettings(Settings):
-    """How checkpoints are merged; what weights there may be differs from place to place."""
+class MethodSettings(Settings):
+    """How deltas are combined; the same in every command that merges.
+
+    Attributes:
+        weights: one number per parent, used as given, or a word. ``uniform``: 1/k each, or 1
+            each for methods that sum. ``loss``: softmax of minus the parents' losses.
+            ``newton``: see :func:`mashup._init.newton`.
+    """
 
     panel: ClassVar[str] = "Merging"
     method: MethodName = Field("linear", description="merge method; see mashup methods")
+    weights: WeightsName | tuple[float, ...] = Field(
+        WEIGHTS[0], description="uniform, loss, newton, or a number for each checkpoint"
+    )
     scale: float | Literal["search"] = Field(
         1.0,
         description="factor on the merged delta, or search: the best of six on the sample",
@@ -255,9 +268,23 @@ class MergeSettings(Settings):
     rank: str = Field(
         "sum", description="rank of a merged LoRA: sum (exact), max, a number, or energy=X"
     )
-    factors: Literal["rotated", "initialised", "balanced"] = Field(
+    factors: FactorStyle = Field(
         "rotated", description="how the merged delta is split into A and B"
     )
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _as_numbers(cls, value: Any) -> Any:
+        """Numbers of an array or another sequence that is no list."""
+        plain = isinstance(value, str | bytes | list | tuple) or not isinstance(value, Iterable)
+        return value if plain else tuple(map(float, value))
+
+    @field_validator("scale")
+    @classmethod
+    def _is_factor(cls, value: float | Literal["search"]) -> float | Literal["search"]:
+        if value != "search" and (value == 0 or not math.isfinite(value)):
+            raise ValueError("a finite number other than 0, or search")
+        return value
 
     @field_validator("rank")
     @classmethod
@@ -267,6 +294,37 @@ class MergeSettings(Settings):
         except UsageError:
             raise ValueError(_RANK) from None
         return value
+
+
+class MergeSettings(MethodSettings):
+    """What decides a merge besides the parents and the base; see :func:`mashup.merge`.
+
+    Attributes:
+        dtype: of the written weights. ``auto`` keeps a model's own, and is float32 for a LoRA.
+        tokenizer: folder of the base or of a parent.
+    """
+
+    seed: int = Field(42, description="seed of random methods and of the rotation of factors")
+    output_kind: Literal["auto", "lora", "full"] = Field(
+        "auto", description="what to write; auto writes a LoRA unless a parent is a whole model"
+    )
+    dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of the written weights; auto: a model's own, float32 for a LoRA"
+    )
+    shard_size: float = Field(5.0, gt=0, description="largest file of a model, in GB (10^9 bytes)")
+    accept_base: bool = Field(False, description="accept base names that differ or are blank")
+    allow_partial: bool = Field(
+        False, description="merge the parts that fit of checkpoints that fit only in part"
+    )
+    untie: bool = Field(
+        False, description="write a separate output head if a parent has trained one"
+    )
+    tokenizer: str | None = Field(None, description="folder whose vocabulary the result gets")
+
+    @field_validator("tokenizer", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
 
 
 class TrainSettings(Settings):

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from mashup._merge.algebra import (
-    FACTOR_STYLES,
     factorise,
     generator_for,
     random_orthogonal,
     weighted_sum,
 )
 from mashup.delta import Factors
+from mashup.settings import FACTOR_STYLES
 
 
 @st.composite

@@ -61,9 +61,7 @@ def test_neither_order_nor_files_matter_to_a_byte(tiny_base, parents, tmp_path, 
     some, weights = parents[: count(method)], [0.5, 0.3, 0.7][: count(method)]
     given = {"base": tiny_base, "method": method, "accept_base": True}
     forth = merge(some, output=tmp_path / "m", weights=weights, **given)
-    back = merge(
-        some[::-1], output=tmp_path / "n", weights=weights[::-1], shard_bytes=20_000, **given
-    )
+    back = merge(some[::-1], output=tmp_path / "n", weights=weights[::-1], shard_size=2e-5, **given)
     assert len(list(back.path.glob("*.safetensors"))) > 2
     assert same_bits(tensors_of(forth.path), tensors_of(back.path))
 
@@ -114,7 +112,7 @@ def test_a_seed_depends_on_content_and_not_on_the_folders_name(tiny_base, parent
 
 
 def test_a_merge_saved_and_loaded_is_the_same_model(tiny_base, parents, tmp_path):
-    init = merge(parents, output=tmp_path / "m", accept_base=True, shard_bytes=30_000)
+    init = merge(parents, output=tmp_path / "m", accept_base=True, shard_size=3e-5)
     model = AutoModelForCausalLM.from_pretrained(init.path)
     model.save_pretrained(tmp_path / "again")
     assert same_bits(tensors_of(tmp_path / "again"), tensors_of(init.path))

@@ -18,7 +18,7 @@ LOCK = ".m.mashup-lock"
 #: Merges ``argv[1:]`` into the folder of the last argument.
 _CODE = (
     "import sys, mashup; merge = mashup.merge; print('ready', flush=True); "
-    "merge(sys.argv[1:-1], output=sys.argv[-1], accept_base=True, shard_bytes=20_000_000)"
+    "merge(sys.argv[1:-1], output=sys.argv[-1], accept_base=True, shard_size=0.02)"
 )
 
 
@@ -47,7 +47,7 @@ def contents(folder):
 
 def test_killed_at_any_moment_and_run_again(parents, tmp_path):
     started = time.perf_counter()
-    whole = merge(parents, output=tmp_path / "whole", accept_base=True, shard_bytes=20_000_000)
+    whole = merge(parents, output=tmp_path / "whole", accept_base=True, shard_size=0.02)
     seconds = time.perf_counter() - started
     output, killed = tmp_path / "m", 0
     for moment in (0, 0.1, 0.3, 0.5, 0.7, 0.9):
@@ -66,7 +66,7 @@ def test_killed_at_any_moment_and_run_again(parents, tmp_path):
         shutil.rmtree(part)  # so that the next one is seen to begin
     assert killed
     if not output.exists():
-        merge(parents, output=output, accept_base=True, shard_bytes=20_000_000)
+        merge(parents, output=output, accept_base=True, shard_size=0.02)
     assert contents(output) == contents(whole.path)
     assert {p.name for p in tmp_path.iterdir()} == {"whole", "m"}
 

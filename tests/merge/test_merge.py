@@ -121,7 +121,7 @@ def test_a_rank_wider_than_a_module_is_cut_there(tmp_path):
 )
 def test_impossible_ranks_are_refused_and_nothing_is_written(tmp_path, rank):
     folder = write_adapter(tmp_path / "a")
-    with pytest.raises(UsageError, match="bad rank"):
+    with pytest.raises(UsageError, match="bad setting: `rank`"):
         merge([folder], output=tmp_path / "m", rank=rank)
     assert not (tmp_path / "m").exists()
 

@@ -33,15 +33,15 @@ def mean_of(folders):
     }
 
 
-@pytest.mark.parametrize("shard_bytes", [1 << 40, 20_000], ids=["one file", "shards"])
-def test_the_logits_are_those_of_the_exact_mean(base, tmp_path, shard_bytes):
+@pytest.mark.parametrize("shard_size", [1000.0, 2e-5], ids=["one file", "shards"])
+def test_the_logits_are_those_of_the_exact_mean(base, tmp_path, shard_size):
     parents = [relative_of(base, tmp_path / n, seed=s) for s, n in enumerate("abc")]
-    init = merge(parents, output=tmp_path / "m", accept_base=True, shard_bytes=shard_bytes)
+    init = merge(parents, output=tmp_path / "m", accept_base=True, shard_size=shard_size)
     assert_close(logits(init.path), logits(base, mean_of(parents)), rtol=1e-5, atol=1e-6)
     assert tensors_of(init.path).keys() == tensors_of(base).keys()
     assert init.manifest["fingerprint"]["hidden_size"] == 32
     names = {path.name for path in init.path.iterdir()}
-    assert ("model.safetensors.index.json" in names) == (shard_bytes == 20_000)
+    assert ("model.safetensors.index.json" in names) == (shard_size == 2e-5)
 
 
 def test_shards_of_parents_and_the_index_of_the_result(tiny_base, tmp_path):
@@ -53,7 +53,7 @@ def test_shards_of_parents_and_the_index_of_the_result(tiny_base, tmp_path):
         whole.save_pretrained(tmp_path / f"{name}-shards", max_shard_size="30KB")
         parents.append(tmp_path / f"{name}-shards")
     one = merge(parents, output=tmp_path / "m", accept_base=True)
-    many = merge(parents, output=tmp_path / "n", accept_base=True, shard_bytes=30_000)
+    many = merge(parents, output=tmp_path / "n", accept_base=True, shard_size=3e-5)
     assert same_bits(tensors_of(one.path), tensors_of(many.path))
     index = json.loads((many.path / "model.safetensors.index.json").read_text())
     tensors = tensors_of(many.path)

@@ -114,7 +114,7 @@ def test_a_model_that_is_its_base_to_the_bit_is_refused(tiny_base, tmp_path):
     given = {"output": tmp_path / "m", "weights": [1.0], "base": tiny_base}
     with refused("merge changes nothing") as caught:
         merge([lora], output_kind="full", **given)
-    assert "--output-kind lora" in caught.value.problems[0].fix
+    assert "`output_kind` lora" in caught.value.problems[0].fix
     assert merge([lora], **given).manifest["kept_energy"] == pytest.approx(1.0)
 
 

@@ -167,7 +167,7 @@ def test_rows_by_number_in_two_vocabularies_are_refused(tiny_base, tmp_path, kin
         tokenizer.add_tokens([token])
         tokenizer.save_pretrained(parent)
     given = {"base": base, "accept_base": True, "output_kind": kind}
-    with refused("vocabularies differ", found="other vocabularies"):
+    with refused("vocabularies differ", found="different vocabularies"):
         merge(parents, output=tmp_path / "m", **given)
     tokenizer.save_pretrained(parents[0])
     if kind == "full" and "target_modules" not in config:

@@ -10,7 +10,6 @@ from typing import Any
 from mashup._compare.arms import Arm
 from mashup._compare.results import ArmResult
 from mashup._init import Sample, make_init
-from mashup._merge.manifest import MANIFEST
 from mashup._merge.merge import Init
 from mashup._merge.methods import METHODS
 from mashup._score.result import Score
@@ -19,6 +18,7 @@ from mashup._train.record import Run
 from mashup._train.run import train
 from mashup._train.trainer import steps_of
 from mashup.checkpoint.adapter import CONFIG
+from mashup.checkpoint.history import MANIFEST
 from mashup.errors import DivergedError
 from mashup.files import digest_of, read_json
 from mashup.model import Base

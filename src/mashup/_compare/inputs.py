@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from mashup._compare.arms import unread
-from mashup._merge.methods import METHODS, Settings
+from mashup._merge.methods import METHODS
 from mashup.errors import InputError, Problem, UsageError
+from mashup.faults import resolved
 from mashup.library import Library
 from mashup.library.leakage import leaking
-from mashup.settings import TrainSettings
+from mashup.settings import MergeSettings, TrainSettings
 from mashup.task import Task
 
 
@@ -90,10 +91,10 @@ def check_merging(options: dict[str, Any]) -> None:
     method = options.get("method", "linear")
     if method not in METHODS:
         raise UsageError(Problem("unknown method", "`method`", method, ", ".join(METHODS)))
-    names = ("scale", "density", "gamma", "epsilon")
-    known = {name: options[name] for name in names if name in options}
-    numbers = Settings(**{name: one for name, one in known.items() if one != "search"})
-    METHODS[method].check(numbers, max(METHODS[method].parents[0], 1))
+    settings = resolved(MergeSettings, None, options, "merge_options")
+    wrong = METHODS[method].problems(settings, METHODS[method].parents[0])
+    if wrong:
+        raise UsageError(*wrong)
     if not isinstance(options.get("weights", "uniform"), str):
         found, expected = str(options["weights"]), "uniform or loss: arms have 1, 2 or k parents"
         raise UsageError(Problem("bad weights", "`weights`", found, expected))

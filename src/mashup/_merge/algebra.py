@@ -13,30 +13,25 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from mashup.delta import Factors
+from mashup.settings import FactorStyle
 from mashup.similarity.products import inner
-
-FactorStyle = Literal["rotated", "initialised", "balanced"]
-FACTOR_STYLES: tuple[FactorStyle, ...] = get_args(FactorStyle)
 
 #: Norm of a row of A in PEFT's initialisation: kaiming_uniform(a=√5) draws from
 #: U(-1/√d_in, 1/√d_in), whose variance is 1/(3·d_in).
 _ROW_NORM = 1 / math.sqrt(3)
-
-
-#: A randomised decomposition looks for this many directions more than are wanted, and is used
-#: where the matrix has this many times more than that.
+#: A randomised decomposition computes this many directions more than are wanted. It is used
+#: where the matrix is this many times larger than that.
 _OVERSAMPLE, _FAR_BELOW = 16, 4
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """A delta as ``U @ diag(S) @ Vt``: ``U (d_out, k)``, ``S (k,)`` falling, ``Vt (k, d_in)``."""
+    """A delta ``U @ diag(S) @ Vt``: ``U (d_out, k)``, ``S (k,)`` descending, ``Vt (k, d_in)``."""
 
     U: Tensor
     S: Tensor
@@ -58,11 +53,30 @@ def weighted_sum(parents: Sequence[tuple[float, Factors]]) -> Spectrum:
     return Spectrum(q_left @ U, S, Vt @ q_right.T)
 
 
+def squared(tensor: Tensor) -> float:
+    """``‖tensor‖²`` in float64."""
+    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
+
+
+def rank_for_energy(share: float, spectra: Sequence[Tensor]) -> int:
+    """The smallest rank that keeps ``share`` of the squared norm over all modules together.
+
+    Entry ``i`` of ``spectra`` holds the singular values of module ``i``, in descending order.
+    """
+    total = sum(float((S**2).sum()) for S in spectra)
+    most = max(len(S) for S in spectra)
+    for rank in range(1, most):
+        kept = sum(float((S[:rank] ** 2).sum()) for S in spectra)
+        if kept >= share * total:
+            return rank
+    return most
+
+
 def rounding_energy(exact: Factors, rounded: Factors) -> float:
     """``‖Δ - Δ'‖²`` of factors and the same ones rounded.
 
-    ``BA - B'A' = (B - B')A + B'(A - A')``: differences are taken where they are small, in the
-    factors, so nothing cancels and nothing ``d_out × d_in`` is made.
+    ``BA - B'A' = (B - B')A + B'(A - A')``: differences are taken in the factors, where they are
+    small. Nothing cancels, and no ``d_out × d_in`` matrix is made.
     """
     A, B = rounded.A.double(), rounded.B.double()
     left = Factors(exact.A, exact.B - B, exact.scale)
@@ -73,8 +87,9 @@ def rounding_energy(exact: Factors, rounded: Factors) -> float:
 def dense_spectrum(delta: Tensor, rank: int | None, generator: torch.Generator) -> Spectrum:
     """The largest singular values of a dense ``(d_out, d_in)`` delta, float64.
 
-    All of them when ``rank`` is None or not far below the size; else ``rank`` by a randomised
-    range finder with two power iterations (Halko et al., arXiv 0909.4061, algorithm 4.4).
+    All of them where ``rank`` is None or not far below the size. Otherwise the first ``rank``, by
+    a randomised range finder with two power iterations (Halko et al., arXiv 0909.4061,
+    algorithm 4.4).
     """
     delta = delta.float()
     wanted = None if rank is None else rank + _OVERSAMPLE
@@ -93,7 +108,7 @@ def factorise(
 ) -> Factors:
     """Factors of ``rank`` whose ``scale · B @ A`` is the best approximation of that rank.
 
-    All styles give the same delta; they differ in how it trains on.
+    All styles give the same delta. They differ in how training continues from it.
 
     - ``balanced``: ``B = U√S``, ``A = √S Vᵀ``.
     - ``initialised``: rows of A orthogonal, with the norm of PEFT's own initialisation
@@ -135,6 +150,6 @@ def random_orthogonal(size: int, generator: torch.Generator) -> Tensor:
 
 
 def generator_for(seed: int, module: str) -> torch.Generator:
-    """A generator that depends on the seed and the module's name, not on the order of work."""
+    """A generator seeded by ``seed`` and the module's name, whatever the order of work."""
     digest = hashlib.sha256(f"{seed}:{module}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

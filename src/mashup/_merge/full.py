@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -11,13 +12,10 @@ from pathlib import Path
 
 import torch
 
-from mashup._merge.changes import CHUNK, spans
-from mashup._merge.combine import Recipe, Tensors, merged_pieces
-from mashup._merge.energy import Energy, energy_of
-from mashup._merge.pool import run_all
+from mashup._merge.changes import CHUNK, OnDisk, spans
+from mashup._merge.combine import Energy, Recipe, Tensors, energy_of, merged_pieces, run_all
 from mashup._merge.reference import Reference
-from mashup._merge.shards import SHARD_BYTES, Shard, ShardWriter, cast, open_shards, plan_shards
-from mashup._merge.values import OnDisk
+from mashup._merge.shards import Shard, ShardWriter, cast, open_shards, plan_shards
 from mashup.checkpoint import Stored
 from mashup.errors import OutputError, Problem
 from mashup.files import size
@@ -34,7 +32,7 @@ class FullPlan:
 
     Attributes:
         tensors: what to merge, in the order of the files.
-        copied: tensors that are not weights (integers), taken from the first that has them.
+        copied: tensors that are not weights (integers), taken from the reference.
         shards: the files to write.
     """
 
@@ -48,7 +46,7 @@ class FullPlan:
 
     @property
     def dtype(self) -> str:
-        """torch's name of the type that most of the merged weights have."""
+        """torch's name of the type of most of the merged weights."""
         infos = [info for shard in self.shards for info in shard.tensors.values()]
         sizes = Counter({info.dtype: 0 for info in infos if info.is_float})
         for info in infos:
@@ -56,7 +54,7 @@ class FullPlan:
         return str(TORCH[sizes.most_common(1)[0][0]]).removeprefix("torch.")
 
     def bytes_read(self) -> int:
-        """Of one pass; methods that look at all numbers first read some of them again."""
+        """Of one pass; trimming methods read the parents several times."""
         return sum(map(_read_bytes, self.tensors))
 
     def peak_memory(self, recipe: Recipe) -> int:
@@ -69,10 +67,7 @@ class FullPlan:
 
 def _piece(shape: tuple[int, ...]) -> int:
     """Numbers in one piece of a tensor."""
-    row = 1
-    for length in shape[1:]:
-        row *= length
-    return max(CHUNK, row)
+    return max(CHUNK, math.prod(shape[1:]))
 
 
 def _read_bytes(one: Tensors) -> int:
@@ -83,13 +78,10 @@ def _read_bytes(one: Tensors) -> int:
 
 
 def _lora_bytes(one: Tensors) -> int:
-    modules = [change.lora.module for change in one.changes if change and change.lora]
-    return sum(module.A.info.bytes + module.B.info.bytes for module in modules)
+    return sum(module.A.info.bytes + module.B.info.bytes for module in one.loras)
 
 
-def plan_full(
-    reference: Reference, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES
-) -> FullPlan:
+def plan_full(reference: Reference, dtype: torch.dtype | None, shard_bytes: int) -> FullPlan:
     """Decide tensors, types and files.
 
     Args:
@@ -120,7 +112,7 @@ def _widest(stored: Stored, one: Tensors) -> torch.dtype:
 
 
 def check_disk(folder: Path, wanted: int) -> None:
-    """Refuse to begin what the disk has no room for.
+    """Refuse a merge that the disk has no room for.
 
     Raises:
         OutputError: less free space than ``wanted`` bytes.
@@ -131,7 +123,7 @@ def check_disk(folder: Path, wanted: int) -> None:
         found, expected = f"{size(free)} free", size(wanted)
         if found.startswith(expected):
             found, expected = f"{free:,} bytes free", f"{wanted:,} bytes"
-        fix = "free some space or choose another --output"
+        fix = "free some space or choose another `output`"
         raise OutputError(Problem("not enough disk space", str(folder), found, expected, fix))
 
 
@@ -139,10 +131,10 @@ def write_full(folder: Path, plan: FullPlan, recipe: Recipe, progress: Progress 
     """Merge and write every tensor of ``plan`` into ``folder``.
 
     Returns:
-        The energies of all tensors that have a base to be compared with.
+        The energies of all tensors that can be compared with a base.
 
     Raises:
-        InputError: numbers that are not finite, or a file that cannot be read any more.
+        InputError: numbers that are not finite, or a file that can no longer be read.
     """
     infos = {name: info for shard in plan.shards for name, info in shard.tensors.items()}
     largest = sorted(plan.tensors, key=lambda one: -infos[one.name].bytes)
@@ -170,7 +162,7 @@ def _merge_one(
     """Merge and write one tensor, and compare it with its base where that is given."""
     one = one.in_pieces(recipe.method)
     dtype, energy = TORCH[info.dtype], Energy()
-    place = None  # new memory for every piece would cost more than the sum
+    place = None  # reused: new memory for every piece would cost more than the sum
     for piece in merged_pieces(recipe, one, compare=one.base is not None):
         place = torch.empty(piece.rows.shape, dtype=dtype) if place is None else place
         made = cast(piece.rows, dtype, one.name, place)

@@ -1,4 +1,4 @@
-"""``mashup.json`` and the model card of a merge: where it comes from, in full."""
+"""``mashup.json`` and the model card of a merge, and sentences about both."""
 
 from __future__ import annotations
 
@@ -6,32 +6,19 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from mashup._merge.energy import Energy
+from mashup._merge.combine import Energy
 from mashup._merge.full import FullPlan
 from mashup._merge.lora import Written
 from mashup._merge.methods import METHODS
-from mashup._merge.methods.greedy_soup import GREEDY_SOUP
-from mashup._merge.modules import LoraPlan
 from mashup._merge.parents import Parent
-from mashup._merge.prepare import Prepared
+from mashup._merge.plan import Prepared
+from mashup._merge.plan_lora import LoraPlan
 from mashup.checkpoint.card import Card, cell, command_of
 from mashup.checkpoint.history import MANIFEST
 from mashup.checkpoint.identity import fingerprint, quantised_note
 from mashup.files import size
 
-__all__ = [
-    "MANIFEST",
-    "against_best",
-    "card",
-    "describe_full",
-    "describe_lora",
-    "describe_parents",
-    "measured",
-    "quality",
-    "versions",
-]
-
-#: A loss by rounding that is worth a word.
+#: A relative rounding error above which the text says how to avoid it.
 _LOUD = 0.01
 _PACKAGES = ("mashup-learning", "torch", "transformers", "peft", "safetensors", "numpy")
 
@@ -48,7 +35,7 @@ def versions() -> dict[str, str]:
 
 
 def describe_parents(prepared: Prepared, base: str, given: str) -> dict[str, Any]:
-    """What is the same for every kind of result: parents, base, method and its numbers.
+    """The part that every kind of result has: parents, base, method and its settings.
 
     Args:
         prepared: the merge.
@@ -71,19 +58,21 @@ def describe_parents(prepared: Prepared, base: str, given: str) -> dict[str, Any
 
 
 def _notes(prepared: Prepared, given: str) -> list[str]:
-    """What a user should know of the parents, a sentence each."""
-    told = {p.checkpoint.path: quantised_note(p.checkpoint.base, given) for p in prepared.in_order}
+    """What a user should know about the parents, a sentence each."""
+    quantised = {
+        p.checkpoint.path: quantised_note(p.checkpoint.base, given) for p in prepared.in_order
+    }
     same: dict[str, list[str]] = {}
     for parent in prepared.in_order:
         same.setdefault(parent.digest, []).append(str(parent.checkpoint.path))
     return [
-        *(f"{path}: {note}" for path, note in told.items() if note),
+        *(f"{path}: {note}" for path, note in quantised.items() if note),
         *(f"the same checkpoint {len(p)} times: {', '.join(p)}" for p in same.values() if p[1:]),
     ]
 
 
 def _partial(prepared: Prepared) -> dict[str, Any]:
-    """What ``--allow-partial`` let pass, by the folder of the parent."""
+    """What ``allow_partial`` left out, by the folder of the parent."""
     if prepared.reference is None:
         return {}
     counting = [p for p in prepared.parents if p.weight != 0 or prepared.recipe.method.needs_gram]
@@ -110,7 +99,7 @@ def _parent(parent: Parent, prepared: Prepared) -> dict[str, Any]:
 
 
 def describe_lora(prepared: Prepared, written: Written) -> dict[str, Any]:
-    """Rank, factors and how exact a LoRA is."""
+    """Rank, factors and error of a LoRA."""
     plan = prepared.plan
     assert isinstance(plan, LoraPlan)
     averaged = prepared.recipe.method.name == "factor_average"
@@ -124,13 +113,13 @@ def describe_lora(prepared: Prepared, written: Written) -> dict[str, Any]:
         "saved_tensors": [one.tensors.name for one in plan.saved],
         "left_out_tensors": [one.name for one in plan.left_out],
         "left_out_energy": written.left_out / energy.total if energy.total else 0.0,
-        "kept_energy": None if averaged else written.kept_energy,
-        "relative_error": written.relative_error,
+        "kept_energy": None if averaged else energy.kept / energy.total if energy.total else 1.0,
+        "relative_error": energy.relative_error or 0.0,
     }
 
 
 def describe_full(prepared: Prepared, written: Energy) -> dict[str, Any]:
-    """Sizes of a whole model, and the rounding error relative to its difference from the base."""
+    """Sizes of a full checkpoint, and its error relative to its difference from the base."""
     plan, reference = prepared.plan, prepared.reference
     assert isinstance(plan, FullPlan)
     assert reference is not None
@@ -139,7 +128,7 @@ def describe_full(prepared: Prepared, written: Energy) -> dict[str, Any]:
         "tensors": len(plan.tensors),
         "shards": len(plan.shards),
         "bytes": plan.bytes_written,
-        "relative_error": (written.error / written.total) ** 0.5 if written.total else None,
+        "relative_error": written.relative_error,
         "tied": reference.tied,
         "fingerprint": fingerprint(reference.folder),
         "vocabulary": str(reference.vocabulary) if reference.bases else None,
@@ -164,11 +153,11 @@ def quality(manifest: dict[str, Any]) -> str:
 
 
 def _rounding(error: float | None, dtype: str) -> str:
-    """What the written type costs, where the change from the base was measured."""
+    """The rounding error of the written type, where the base is known."""
     if error is None:
         return ""
-    wider = "" if dtype in ("float32", "float64") else "--dtype float32 or "
-    hint = f" ({wider}--output-kind lora keeps it)" if error > _LOUD else ""
+    wider = "" if dtype in ("float32", "float64") else "`dtype` float32 or "
+    hint = f" ({wider}`output_kind` lora keeps it)" if error > _LOUD else ""
     return f"; rounding to {dtype or 'the written type'} loses {error:.2g} of the change{hint}"
 
 
@@ -193,8 +182,8 @@ def against_best(manifest: dict[str, Any]) -> str:
         f"({best['loss']:.4f})"
     )
     if taken:
-        return f"start from {best['name']} alone: {behind}; --always-merge writes the merge"
-    return f"{behind}; --k 1 takes that alone"
+        return f"start from {best['name']} alone: {behind}; `always_merge` writes the merge"
+    return f"{behind}; `k` 1 takes that alone"
 
 
 def card(manifest: dict[str, Any]) -> str:
@@ -223,14 +212,14 @@ def _text(manifest: dict[str, Any], *, is_init: bool) -> str:
         f"| {p['coverage']:.0%} | `{p['digest'][:12]}` |"
         for p in manifest["parents"]
     )
-    told = [_how(manifest), *_scored(manifest), *manifest.get("notes", [])]
+    facts = [_how(manifest), *_scored(manifest), *manifest.get("notes", [])]
     return f"""{first}Merged by Mashup Learning (arXiv 2603.10156).
 
 | parent | task | weight | covered | digest |
 |---|---|---|---|---|
 {rows}
 
-{chr(10).join(f"- {one}" for one in told)}
+{chr(10).join(f"- {one}" for one in facts)}
 - All details are in `{MANIFEST}`."""
 
 
@@ -246,7 +235,7 @@ def _how(manifest: dict[str, Any]) -> str:
 
 
 def _scored(manifest: dict[str, Any]) -> list[str]:
-    """What it scores, on which task, and whether its best parent scores better."""
+    """Its loss, on which task, and whether its best parent scores better."""
     sample = manifest.get("sample")
     if not sample:
         return []
@@ -257,10 +246,10 @@ def _scored(manifest: dict[str, Any]) -> list[str]:
 
 
 def _command(manifest: dict[str, Any]) -> str:
-    """The ``mashup merge`` that makes it again, also where it was made by ``init``."""
+    """The ``mashup merge`` command that makes it again, also for a merge that ``init`` made."""
     method, parents = METHODS[manifest["method"]], manifest["parents"]
     is_lora = manifest["output_kind"] == "lora"
-    soup = method.name == GREEDY_SOUP.name  # its weights are known now
+    soup = method.name == "greedy_soup"  # its weights are known now
     shape = {name: manifest[name] for name in ("rank", "factors")} if is_lora else {}
     numbers = {name: manifest[name] for name in ("seed", *method.takes)}
     options = {

@@ -1,4 +1,4 @@
-"""Merge checkpoints into an init: a standard PEFT or model folder that any trainer takes."""
+"""Merge checkpoints into an init: a standard PEFT or model folder that any trainer loads."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mashup._merge.algebra import FactorStyle
 from mashup._merge.combine import Recipe
-from mashup._merge.full import check_disk
-from mashup._merge.manifest import MANIFEST, card
-from mashup._merge.memory import merged_in_memory
-from mashup._merge.methods import METHODS, Settings
+from mashup._merge.full import LIBRARIES, FullPlan, check_disk
+from mashup._merge.lora import merged_in_memory
+from mashup._merge.manifest import card
+from mashup._merge.methods import METHODS
 from mashup._merge.methods.greedy_soup import chosen_weights
-from mashup._merge.parents import Parent, read_parents
-from mashup._merge.prepare import Options, OutputKind, Prepared, prepare
-from mashup._merge.shards import SHARD_BYTES
-from mashup._merge.weighing import Weights, weights_for
-from mashup._merge.write import write_parts
+from mashup._merge.parents import Parent, read_parents, weights_for
+from mashup._merge.plan import Prepared, prepare
+from mashup._merge.write import write_folder
 from mashup._select import NOTHING_HELPS, Selection
 from mashup.checkpoint import Checkpoint, check_base, read_checkpoint
 from mashup.checkpoint.card import CARD
+from mashup.checkpoint.history import MANIFEST
 from mashup.delta import Delta
-from mashup.errors import InputError, Problem, UsageError
+from mashup.errors import InputError, Problem, UsageError, gather
+from mashup.faults import resolved
 from mashup.files import new_folder, read_state, refuse_existing, to_json, write_text
 from mashup.model import AnyBase, Base, load_base, name_of
 from mashup.progress import SILENT, Progress
+from mashup.settings import MergeSettings
 
-#: A merge in memory to its loss on the task's sample.
+#: A merge in memory to its loss on the task's sample, in nats a token.
 Measure = Callable[[Delta], float]
+Parents = Selection | Sequence[Checkpoint | str | Path]
 
 
 @dataclass(frozen=True)
@@ -61,107 +62,68 @@ class Init:
         return Init(self.path, self.manifest | values)._written()
 
     def _written(self) -> Init:
-        """The same with manifest and card on disk."""
+        """The same, with manifest and card on disk."""
         write_text(self.path / MANIFEST, to_json(self.manifest))
         write_text(self.path / CARD, card(self.manifest))
         return self
 
 
 def merge(
-    parents: Selection | Sequence[Checkpoint | str | Path],
+    parents: Parents,
+    settings: MergeSettings | None = None,
     *,
     output: str | Path,
-    method: str = "linear",
-    weights: Weights = None,
-    scale: float | str = 1.0,
-    density: float = 0.5,
-    gamma: float = 0.01,
-    epsilon: float = 0.1,
-    seed: int = 42,
     base: AnyBase | None = None,
-    output_kind: OutputKind = "auto",
-    rank: str | int = "sum",
-    factors: FactorStyle = "rotated",
-    dtype: str | None = None,
-    accept_base: bool = False,
-    allow_partial: bool = False,
-    untie: bool = False,
-    tokenizer: str | Path | None = None,
-    shard_bytes: int = SHARD_BYTES,
     losses: Sequence[float] | None = None,
     measure: Measure | None = None,
     progress: Progress = SILENT,
+    **shorthands: Any,
 ) -> Init:
     """Merge checkpoints of one base and write the result as a folder.
 
+    ``merge(parents, output="init/", method="ties", density=0.2)`` is the same as
+    ``merge(parents, MergeSettings(method="ties", density=0.2), output="init/")``.
+
     Args:
-        parents: a selection, or checkpoints by value or path; LoRAs and whole models.
+        parents: a selection, or checkpoints by value or path; LoRAs and full checkpoints.
+        settings: method, weights, rank, output and the like; by default those of
+            :class:`mashup.MergeSettings`.
         output: the folder to make; it must not exist.
-        method: a name of :data:`mashup._merge.methods.METHODS`.
-        weights: one a parent, ``uniform`` (the default), or ``loss`` (softmax of the losses);
-            numbers for ``newton`` are made by :func:`mashup._init.newton`.
-        scale: λ, a factor on the merged delta.
-        density: share of a delta's numbers that trimming methods keep.
-        gamma: share of the largest numbers that breadcrumbs drops.
-        epsilon: half the width of della's probabilities.
-        seed: of random methods and of the rotation of factors.
-        base: the base model, loaded, by name, or as a transformers model in memory; needed for
-            whole models, except for a plain mean.
-        output_kind: ``lora``, ``full``, or ``auto``: full if any parent is.
-        rank: of a LoRA: ``sum`` (exact), ``max``, a number, or ``energy=X``.
-        factors: how a merged LoRA is factored; same delta, different training (see the docs).
-        dtype: of the written weights; None is a model's own, and float32 for a LoRA.
-        accept_base: merge checkpoints whose base names differ or are blank.
-        allow_partial: merge what fits of parents that do not fit as a whole.
-        untie: write a separate output head where a parent has one.
-        tokenizer: folder of the base or of a parent whose vocabulary the result gets.
-        shard_bytes: the most bytes of a file of a model.
-        losses: of the parents on the sample, for ``weights="loss"``; a selection knows its own.
+        base: the base model: loaded, by name, or as a transformers model in memory. Needed for
+            full checkpoints, except for a plain mean of them.
+        losses: of the parents on the sample, nats a token, for ``weights="loss"``; a selection
+            brings its own.
         measure: loss of a merge in memory, for ``greedy_soup``.
         progress: where to show a bar.
+        shorthands: fields of :class:`mashup.MergeSettings` by name; None is the default. What
+            ``settings`` sets cannot be given here as well.
+
+    Returns:
+        The folder that was written, and its manifest.
 
     Raises:
+        UsageError: unknown, impossible or contradicting settings, all at once.
         InputError: no parents, parents that do not go together, or an existing output.
-        UsageError: a method, weights, a rank or a number that cannot be.
         OutputError: no room on the disk.
     """
     start = time.perf_counter()
+    settings = resolved(MergeSettings, settings, shorthands, "merge")
     output = Path(output)
     refuse_existing(output)
     if base is not None and not isinstance(base, str | Path):
         base = load_base(base)
-    settings = Settings(_number(scale), density, gamma, epsilon, seed)
-    options = options_of(
-        output_kind=output_kind,
-        rank=rank,
-        factors=factors,
-        dtype=dtype,
-        accept_base=accept_base,
-        allow_partial=allow_partial,
-        untie=untie,
-        tokenizer=tokenizer,
-        shard_bytes=shard_bytes,
-    )
-    prepared = prepare_merge(parents, method, weights, settings, options, base, losses, measure)
+    prepared = prepare_merge(parents, settings, base, losses, measure)
     check_disk(output, prepared.plan.bytes_written)
     with new_folder(output) as folder:
-        manifest = write_parts(folder, prepared, base, options, progress)
+        manifest = write_folder(folder, prepared, base, settings, progress)
         manifest["merge_seconds"] = time.perf_counter() - start
         init = Init(folder, manifest)._written()
     return replace(init, path=output)
 
 
-def options_of(*, tokenizer: str | Path | None, **given: Any) -> Options:
-    """Options from the arguments of :func:`merge`."""
-    return Options(tokenizer=Path(tokenizer) if tokenizer else None, **given)
-
-
 def prepare_merge(
-    parents: Selection | Sequence[Checkpoint | str | Path],
-    method: str,
-    weights: Weights,
-    settings: Settings,
-    options: Options,
+    parents: Parents,
+    settings: MergeSettings,
     base: Base | str | Path | None,
     losses: Sequence[float] | None = None,
     measure: Measure | None = None,
@@ -171,70 +133,113 @@ def prepare_merge(
     Raises:
         InputError, UsageError: as :func:`merge`.
     """
-    chosen = METHODS.get(method)
-    if chosen is None:
-        expected = ", ".join(METHODS)
-        raise UsageError(Problem("unknown method", "`method`", method, expected))
     if isinstance(parents, Selection):
         if parents.is_empty:
             raise InputError(Problem("nothing to merge", "selection", NOTHING_HELPS))
         losses = [score.loss for score in parents.chosen]
         parents = _scored(parents)
-    given = weights_for(chosen, weights, len(parents), losses)
-    chosen.check(settings, len(parents))
-    named = name_of(base) if base is not None else None
+    method = METHODS[settings.method]
+    weights, *_ = gather(
+        lambda: weights_for(method, settings.weights, len(parents), losses),
+        lambda: _check_settings(settings, len(parents), measured=measure is not None),
+    )
     if isinstance(base, str | Path):
         check_base(base, (_base_named(parent) for parent in parents))
-    read = read_parents(parents, given, base=named, accept_base=options.accept_base)
-    recipe = _recipe(method, settings, read)
-    if method == "greedy_soup":
-        read, recipe = _greedy(read, recipe, base, options, measure)
-    counting = [p for p in read if p.weight != 0 or chosen.needs_gram]
-    prepared = prepare(counting, _recipe(method, settings, counting), base, options)
+    named = name_of(base) if base is not None else None
+    read = read_parents(parents, weights, base=named, accept_base=settings.accept_base)
+    if measure is not None and settings.method == "greedy_soup":
+        read = _greedy(read, settings, base, measure)
+    counting = [p for p in read if p.weight != 0 or method.needs_gram]
+    prepared = prepare(counting, _recipe(settings, counting), base, settings)
     return replace(prepared, parents=tuple(read))
 
 
 def _scored(selection: Selection) -> list[Checkpoint]:
-    """Whole models name their base seldom; scoring has told by their weights that it is this."""
+    """The chosen checkpoints; full ones, which seldom name their base, with that of the scores."""
     chosen = [score.checkpoint for score in selection.chosen if score.checkpoint]
     base = selection.scores.base_name
     return [c if c.base or c.kind == "lora" else replace(c, base=base) for c in chosen]
+
+
+def _check_settings(settings: MergeSettings, count: int, *, measured: bool) -> None:
+    """Refuse settings that do not go with the method or with what the call has.
+
+    Raises:
+        UsageError: all problems at once.
+    """
+    problems = METHODS[settings.method].problems(settings, count)
+    if settings.scale == "search":
+        fix = "give a number, or use mashup init or compare, which have a sample"
+        what = "nothing to search a scale on"
+        problems.append(Problem(what, "`scale`", "search", "a number", fix))
+    if settings.method == "greedy_soup" and not measured:
+        fix = "use mashup init, or mashup merge with `base` and `dataset`"
+        problems.append(Problem("nothing to measure with", "`method` greedy_soup", fix=fix))
+    if problems:
+        raise UsageError(*problems)
 
 
 def _base_named(parent: Checkpoint | str | Path) -> str:
     return (parent if isinstance(parent, Checkpoint) else read_checkpoint(Path(parent))).base
 
 
-def _recipe(method: str, settings: Settings, parents: Sequence[Parent]) -> Recipe:
+def _recipe(settings: MergeSettings, parents: Sequence[Parent]) -> Recipe:
+    """What is done to every tensor; equal parents are told apart by a number."""
     weights, digests = tuple(p.weight for p in parents), [p.digest for p in parents]
     keys = tuple(f"{d}{digests[:n].count(d) or ''}" for n, d in enumerate(digests))
-    return Recipe(METHODS[method], settings, weights, keys)
+    return Recipe(METHODS[settings.method], settings, weights, keys)
 
 
 def _greedy(
     parents: Sequence[Parent],
-    recipe: Recipe,
+    settings: MergeSettings,
     base: Base | str | Path | None,
-    options: Options,
-    measure: Measure | None,
-) -> tuple[tuple[Parent, ...], Recipe]:
-    if measure is None:
-        fix = "use 'mashup init', or give --model and --dataset to measure on"
-        raise UsageError(Problem("nothing to measure with", "`method` greedy_soup", fix=fix))
+    measure: Measure,
+) -> tuple[Parent, ...]:
+    """The parents with the weights of the greedy soup."""
 
     def loss(weights: Sequence[float]) -> float:
         counting = [replace(p, weight=w) for p, w in zip(parents, weights, strict=True) if w]
-        tried = _recipe("greedy_soup", recipe.settings, counting)
-        return measure(merged_in_memory(prepare(counting, tried, base, options)))
+        recipe = _recipe(settings, counting)
+        plan = prepare(counting, recipe, base, settings).plan
+        return measure(merged_in_memory(counting, plan, recipe))
 
     weights, _ = chosen_weights(len(parents), loss)
-    kept = tuple(replace(p, weight=w) for p, w in zip(parents, weights, strict=True))
-    return kept, _recipe("greedy_soup", recipe.settings, kept)
+    return tuple(replace(p, weight=w) for p, w in zip(parents, weights, strict=True))
 
 
-def _number(scale: float | str) -> float:
-    """The factor on the merged delta; a word asks for a sample, which a merge has none of."""
-    if isinstance(scale, str):
-        fix = "give a number, or use mashup init or compare, which have a sample"
-        raise UsageError(Problem("nothing to search a scale on", "`scale`", scale, "a number", fix))
-    return scale
+def cost_of(
+    parents: Sequence[str | Path], settings: MergeSettings, base: str | Path | None
+) -> dict[str, Any]:
+    """What a merge would read, write and hold in memory, in bytes, without doing it.
+
+    A greedy soup counts as the mean of all parents, and weights that are measured as uniform.
+
+    Raises:
+        InputError, UsageError: as :func:`mashup.merge`.
+    """
+    changed: dict[str, Any] = {}
+    if settings.method == "greedy_soup":
+        changed["method"] = "linear"
+    if settings.weights in ("loss", "newton"):
+        changed["weights"] = "uniform"
+    prepared = prepare_merge(parents, settings.model_copy(update=changed), base)
+    plan = prepared.plan
+    if isinstance(plan, FullPlan):
+        return {
+            "output_kind": "full",
+            "tensors": len(plan.tensors) + len(plan.copied),
+            "files": len(plan.shards),
+            "bytes_read": plan.bytes_read(),
+            "bytes_written": plan.bytes_written,
+            "peak_memory": plan.peak_memory(prepared.recipe),
+        }
+    read = sum(parent.checkpoint.bytes for parent in prepared.parents)
+    return {
+        "output_kind": "lora",
+        "tensors": 2 * len(plan.modules) + len(plan.saved),
+        "files": 1,
+        "bytes_read": read,
+        "bytes_written": plan.bytes_written,
+        "peak_memory": LIBRARIES + 3 * read,
+    }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mashup._merge.changes import Change, Lora
-from mashup._merge.values import OnDisk
+from mashup._merge.changes import Change, OnDisk
+from mashup._merge.methods import Method
 from mashup.checkpoint import (
     Adapter,
     Checkpoint,
@@ -21,23 +22,24 @@ from mashup.checkpoint import (
 )
 from mashup.checkpoint.read import with_unique_names
 from mashup.checkpoint.ties import read_untied
-from mashup.errors import InputError, Problem, raise_all
+from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.library import adapter_digest, model_digest
+from mashup.settings import WeightsName
 from mashup.weights import read
 
 
 @dataclass(frozen=True)
 class Parent:
-    """One checkpoint that goes into a merge, by place; its numbers are read when needed.
+    """One checkpoint that goes into a merge; its numbers are read when they are needed.
 
     Attributes:
         checkpoint: what and where it is.
         digest: of its content.
-        weight: as it is used.
-        place: its number in the order that the user gave.
+        weight: its coefficient, before λ.
+        place: its position in the order that the user gave.
         adapter: what a LoRA changes; None for a whole model.
         tensors: of a whole model, without a head that repeats the embeddings.
-        moved: its changes, where they were aligned with another vocabulary.
+        moved: its changes, where they were aligned with the base's layout or vocabulary.
     """
 
     checkpoint: Checkpoint
@@ -64,13 +66,58 @@ class Parent:
 
 def changes_of(adapter: Adapter) -> dict[str, Change]:
     """Name of a base tensor to what a LoRA changes in it."""
-    loras = {module.tensor: Lora(module) for module in adapter.modules.values()}
+    loras = {module.tensor: module for module in adapter.modules.values()}
     saved = {name: OnDisk(stored) for name, stored in adapter.saved.items()}
     rows, shifts = adapter.rows, adapter.biases
     return {
         name: Change(saved.get(name), loras.get(name), rows.get(name), shifts.get(name))
         for name in sorted(loras.keys() | saved.keys() | rows.keys() | shifts.keys())
     }
+
+
+def weights_for(
+    method: Method,
+    weights: Sequence[float] | WeightsName,
+    count: int,
+    losses: Sequence[float] | None,
+) -> tuple[float, ...]:
+    """One weight per parent.
+
+    Args:
+        method: decides what ``uniform`` is: 1/k each, or 1 each for methods that sum.
+        weights: numbers, ``uniform``, or ``loss``, which is ``softmax(-losses)``. ``newton``
+            needs the model: :func:`mashup._init.newton` turns it into numbers.
+        count: of parents.
+        losses: of the parents on the task's sample, in nats a token; for ``loss``.
+
+    Raises:
+        UsageError: a number of weights other than ``count``, weights that are not finite or all
+            zero, or no losses to make them from.
+    """
+    if count == 0:
+        raise UsageError(Problem("nothing to merge", "parents", "none", "at least one"))
+    measure = "use mashup init, or mashup merge with `base` and `dataset`"
+    if weights == "uniform":
+        return (1.0 if method.sums else 1 / count,) * count
+    if weights == "newton":
+        raise UsageError(Problem("nothing to measure on", "`weights` newton", fix=measure))
+    if weights == "loss":
+        if losses is None or len(losses) != count or not all(map(math.isfinite, losses)):
+            raise UsageError(Problem("no losses of the parents", "`weights` loss", fix=measure))
+        parts = [math.exp(min(losses) - loss) for loss in losses]
+        return tuple(part / sum(parts) for part in parts)
+    given, what = tuple(map(float, weights)), "bad weights"
+    divides = method.elect or method.name == "slerp"
+    found, expected = str(list(given)), ""
+    if len(given) != count:
+        what, found, expected = "wrong number of weights", str(len(given)), f"{count}, one each"
+    elif not all(map(math.isfinite, given)) or not any(given):
+        expected = "finite numbers, not all zero"
+    elif divides and (min(given) < 0 or not sum(given) > 0):
+        expected = f"numbers of at least 0: {method.name} divides by their sum"
+    if expected:
+        raise UsageError(Problem(what, "`weights`", found, expected))
+    return given
 
 
 def read_parents(
@@ -80,19 +127,19 @@ def read_parents(
     base: str | None = None,
     accept_base: bool,
 ) -> tuple[Parent, ...]:
-    """Describe the parents, sorted by content so that weights do not depend on their order.
+    """Describe the parents, sorted by content, so that the result does not depend on their order.
 
-    What cannot be averaged goes by :attr:`Parent.place`. A whole model's digest is of samples:
-    where two have the same, their paths decide.
+    What cannot be averaged is taken by :attr:`Parent.place`. A full checkpoint's digest covers
+    samples of its weights only; where two are equal, their paths decide.
 
     Args:
         checkpoints: by value or path.
-        weights: one a checkpoint.
+        weights: one per checkpoint.
         base: name of the base, where the caller gives it.
-        accept_base: take parents whose base's name differs or is blank.
+        accept_base: accept parents whose base name differs or is blank.
 
     Raises:
-        InputError: a parent that is broken or says that it has another base; all at once.
+        InputError: a parent that is broken or names another base; all at once.
     """
     found = with_unique_names(
         c if isinstance(c, Checkpoint) else read_checkpoint(Path(c)) for c in checkpoints
@@ -125,9 +172,10 @@ def _parent(checkpoint: Checkpoint, weight: float, place: int) -> Parent:
 
 
 def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
-    """LoRAs whose modules have other widths than the same modules of those before them.
+    """LoRAs whose modules have other widths than the same modules of the parents before them.
 
-    Widths, not shapes: adapters do not always say which way round the base stores a weight.
+    Widths are compared, not shapes, since an adapter does not always say whether the base stores
+    a weight transposed.
     """
     seen: dict[str, tuple[int, ...]] = {}
     problems = []
@@ -149,7 +197,7 @@ def _widths(module: LoraModule) -> tuple[int, ...]:
 
 
 def _is_zero(parent: Parent) -> bool:
-    """Whether a LoRA changes nothing, as one that was never trained does (B = 0 or s = 0)."""
+    """Whether a LoRA changes nothing: B = 0, as before any training, or s = 0."""
     adapter = parent.adapter
     if adapter is None or adapter.saved or adapter.rows or adapter.biases:
         return False
@@ -163,7 +211,7 @@ def _changes_nothing(parent: Parent) -> Problem:
 
 
 def _base_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[Problem]:
-    """Parents that name no base, or another one than ``base`` or the first that is named."""
+    """Parents that name no base, or another one than ``base`` or the first named one."""
     named = base or next((c.base for c in checkpoints if c.base), "")
     fix = "merge checkpoints of one base, or pass `accept_base` if it is the same model"
     problems = []

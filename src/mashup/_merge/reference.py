@@ -1,4 +1,4 @@
-"""The model that a full merge is shaped like, and the parents matched with it."""
+"""The model that a merge is shaped like, and the parents matched with it, by names and shapes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mashup._merge.changes import Change
-from mashup._merge.coverage import Covered, cover
+from mashup._merge.changes import Change, OnDisk, Value
 from mashup._merge.parents import Parent, changes_of
-from mashup._merge.values import OnDisk, Value
 from mashup._merge.vocabulary import align
 from mashup.checkpoint import Stored, laid_out
+from mashup.checkpoint.averaging import average_problem
 from mashup.checkpoint.conv1d import turned
 from mashup.checkpoint.identity import HEAD, read_config
+from mashup.checkpoint.placement import COMPUTED, Coverage, Shape, coverage, shape_of_rows
 from mashup.checkpoint.read import refuse_quantised
 from mashup.checkpoint.ties import breaks_tie, changed_apart, read_untied, tie_problem, with_head
 from mashup.checkpoint.tokens import Place, Tables, differ, embedding_place, read_tables
 from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS
 from mashup.errors import InputError, Problem, raise_all
+from mashup.settings import MergeSettings
+
+
+@dataclass(frozen=True)
+class Covered:
+    """A parent's changes that have a place, by name of the reference's tensor, and the rest."""
+
+    changes: Mapping[str, Change]
+    coverage: Coverage
 
 
 @dataclass(frozen=True)
@@ -55,27 +64,19 @@ class Reference:
 
 
 def match(
-    parents: Sequence[Parent],
-    base: Path | None,
-    *,
-    allow_partial: bool = False,
-    untie: bool = False,
-    tokenizer: Path | None = None,
-    into_lora: bool = False,
+    parents: Sequence[Parent], base: Path | None, settings: MergeSettings, *, into_lora: bool
 ) -> Reference:
     """Match the parents with the base, or with the first of them when none is given.
 
     Args:
         parents: at least one; a LoRA needs ``base``.
         base: folder of the base model.
-        allow_partial: merge what fits.
-        untie: give the result an output head of its own where a parent has one.
-        tokenizer: the folder of the base or of a parent whose vocabulary the result gets.
+        settings: whether to merge in part, whether to untie, whose vocabulary to take.
         into_lora: the result is a LoRA, which breaks no ties: its base stays as it is.
 
     Raises:
-        InputError: tensors without a place or a filler, ties that would break, vocabularies
-            that cannot be aligned; all at once where they are independent.
+        InputError: tensors without a place, places without a tensor, ties that would break,
+            vocabularies that cannot be aligned; all at once where they are independent.
     """
     folder = base or parents[0].checkpoint.path
     refuse_quantised(folder)
@@ -86,20 +87,45 @@ def match(
         for parent in parents
         if breaks_tie(_apart(parent), tensors, whole=parent.is_full, tied=tied)
     ]
-    if breaking and not untie and not into_lora:
+    if breaking and not settings.untie and not into_lora:
         raise InputError(*(tie_problem(str(p.checkpoint.path), tied=tied) for p in breaking))
-    reference = _untied(reference) if breaking else reference
+    if breaking:
+        reference = replace(reference, tied=False, tensors=with_head(tensors))
     parents = [_laid_out(parent, reference) for parent in parents]
     if breaking:
         parents = [p if into_lora and p.adapter else _with_head(p) for p in parents]
-    aligned, parents = _align(reference, parents, tokenizer)
-    covered = tuple(cover(parent, _shapes(aligned)) for parent in parents)
-    if not allow_partial:
+    tokenizer = Path(settings.tokenizer) if settings.tokenizer else None
+    reference, parents = _align(reference, parents, tokenizer)
+    places = _shapes(reference)
+    covered = [_cover(parent, places, reference) for parent in parents]
+    if not settings.allow_partial:
         both = zip(covered, parents, strict=True)
         raise_all(
             problem for one, p in both for problem in one.coverage.problems(str(p.checkpoint.path))
         )
-    return replace(aligned, covered=tuple(_beside(one, aligned) for one in covered))
+    return replace(reference, covered=tuple(covered))
+
+
+def copied_problems(reference: Reference) -> list[Problem]:
+    """Integers, booleans and 8-bit floats on which the parents differ.
+
+    A merge can neither average them nor just copy those of one.
+    """
+    return [
+        problem
+        for changes in reference.changes
+        for name, change in changes.items()
+        if not name.endswith(COMPUTED)
+        and (stored := _stored(change.value))
+        and (problem := average_problem(name, stored, reference.tensors[name]))
+    ]
+
+
+def _stored(value: object) -> Stored | None:
+    """What lies on disk below a value that is aligned or patched."""
+    while value is not None and not isinstance(value, OnDisk):
+        value = getattr(value, "value", None)
+    return value.stored if isinstance(value, OnDisk) else None
 
 
 def _apart(parent: Parent) -> list[str]:
@@ -121,20 +147,6 @@ def _laid_out(parent: Parent, reference: Reference) -> Parent:
     return replace(parent, adapter=changed, moved=changes_of(changed))
 
 
-def _beside(covered: Covered, reference: Reference) -> Covered:
-    """Changes of rows and biases as whole values, which the base is needed for."""
-    changes = {}
-    for name, change in covered.changes.items():
-        base = reference.base(name)
-        changes[name] = change.beside(base) if base is not None else change
-    return replace(covered, changes=changes)
-
-
-def _untied(reference: Reference) -> Reference:
-    tensors = with_head(reference.tensors)
-    return replace(reference, tied=False, tensors=tensors)
-
-
 def _with_head(parent: Parent) -> Parent:
     """The parent with what its head computes with, where that was its embedding."""
     if parent.adapter is None:
@@ -151,13 +163,30 @@ def _with_head(parent: Parent) -> Parent:
     return replace(parent, moved=changes)
 
 
-def _shapes(reference: Reference) -> dict[str, Stored]:
-    """The reference's tensors with the shapes that the result will have."""
-    shaped = dict(reference.tensors)
-    for name, value in reference.bases.items():
-        info = replace(shaped[name].info, shape=tuple(value.shape))
-        shaped[name] = replace(shaped[name], info=info)
-    return shaped
+def _shapes(reference: Reference) -> dict[str, Shape]:
+    """The shapes of the result's tensors."""
+    shapes = {name: stored.shape for name, stored in reference.tensors.items()}
+    return shapes | {name: tuple(value.shape) for name, value in reference.bases.items()}
+
+
+def _cover(parent: Parent, places: Mapping[str, Shape], reference: Reference) -> Covered:
+    """A parent's changes that fit the result's tensors, by name and shape.
+
+    Changes of rows and biases become whole values, which need the base's.
+    """
+    shapes = {}
+    for name, change in parent.changes.items():
+        shift = [change.shift[1].shape] if change.shift else []
+        place = places.get(name, ())
+        rows = change.rows and shape_of_rows(change.rows[0], change.rows[1].shape, place)
+        shapes[name] = [*change.shapes, *shift, *([rows] if rows else [])]
+    found = coverage(shapes, places, whole=parent.is_full)
+    fitting = {}
+    for name, change in parent.changes.items():
+        if name in found.fitting:
+            base = reference.base(name)
+            fitting[name] = change.on(base) if base is not None else change
+    return Covered(fitting, found)
 
 
 def _align(

@@ -21,8 +21,9 @@ from mashup.checkpoint.full import INDEX, WEIGHTS
 from mashup.errors import InputError, Problem
 from mashup.files import to_json, write_text
 from mashup.headers import WIDTHS, TensorInfo
+from mashup.settings import MergeSettings
 
-SHARD_BYTES = 5_000_000_000  # as transformers had it for years; hubs and disks like it
+SHARD_BYTES = int(MergeSettings.model_fields["shard_size"].default * 1e9)
 _ALIGN = 8
 
 
@@ -121,8 +122,8 @@ def open_shards(folder: Path, shards: Sequence[Shard]) -> Iterator[ShardWriter]:
 def cast(rows: Tensor, dtype: torch.dtype, where: str, place: Tensor | None = None) -> Tensor:
     """``rows`` in ``dtype``, checked to be finite; a view of ``place`` if that is given.
 
-    No number is larger than the norm of all: while that is small, one product tells that every
-    number is fine. Otherwise they are looked at one by one.
+    No number is larger than the norm of all of them, so one product shows that all are fine while
+    the norm is small. Otherwise they are checked one by one.
 
     Raises:
         InputError: NaN or infinity, or a number that ``dtype`` cannot hold.
@@ -131,6 +132,6 @@ def cast(rows: Tensor, dtype: torch.dtype, where: str, place: Tensor | None = No
     flat, limit = rows.reshape(-1), torch.finfo(dtype).max
     norm = math.sqrt(torch.dot(flat, flat))
     if not norm < limit / 2 and not torch.isfinite(made).all():
-        fix = "look at the parents with 'mashup check --read', or use --dtype float32"
+        fix = "run mashup check with `read` on the parents, or use `dtype` float32"
         raise InputError(Problem("result is not finite", where, str(dtype), "numbers", fix))
     return made

@@ -1,22 +1,21 @@
 """Align embeddings of different vocabularies by token string, never by row number.
 
-Every parent's row of a token comes from where its own tokenizer has that token. A token that
-a parent lacks has the base's row, a delta of zero. A token that the base lacks starts at the
-mean of the parents that have it.
+A parent's row of a token is the one that its own tokenizer gives. A token that a parent lacks
+has the base's row, which is a delta of zero. A token that the base lacks starts at the mean of
+the parents that have it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from mashup._merge.changes import Change
+from mashup._merge.changes import Change, InMemory, Value
 from mashup._merge.parents import Parent
-from mashup._merge.values import Value
 from mashup.checkpoint.tokens import Tables
 from mashup.checkpoint.vocabulary import BY_TOKEN, read_vocabulary
 from mashup.errors import InputError, Problem
@@ -24,9 +23,12 @@ from mashup.errors import InputError, Problem
 
 @dataclass(frozen=True)
 class Aligned:
-    """Rows of ``value`` in another order; ``index[j]`` is the row that becomes row ``j``.
+    """Rows of ``value`` in another order.
 
-    Where it is -1 the row comes from ``fallback``, which has the shape of the result.
+    Attributes:
+        value: the tensor as stored.
+        index: entry ``j`` is the row of ``value`` that becomes row ``j``, -1 for none.
+        fallback: rows where the index is -1, in the shape of the result; None for zeros.
     """
 
     value: Value
@@ -57,29 +59,10 @@ class Aligned:
         return made
 
 
-@dataclass(frozen=True)
-class InMemory:
-    """A tensor that is small, or made here."""
-
-    tensor: Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.tensor.shape)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.tensor.dtype
-
-    def rows(self, start: int, stop: int, buffer: Tensor | None = None) -> Tensor:
-        del buffer
-        return self.tensor[start:stop]
-
-
 def align(
     tables: Tables, base: Value, changes: Sequence[Change | None]
 ) -> tuple[Value, list[Change | None]]:
-    """One tensor of the base and what the parents change in it, in rows of the result.
+    """One tensor of the base and the parents' changes of it, in rows of the result.
 
     Raises:
         InputError: a LoRA on a tensor whose rows would have to move.
@@ -87,7 +70,7 @@ def align(
     if any(change and (change.lora or change.rows) for change in changes):
         raise InputError(_lora_on_embeddings())
     own = [
-        Aligned(change.value, _index(tables, rows)) if change and change.value else None
+        Aligned(change.value, torch.tensor(tables.rows(rows))) if change and change.value else None
         for change, rows in zip(changes, tables.parents, strict=True)
     ]
     moved = _base(tables, base, own)
@@ -95,13 +78,9 @@ def align(
     return moved, [Change(one) if one else None for one in filled]
 
 
-def _index(tables: Tables, own: Mapping[str, int]) -> Tensor:
-    return torch.tensor(tables.rows(own))
-
-
 def _base(tables: Tables, base: Value, parents: Sequence[Aligned | None]) -> Value:
     """The base's rows, with means of the parents where it lacks a token."""
-    index = _index(tables, tables.base)
+    index = torch.tensor(tables.rows(tables.base))
     new = (index < 0).nonzero().flatten().tolist()
     rows = torch.zeros(len(index), *base.shape[1:], dtype=base.dtype) if new else None
     for row in new:
@@ -113,7 +92,10 @@ def _base(tables: Tables, base: Value, parents: Sequence[Aligned | None]) -> Val
 
 
 def number_problems(parents: Sequence[Parent]) -> list[Problem]:
-    """Rows that parents change by number (a LoRA, token rows) in vocabularies that are not one."""
+    """The problem of rows that parents change by number, in vocabularies that differ.
+
+    Rows are changed by number by a LoRA on embeddings and by ``trainable_token_indices``.
+    """
     own = [
         (p, [change for name, change in p.changes.items() if name.endswith(BY_TOKEN)])
         for p in parents
@@ -122,11 +104,11 @@ def number_problems(parents: Sequence[Parent]) -> list[Problem]:
     if not by_number:
         return []
     known = [read_vocabulary(p.checkpoint.path) for p, changes in own if changes]
-    told = [one for one in known if one is not None]
-    return [] if all(one == told[0] for one in told) else [_lora_on_embeddings()]
+    given = [one for one in known if one is not None]
+    return [] if all(one == given[0] for one in given) else [_lora_on_embeddings()]
 
 
 def _lora_on_embeddings() -> Problem:
-    found = "a LoRA on embeddings or rows of tokens, and parents of other vocabularies"
+    found = "a LoRA on embeddings or rows of tokens, and parents with different vocabularies"
     fix = "merge it into its base first (merge_and_unload) and give that as a full checkpoint"
     return Problem("vocabularies differ", "parents", found, "one vocabulary", fix)

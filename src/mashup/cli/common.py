@@ -9,7 +9,7 @@ from pydantic import Field
 from mashup.cli import show
 from mashup.cli.options import Options
 from mashup.processes import is_first
-from mashup.settings import WEIGHTS, MergeSettings, RowSettings, ScoreSettings, WeightsName
+from mashup.settings import MethodSettings, RowSettings, ScoreSettings
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -90,11 +90,8 @@ class ScoreOptions(ScoreSettings, Options):
     skip_bad: bool = Field(False, description="has no effect: broken checkpoints are skipped")
 
 
-class MergeOptions(MergeSettings, Options):
+class MergeOptions(MethodSettings, Options):
     panel: ClassVar[str] = "Merging"
-    weights: WeightsName | tuple[float, ...] = Field(
-        WEIGHTS[0], description="uniform, loss, newton, or a number for each checkpoint"
-    )
 
     def note_unused(self) -> None:
         """Say which numbers were given that the method does not look at."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import typer
 from pydantic import Field
@@ -13,33 +13,17 @@ from mashup.cli import show
 from mashup.cli.common import MergeOptions, say_left_out
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.errors import gather, raise_all
-from mashup.settings import RowSettings
+from mashup.settings import MergeSettings, RowSettings
 
 _NAMED = 8  # tensors that are named; all of them are in the manifest
 
 
-class Options(MergeOptions, RowSettings, JsonOption):
+class Options(MergeOptions, MergeSettings, RowSettings, JsonOption):
     checkpoints: tuple[str, ...] = positional("checkpoint folders: LoRAs and whole models")
     output: str = Field(description="folder to write")
     model: str | None = Field(
         None, description="base model; needed for whole models and for full output"
     )
-    output_kind: Literal["auto", "lora", "full"] = Field(
-        "auto", description="what to write; auto writes a LoRA unless a parent is a whole model"
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="of the written weights; auto: a model's own, float32 for a LoRA"
-    )
-    shard_size: float = Field(5.0, gt=0, description="largest file of a model, in GB (10^9 bytes)")
-    seed: int = Field(42, description="seed of random methods and of the rotation of factors")
-    accept_base: bool = Field(False, description="accept base names that differ or are blank")
-    allow_partial: bool = Field(
-        False, description="merge the parts that fit of checkpoints that fit only in part"
-    )
-    untie: bool = Field(
-        False, description="write a separate output head if a parent has trained one"
-    )
-    tokenizer: str | None = Field(None, description="folder whose vocabulary the result gets")
     allow_pickle: bool = Field(False, description="read .bin files as well, weights only")
     dataset: str | None = Field(
         None, description="rows to measure on, for --weights loss, newton and greedy_soup"
@@ -63,8 +47,8 @@ def run(options: Options) -> None:
     from mashup._merge.merge import merge
     from mashup.progress import Bars
 
-    given = _arguments(options) | _measured(options, folders)
-    init = merge(folders, output=options.output, progress=Bars(), **given)
+    given = _settings(options) | _measured(options, folders)
+    init = merge(folders, output=options.output, base=options.model, progress=Bars(), **given)
     init = _as_named(init, dict(zip(folders, options.checkpoints, strict=True)))
     if options.json_:
         show.print_json(init.manifest)
@@ -73,7 +57,7 @@ def run(options: Options) -> None:
 
 
 def _check(options: Options, folders: list[str]) -> None:
-    """What can be checked without torch: the output, the base, the checkpoints' headers."""
+    """Check without torch what can be: the output, the base, the checkpoints' headers."""
     from mashup.checkpoint import check_base, read_checkpoint
     from mashup.files import refuse_existing
 
@@ -103,16 +87,8 @@ def _as_named(init: Any, folders: dict[str, str]) -> Any:
     return init.noting(parents=parents)
 
 
-def _arguments(options: Options) -> dict[str, Any]:
-    """Keyword arguments of :func:`mashup.merge` that need no model."""
-    same = ("output_kind", "seed", "accept_base", "allow_partial", "untie", "tokenizer")
-    return {
-        **options.merging(),
-        **{name: getattr(options, name) for name in same},
-        "base": options.model,
-        "dtype": None if options.dtype == "auto" else options.dtype,
-        "shard_bytes": int(options.shard_size * 1e9),
-    }
+def _settings(options: Options) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in MergeSettings.model_fields}
 
 
 def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
@@ -135,10 +111,10 @@ def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
 
 
 def _dry_run(options: Options, folders: list[str]) -> None:
-    """Check everything and tell what the merge would cost."""
-    from mashup._merge.cost import cost_of
+    """Check everything and show what the merge would cost."""
+    from mashup._merge.merge import cost_of
 
-    cost = cost_of(folders, **_arguments(options))
+    cost = cost_of(folders, MergeSettings(**_settings(options)), options.model)
     if options.json_:
         show.print_json(cost)
         return
@@ -154,6 +130,7 @@ def print_init(init: Any) -> None:
     from mashup._merge.manifest import quality
 
     about = init.manifest
+    how = quality(about)
     columns = ("parent", "task", "weight", "covered")
     rows = [
         (p["name"], p["task"], f"{p['weight']:.4g}", f"{p['coverage']:.0%}")
@@ -162,12 +139,12 @@ def print_init(init: Any) -> None:
     show.table(columns, rows, numbers=("weight", "covered"))
     if about["output_kind"] == "lora":
         rank, modules = about["resolved_rank"], show.count(about["modules"], "module")
-        show.line(f"rank {rank} over {modules}, {quality(about)}")
+        show.line(f"rank {rank} over {modules}, {how}")
         if names := about["left_out_tensors"]:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             show.line(f"left out: {', '.join(names[:_NAMED])}{more}")
     else:
-        show.line(quality(about))
+        show.line(how)
     for path, what in about.get("partial", {}).items():
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in what.items() if names)
         show.line(f"merged in part (--allow-partial): {path}: {counts}")

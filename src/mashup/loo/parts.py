@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mashup.settings import (
     WEIGHTS,
-    MergeSettings,
+    MethodSettings,
     RowSettings,
     ScoreSettings,
     SelectSettings,
@@ -44,7 +44,7 @@ class Choosing(ScoreSettings, SelectSettings):
         return self.model_dump(exclude={"probe_steps"})
 
 
-class Merging(MergeSettings):
+class Merging(MethodSettings):
     """How they are merged; the words of ``mashup merge``.
 
     Donors have no order here, so that there is nothing to give numbers to.

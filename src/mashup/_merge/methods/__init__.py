@@ -1,16 +1,14 @@
-"""Merge methods, one file each, and the one table of them."""
+"""Merge methods, a small file each, and the table of all of them."""
 
 from mashup._merge.methods.breadcrumbs import BREADCRUMBS
-from mashup._merge.methods.dare_linear import DARE_LINEAR
-from mashup._merge.methods.dare_ties import DARE_TIES
+from mashup._merge.methods.dare import DARE_LINEAR, DARE_TIES
 from mashup._merge.methods.della import DELLA
 from mashup._merge.methods.factor_average import FACTOR_AVERAGE
 from mashup._merge.methods.greedy_soup import GREEDY_SOUP
-from mashup._merge.methods.linear import LINEAR
-from mashup._merge.methods.method import Method, Settings
+from mashup._merge.methods.linear import LINEAR, TASK_ARITHMETIC
+from mashup._merge.methods.method import Method
 from mashup._merge.methods.model_stock import MODEL_STOCK
 from mashup._merge.methods.slerp import SLERP
-from mashup._merge.methods.task_arithmetic import TASK_ARITHMETIC
 from mashup._merge.methods.ties import TIES
 
 METHODS: dict[str, Method] = {
@@ -21,4 +19,4 @@ METHODS: dict[str, Method] = {
     )
 }
 
-__all__ = ["METHODS", "Method", "Settings"]
+__all__ = ["METHODS", "Method"]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mashup._merge.methods.method import Method, Rows, Settings, Trimmer
+from mashup._merge.methods.method import Method, Rows, Trimmer
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from mashup.settings import MergeSettings
 
-def trim(rows: Rows, count: int, settings: Settings, _: torch.Generator) -> Trimmer:
+
+def trim(rows: Rows, count: int, settings: MergeSettings, _: torch.Generator) -> Trimmer:
     """Drop the ``gamma`` share of largest magnitude, then keep ``density`` of all numbers.
 
     arXiv 2312.06795, section 3. Where both cannot be, fewer of the largest are dropped.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mashup._merge.methods.method import Method, Rows, Settings, Trimmer
+from mashup._merge.methods.method import Method, Rows, Trimmer
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from mashup.settings import MergeSettings
 
-def trim(_: Rows, __: int, settings: Settings, generator: torch.Generator) -> Trimmer:
+
+def trim(_: Rows, __: int, settings: MergeSettings, generator: torch.Generator) -> Trimmer:
     """MagPrune (arXiv 2406.11617, section 3.1): a kept number is divided by its probability.
 
     Probabilities rise linearly with the rank of the magnitude within its row, from

@@ -1,4 +1,4 @@
-"""linear: the exact weighted mean of the deltas."""
+"""linear and task_arithmetic: the exact weighted sum of the deltas."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def mix(_: Tensor, weights: Sequence[float]) -> tuple[float, ...]:
+    """The weights as they are."""
     return tuple(weights)
 
 
@@ -20,5 +21,13 @@ LINEAR = Method(
     "λ Σ wᵢ δᵢ, w = 1/k",
     "model soups, arXiv 2203.05482; on deltas, arXiv 2603.10156",
     mix=mix,
+    takes=("scale",),
+)
+TASK_ARITHMETIC = Method(
+    "task_arithmetic",
+    "λ Σ wᵢ δᵢ, w = 1",
+    "Ilharco et al., arXiv 2212.04089",
+    mix=mix,
+    sums=True,
     takes=("scale",),
 )

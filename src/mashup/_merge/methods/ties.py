@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mashup._merge.methods.method import Method, Rows, Settings, Trimmer
+from mashup._merge.methods.method import Method, Rows, Trimmer
 
 if TYPE_CHECKING:
     import torch
 
+    from mashup.settings import MergeSettings
 
-def trim(rows: Rows, count: int, settings: Settings, _: torch.Generator) -> Trimmer:
+
+def trim(rows: Rows, count: int, settings: MergeSettings, _: torch.Generator) -> Trimmer:
     """Keep the ``density`` share of largest magnitude (arXiv 2306.01708, section 4.1)."""
     from mashup._merge.methods.magnitude import largest
 

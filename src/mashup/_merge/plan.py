@@ -1,0 +1,156 @@
+"""From parents and settings to a plan: everything is checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mashup._merge.combine import Recipe, Tensors, needs_base
+from mashup._merge.configs import settings_problems
+from mashup._merge.full import FullPlan, plan_full
+from mashup._merge.methods import Method
+from mashup._merge.parents import Parent
+from mashup._merge.plan_lora import LoraPlan, plan_lora
+from mashup._merge.reference import Reference, copied_problems, match
+from mashup._merge.vocabulary import number_problems
+from mashup.checkpoint import locate, read_adapter_config
+from mashup.checkpoint.architecture import architecture_problem
+from mashup.checkpoint.identity import read_config
+from mashup.errors import InputError, Problem, UsageError, raise_all
+from mashup.model import Base, adapter_problems, name_of
+from mashup.model.base import skeleton
+from mashup.settings import MergeSettings, Rank
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A merge that can be written.
+
+    Attributes:
+        parents: all of them, including those of weight zero.
+        recipe: method, settings and weights of the parents that count.
+        plan: what to write.
+        reference: the model that a full result is shaped like; None for LoRAs alone.
+    """
+
+    parents: tuple[Parent, ...]
+    recipe: Recipe
+    plan: FullPlan | LoraPlan
+    reference: Reference | None
+
+    @property
+    def in_order(self) -> list[Parent]:
+        """The parents as the user gave them. What cannot be averaged is taken from the first."""
+        return sorted(self.parents, key=lambda parent: parent.place)
+
+
+def torch_dtype(settings: MergeSettings) -> torch.dtype | None:
+    """The type to write, None for ``auto``."""
+    return None if settings.dtype == "auto" else getattr(torch, settings.dtype)
+
+
+def prepare(
+    parents: Sequence[Parent],
+    recipe: Recipe,
+    base: Base | str | Path | None,
+    settings: MergeSettings,
+) -> Prepared:
+    """Check that the parents go together and fit the base, and plan the merge.
+
+    Raises:
+        InputError: parents that do not fit the base or each other.
+        UsageError: a rank or an output kind that these parents cannot have.
+    """
+    kind = _kind(settings.output_kind, parents, recipe.method)
+    raise_all(number_problems(parents))
+    reference = None
+    saves = any(parent.adapter and parent.adapter.saved for parent in parents)
+    if kind == "full" or any(parent.is_full for parent in parents) or (saves and base):
+        folder = locate(name_of(base)) if base is not None else None
+        reference = _reference(parents, folder, settings, into_lora=kind == "lora")
+    elif base is not None:
+        reference = _compared(parents, base, settings)
+    raise_all(copied_problems(reference) if reference else ())
+    plan: FullPlan | LoraPlan
+    if kind == "full":
+        assert reference is not None
+        shard_bytes = round(settings.shard_size * 1e9)
+        plan = plan_full(reference, torch_dtype(settings), shard_bytes)
+    else:
+        rank = Rank.parse(settings.rank)
+        plan = plan_lora(parents, reference, rank, settings.factors, recipe.method)
+    raise_all(_base_is_missing(recipe, plan.tensors))
+    return Prepared(tuple(parents), recipe, plan, reference)
+
+
+def _kind(wanted: str, parents: Sequence[Parent], method: Method) -> Literal["lora", "full"]:
+    full = any(parent.is_full for parent in parents)
+    if method.name == "factor_average" and (full or wanted == "full"):
+        found, fix = "a whole model", "use `method` linear"
+        raise UsageError(Problem("LoRA only", "`method` factor_average", found, "LoRAs", fix))
+    return "full" if wanted == "full" or (wanted == "auto" and full) else "lora"
+
+
+def _reference(
+    parents: Sequence[Parent], folder: Path | None, settings: MergeSettings, *, into_lora: bool
+) -> Reference:
+    """The model that the result is shaped like: the base, or the first parent without one."""
+    if folder is None and (into_lora or not all(parent.is_full for parent in parents)):
+        fix = "give `base`: a LoRA is a change of its base"
+        raise InputError(Problem("base model is needed", "`base`", "none", "the base model", fix))
+    whole = [parent for parent in parents if parent.is_full]
+    if not settings.accept_base:
+        reference = folder or parents[0].checkpoint.path
+        raise_all(architecture_problem(one.checkpoint.path, reference) for one in whole)
+    found = match(parents, folder, settings, into_lora=into_lora)
+    raise_all(settings_problems(whole, folder, same=not settings.accept_base))
+    return found
+
+
+def _compared(
+    parents: Sequence[Parent], base: Base | str | Path, settings: MergeSettings
+) -> Reference | None:
+    """The headers of a base whose weights a merge of LoRAs does not read, if the LoRAs fit them.
+
+    PEFT names modules as the model in memory does. The files may have other names (experts that
+    transformers joins, vision models), or be absent (a Hub model of which only ``config.json`` is
+    fetched, a quantised one). The LoRAs are then compared with the model in memory, or one
+    without weights, and the result is None.
+
+    Raises:
+        InputError: a base that cannot be found, or LoRAs that do not fit it.
+    """
+    loaded = base.model if isinstance(base, Base) else None
+    folder = Path(base.name) if isinstance(base, Base) else locate(base, ["config.json"])
+    try:
+        return _reference(parents, folder, settings, into_lora=True)
+    except InputError:
+        model = skeleton(folder) if loaded is None else loaded
+        misfits = [] if model is None else [p for one in parents for p in _misfits(model, one)]
+        quantised = read_config(folder).get("quantization_config")
+        if model is None or (misfits and not quantised):
+            raise
+    raise_all(misfits)
+    return None
+
+
+def _misfits(model: Any, parent: Parent) -> list[Problem]:
+    assert parent.adapter is not None
+    config = read_adapter_config(parent.checkpoint.path)
+    return adapter_problems(model, parent.adapter, config, str(parent.checkpoint.path))
+
+
+def _base_is_missing(recipe: Recipe, tensors: Sequence[Tensors]) -> list[Problem]:
+    """The problem of a method or weights that need a base that was not given."""
+    for one in tensors:
+        whole = any(change and change.value for change in one.changes)
+        if whole and one.base is None and needs_base(recipe, one.changes):
+            found = f"method {recipe.method.name}, weights {list(recipe.weights)}"
+            expected = "the base model, which these are differences from"
+            fix = "give `base`, or use `method` linear with weights that sum to 1"
+            return [Problem("base model is needed", one.name, found, expected, fix)]
+    return []
