@@ -158,6 +158,7 @@ def save_kind(base: Path, folder: Path, *, seed: int = 0, **config: Any) -> Path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tied weights, saved embeddings, missing biases
         model = AutoModelForCausalLM.from_pretrained(base)
+        torch.manual_seed(seed)  # of the A that PEFT draws
         wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
         for parameter in trained(wrapped):
             noise = torch.randn(parameter.shape, generator=generator)
