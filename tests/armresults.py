@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from helpers import write_json
-from mashup._compare.arms import Arm
-from mashup._compare.results import ArmResult
 from mashup._train.record import Run
+from mashup.experiment.results import Arm, ArmResult
 from mashup.results.curve import Point
 
 TESTS = 100

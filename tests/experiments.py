@@ -6,8 +6,7 @@ from typing import Any
 import yaml
 
 from helpers import prompt_rows, write_jsonl
-from mashup.loo.experiment import Experiment
-from mashup.loo.read import read_experiment
+from mashup.experiment.settings import Experiment, read_experiment
 from mashup.results import read_records
 
 TASKS = ("one", "two", "three")

@@ -218,8 +218,8 @@ class Works:
         )  # fmt: skip
 
     def _loo(self, folder: Path) -> Any:
-        from mashup.loo.experiment import Experiment
-        from mashup.loo.run import prepare, run_experiment
+        from mashup.experiment.run import prepare, run_jobs
+        from mashup.experiment.settings import Experiment
 
         train = {"max_steps": 2, "batch_size": 4, "evaluations": 1, "save_steps": 1}
         experiment = Experiment.model_validate({
@@ -229,7 +229,7 @@ class Works:
             "learning_rates": [0.02], "seeds": [1], "choose": {"samples": 16, "criterion": "loss"},
             "arms": ["scratch", "mashup"],
         })  # fmt: skip
-        run_experiment(prepare(experiment, folder / "l"))
+        run_jobs(prepare(experiment, folder / "l"))
 
 
 def _once(work: Callable[[], Any], output: Path) -> None:

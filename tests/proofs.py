@@ -16,12 +16,10 @@ from helpers import BENCHMARKS
 from mashup import TrainSettings, load_base, train
 from mashup._train.record import Run
 from mashup.evaluate.evaluate import sample_tokens
-from mashup.loo.experiment import Experiment
-from mashup.loo.job import Job
-from mashup.loo.parts import Executor, TaskData
-from mashup.loo.read import read_experiment
-from mashup.loo.run import Prepared, prepare, run_experiment
-from mashup.loo.work.worker import load
+from mashup.experiment.inputs import load
+from mashup.experiment.jobs import Job
+from mashup.experiment.run import Prepared, prepare, run_jobs
+from mashup.experiment.settings import Executor, Experiment, TaskData, read_experiment
 from mashup.model import Base
 from mashup.results import Record
 from mashup.task import Tokens
@@ -100,7 +98,7 @@ def prove(name: str, folder: Path) -> Proof:
     if little.library:
         _write_library(little)
     prepared = prepare(little, folder / "out")
-    return Proof(prepared, run_experiment(prepared))
+    return Proof(prepared, run_jobs(prepared))
 
 
 def family_of(recipe: Experiment) -> str:

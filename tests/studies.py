@@ -11,8 +11,8 @@ import numpy as np
 
 from armresults import PLANS, Plan, make_result
 from helpers import write_json
-from mashup._compare.results import ArmResult, make_records
-from mashup.results.records import Record, commonest_record, pool_of, write_records
+from mashup.experiment.results import ArmResult, make_records
+from mashup.results.records import Record, commonest_record, write_records
 
 TARGETS = ("trec", "sst2", "mrpc", "tweet_emotion")
 RATES = (2e-4, 5e-4, 1e-3)
@@ -49,7 +49,7 @@ def write_study(
             donors = [donor for donor in targets if donor != target]
             shifted |= {f"single-{d}": _single(n) for n, d in enumerate(donors)}
         results = list(_results(folder / target, shifted, seeds, budgets))
-        records += make_records(name, target, results, pool_of)
+        records += make_records(name, target, results)
         records += [one for result in results for one in _ends(name, target, result)]
         records += _relevance(name, target, targets)
         records += [] if commonest is None else [commonest_record(name, target, commonest)]

@@ -31,8 +31,7 @@ FLOORS = (
     ("_merge",),
     ("_init", "_check", "_convert"),
     ("_train",),
-    ("_compare",),
-    ("loo",),
+    ("experiment",),
     ("demo",),
     ("cli", "__main__"),
 )
@@ -85,6 +84,9 @@ def test_mistakes_are_found_before_torch_is_imported(tmp_path):
     good = write_jsonl(tmp_path / "good.jsonl", prompt_rows(80))
     yaml = tmp_path / "e.yaml"
     yaml.write_text("name: x\nlearning_rates: [0.1]\nbase: nope\ntasks: {a: x, b: y}\n")
+    bad_rows = tmp_path / "rows.yaml"
+    tasks = f"{{a: {{dataset: {data}}}, b: {{dataset: {good}}}}}"
+    bad_rows.write_text(f"name: x\nlearning_rates: [0.1]\nbase: {base}\ntasks: {tasks}\n")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")
     new, full = ("-o", tmp_path / "new"), ("-o", tmp_path / "full")
@@ -95,6 +97,7 @@ def test_mistakes_are_found_before_torch_is_imported(tmp_path):
             ("methods",),
             ("report", tmp_path / "nope"),
             ("loo", yaml),
+            ("loo", bad_rows),
             ("loo", tmp_path / "no.yaml"),
         ),
         *(("score", tmp_path / "nope", *of), ("score", lib, "-m", "nope", "-d", good)),

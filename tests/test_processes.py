@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from experiments import values, write_experiment, write_tasks
 from helpers import prompt_rows, write_jsonl
 from mashup import TrainSettings, UsageError, load_base, load_task, train
-from mashup.loo.run import prepare, run_experiment
+from mashup.experiment.run import prepare, run_jobs
 from mashup.results.curve import read_curve
 
 LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2")
@@ -60,7 +60,7 @@ def test_an_experiment_of_two_processes_has_the_records_of_one(tiny_base, tmp_pa
     experiment = write_experiment(tmp_path / "e.yaml", tiny_base, write_tasks(tmp_path), **small)
     done = launch(tmp_path, "loo", "e.yaml", "-o", "two")
     assert done.returncode == 0, done.stderr
-    run_experiment(prepare(experiment, tmp_path / "one"))
+    run_jobs(prepare(experiment, tmp_path / "one"))
     found, expected = values(tmp_path / "two"), values(tmp_path / "one")
     assert found.keys() == expected.keys()
     assert {k: v for k, v in found.items() if v is not None} == pytest.approx(

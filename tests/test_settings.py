@@ -8,7 +8,7 @@ from mashup import settings
 from mashup._merge.methods import METHODS
 from mashup._score.choose import STRATEGIES
 from mashup.cli.common import MergeOptions, ScoreOptions
-from mashup.loo.parts import Choosing, Merging
+from mashup.experiment.settings import Choosing, Merging
 
 
 def test_words_are_those_of_the_library():

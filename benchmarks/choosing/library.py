@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 
 from mashup import TrainSettings, load_base, load_task
 from mashup.demo.base import demo_base
-from mashup.loo.work.worker import with_shuffled_answers
+from mashup.experiment.work import with_shuffled_answers
 from mashup.task import Task
 
 BATCH = 8

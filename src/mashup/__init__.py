@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mashup._check import check
-    from mashup._compare.comparison import Comparison, compare
     from mashup._convert import convert
     from mashup._merge.merge import Init, merge
     from mashup._score.result import Score
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from mashup._train.run import train
     from mashup.checkpoint import Checkpoint, read_checkpoint
     from mashup.errors import GateError, InputError, MashupError, OutputError, Problem, UsageError
+    from mashup.experiment.compare import Comparison, compare
+    from mashup.experiment.run import ExperimentResult, run_experiment
     from mashup.library import Library, scan
     from mashup.model import Base, load_base
     from mashup.settings import MergeSettings, ScoreSettings, SelectSettings, TrainSettings
@@ -32,7 +33,8 @@ __version__ = "0.1.0"
 _HOME = {
     "Base": "mashup.model",
     "Checkpoint": "mashup.checkpoint",
-    "Comparison": "mashup._compare.comparison",
+    "Comparison": "mashup.experiment.compare",
+    "ExperimentResult": "mashup.experiment.run",
     "GateError": "mashup.errors",
     "Init": "mashup._merge.merge",
     "InputError": "mashup.errors",
@@ -51,12 +53,13 @@ _HOME = {
     "TrainSettings": "mashup.settings",
     "UsageError": "mashup.errors",
     "check": "mashup._check.check",
-    "compare": "mashup._compare.comparison",
+    "compare": "mashup.experiment.compare",
     "convert": "mashup._convert",
     "load_base": "mashup.model",
     "load_task": "mashup.task",
     "merge": "mashup._merge.merge",
     "read_checkpoint": "mashup.checkpoint",
+    "run_experiment": "mashup.experiment.run",
     "scan": "mashup.library",
     "score": "mashup._score.score",
     "select": "mashup._select",
@@ -66,6 +69,7 @@ __all__ = [
     "Base",
     "Checkpoint",
     "Comparison",
+    "ExperimentResult",
     "GateError",
     "Init",
     "InputError",
@@ -90,6 +94,7 @@ __all__ = [
     "load_task",
     "merge",
     "read_checkpoint",
+    "run_experiment",
     "scan",
     "score",
     "select",

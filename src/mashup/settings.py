@@ -31,8 +31,24 @@ from pydantic import (
 from mashup.errors import Problem, UsageError
 from mashup.processes import process_count
 
-ArmName = Literal["scratch", "mashup", "best-single", "random-two", "merged-untrained"]
+ArmName = Literal[
+    "scratch",
+    "mashup",
+    "scratch-longer",
+    "best-single",
+    "random",
+    "random-two",
+    "average-all",
+    "random-init",
+    "merged-untrained",
+    "format-only",
+    "each-single",
+]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
+#: What a comparison runs where nothing else is asked for.
+USUAL_ARMS: tuple[ArmName, ...] = (
+    *("scratch", "mashup", "best-single", "random-two", "merged-untrained"),
+)
 CriterionName = Literal["auto", "knowledge", "loss", "accuracy"]
 StrategyName = Literal["auto", "exhaustive", "racing", "ledger"]
 MethodName = Literal[

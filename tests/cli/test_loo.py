@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments import write_experiment, write_tasks
-from mashup.loo.read import read_experiment
+from mashup.experiment.settings import read_experiment
 
 
 @pytest.fixture

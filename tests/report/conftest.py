@@ -10,7 +10,7 @@ import pytest
 
 from armresults import PLANS, TESTS, Plan, make_result
 from helpers import write_json
-from mashup._compare.results import make_records
+from mashup.experiment.results import make_records
 from mashup.results.records import commonest_record, write_records
 
 

@@ -13,7 +13,7 @@ from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOpti
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.cli.score import load_inputs
 from mashup.cli.train import settings_of
-from mashup.settings import ARMS, ArmName, SelectSettings, TrainSettings
+from mashup.settings import USUAL_ARMS, ArmName, SelectSettings, TrainSettings
 
 
 class Options(
@@ -27,7 +27,9 @@ class Options(
 ):
     library: str = positional("folder with checkpoints in it")
     output: str = Field(description="folder for runs, records and pages")
-    arms: tuple[ArmName, ...] = Field(ARMS, description="what to compare; scratch is always run")
+    arms: tuple[ArmName, ...] = Field(
+        USUAL_ARMS, description="what to compare; scratch is always run"
+    )
     seeds: tuple[int, ...] = Field((42,), description="seeds of the training runs")
     learning_rates: tuple[float, ...] = Field(
         (), description="several rates to try; each arm keeps its best by dev loss"
@@ -44,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
 def run(options: Options) -> None:
     """Train from scratch, from a merge, and controls; write records, table, curves and a page."""
-    from mashup._compare.inputs import check_arms, check_merging, check_values
+    from mashup.experiment.settings import check_arms, check_merging, check_values
     from mashup.progress import Bars
 
     check_values(options.seeds, options.budgets, options.learning_rates)
@@ -52,7 +54,7 @@ def run(options: Options) -> None:
     check_merging(options.merging())
     options.note_unused()
     library, task, base = load_inputs(options, output=Path(options.output), ours="comparison.json")
-    from mashup._compare.comparison import compare
+    from mashup.experiment.compare import compare
 
     done = compare(
         library,

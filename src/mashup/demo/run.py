@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mashup._compare.comparison import Comparison, compare
 from mashup._train.run import train
 from mashup.demo.base import demo_base
 from mashup.demo.data import DemoTask, build_tasks
+from mashup.experiment.compare import Comparison, compare
 from mashup.files import only_one
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
-from mashup.settings import ARMS, ArmName, TrainSettings
+from mashup.settings import USUAL_ARMS, ArmName, TrainSettings
 from mashup.task import Task, load_task
 
 _RATE = 1e-3  # best of 5e-4, 1e-3 and 2e-3 by dev loss for SmolLM2-135M from scratch
@@ -31,7 +31,7 @@ class Size:
     test_rows: int
     samples: int
     evaluations: int
-    arms: tuple[ArmName, ...] = ARMS
+    arms: tuple[ArmName, ...] = USUAL_ARMS
 
 
 FULL = Size(

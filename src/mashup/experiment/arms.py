@@ -1,0 +1,361 @@
+"""Arms: what each starts from, what it pays for, and the jobs that it consists of.
+
+:data:`ADD` has a function for every arm. It adds the arm's jobs and cells to the plan of a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from mashup.experiment.jobs import Cell, Inputs, Job, Plan
+from mashup.experiment.settings import Experiment
+from mashup.settings import ARMS, ArmName
+
+#: Arms that were chosen by the ranking, and are charged for it.
+PAYS_FOR_SCORING: frozenset[ArmName] = frozenset(
+    {"mashup", "best-single", "random-init", "format-only", "merged-untrained"}
+)
+#: Role of the probe that starts from the base, which a donor has to beat.
+FROM_BASE = "probe"
+
+
+def role_of(donor: str) -> str:
+    """Of the probe that starts from ``donor``, among what a choice needs."""
+    return f"{FROM_BASE} {donor}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the jobs of one target are made of.
+
+    Attributes:
+        donors: task to the keys of the runs on it, one a learning rate.
+        shuffled: the same of their twins, which learned answers of other rows.
+        variant: whose settings the experiment has, empty for its own.
+        keeps_weights: whether the weights of all runs stay, also where no job reads them.
+    """
+
+    plan: Plan
+    experiment: Experiment
+    inputs: Inputs
+    name: str
+    donors: Mapping[str, tuple[str, ...]]
+    shuffled: Mapping[str, tuple[str, ...]]
+    variant: str = ""
+    keeps_weights: bool = False
+
+    def others(self, runs: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """Of the tasks whose donors this target may use."""
+        return {task: keys for task, keys in runs.items() if self.inputs.may_use(task, self.name)}
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        return {"base": self.inputs.base, "task": self.inputs.tasks[self.name]}
+
+    def about(self, *words: str) -> dict[str, Any]:
+        """What a job is called, and whose settings it is done with."""
+        told = [self.name, *words, *([self.variant] if self.variant else [])]
+        return {"task": self.name, "words": told, "variant": self.variant}
+
+    @cached_property
+    def score(self) -> str:
+        """Key of the job that ranks the donors and chooses."""
+        score = _score(self)
+        return _probed(self, score) if self.experiment.choose.probe_steps else score
+
+    @cached_property
+    def mashup(self) -> str:
+        """Key of the merge of the chosen."""
+        return _init(self, "mashup")
+
+    @property
+    def size(self) -> dict[str, tuple[str, ...]]:
+        """What runs and inits need to know the rank and the modules that all arms train."""
+        return {"size": (self.mashup,)} if self.experiment.is_sized else {}
+
+    @cached_property
+    def scratch(self) -> dict[int, tuple[str, ...]]:
+        """Seed to keys of the whole runs from the base."""
+        return {seed: _runs(self, seed, 1.0, "scratch", None) for seed in self.experiment.seeds}
+
+
+def make_plan(experiment: Experiment, inputs: Inputs, *, keeps_weights: bool = False) -> Plan:
+    """All jobs of an experiment: donors first, then target by target."""
+    plan = Plan(left_out=inputs.left_out)
+    donors = {} if experiment.library else _donors(plan, experiment, inputs)
+    shuffled = {}
+    if "format-only" in experiment.arms:
+        shuffled = _donors(plan, experiment, inputs, shuffled=True)
+    for name in experiment.wanted:
+        target = Target(plan, experiment, inputs, name, donors, shuffled, "", keeps_weights)
+        wanted = set(experiment.arms) - {"scratch"}
+        if not wanted:
+            target = replace(target, experiment=_own_size(experiment))
+        _scratch(target)
+        for arm in sorted(wanted, key=_place(experiment)):
+            ADD[arm](target, arm)
+        for variant in experiment.variants:
+            own = replace(target, experiment=experiment.varied(variant), variant=variant)
+            _cells(own, variant, own.mashup, own.score)
+    return plan
+
+
+def _own_size(experiment: Experiment) -> Experiment:
+    """For scratch alone: there is no merge whose rank it could train."""
+    return experiment.model_copy(update={"match_rank": False}) if experiment.library else experiment
+
+
+def _place(experiment: Experiment) -> Callable[[ArmName], tuple[bool, int]]:
+    """Arms as they are asked for; those that only look at other arms come last."""
+    last = ("merged-untrained", "scratch-longer")
+    return lambda arm: (arm in last, experiment.arms.index(arm))
+
+
+def _donors(
+    plan: Plan, experiment: Experiment, inputs: Inputs, *, shuffled: bool = False
+) -> dict[str, tuple[str, ...]]:
+    """Task to keys of the runs on it, one a learning rate: from the best of these others start."""
+    words = ("shuffled",) if shuffled else ()
+    needed = [n for n in experiment.tasks if any(inputs.may_use(n, t) for t in experiment.wanted)]
+    return {
+        task: tuple(
+            plan.add(
+                training(
+                    experiment, inputs, task, experiment.seed_of(task), rate, words=words,
+                    shuffled=shuffled, donor=True, keeps_weights=True,
+                )
+            )
+            for rate in experiment.donor_rates
+        )
+        for task in needed
+    }  # fmt: skip
+
+
+def _scratch(target: Target, arm: ArmName = "scratch") -> None:
+    """From the base; with every budget."""
+    for seed, runs in target.scratch.items():
+        for budget in _ladder(target.experiment):
+            rung = runs if budget == 1.0 else _runs(target, seed, budget, arm, None)
+            target.plan.cells.append(Cell(target.name, arm, seed, budget, rung))
+
+
+def _merged(target: Target, arm: ArmName) -> None:
+    """One start for all seeds."""
+    init = target.mashup if arm == "mashup" else _init(target, arm)
+    _cells(target, arm, init, target.score if arm in PAYS_FOR_SCORING else None)
+
+
+def _draws(target: Target, arm: ArmName) -> None:
+    """``k`` donors drawn blindly, again and again."""
+    for draw in range(1, target.experiment.draws + 1):
+        _cells(target, f"random-{draw}", _init(target, arm, draw=draw))
+
+
+def _pairs(target: Target, arm: ArmName) -> None:
+    """Two donors drawn blindly for each seed."""
+    for seed in target.experiment.control:
+        _cells(target, arm, _init(target, arm, draw=seed), seeds=(seed,))
+
+
+def _singles(target: Target, arm: ArmName) -> None:
+    """Every donor alone."""
+    for donor in target.others(target.donors):
+        _cells(target, f"single-{donor}", _init(target, arm, donor=donor))
+
+
+def _untrained(target: Target, arm: ArmName) -> None:
+    """The start of mashup's runs; nothing of its own is run."""
+    for seed in target.experiment.control:
+        runs = _runs(target, seed, 1.0, "mashup", target.mashup)
+        target.plan.cells.append(
+            Cell(
+                target.name, arm, seed, 1.0, runs[:1], target.mashup, target.score, trained=False
+            )
+        )  # fmt: skip
+
+
+def _longer(target: Target, arm: ArmName) -> None:
+    """Scratch with the seconds that mashup spends before its first step, as more steps."""
+    for seed in target.experiment.control:
+        job = training(
+            target.experiment, target.inputs, target.name, seed,
+            target.experiment.learning_rates[0], words=(arm,),
+        )  # fmt: skip
+        scratch = target.scratch[seed]
+        needs = {"scratch": scratch, "score": (target.score,), "mashup": (target.mashup,)}
+        about = dict(job.about) | {
+            "words": [target.name, arm, f"seed {seed}"],
+            "folder": f"longer-seed{seed}",
+        }
+        decides = dict(job.decides) | {"longer": True}
+        longer = Job("train", decides, needs | target.size, about, target.keeps_weights)
+        key = target.plan.add(longer)
+        target.plan.cells.append(Cell(target.name, arm, seed, 1.0, (key,), search=scratch))
+
+
+#: Arm to the function that adds its jobs and cells; scratch is always there.
+ADD: Mapping[ArmName, Callable[[Target, ArmName], None]] = {
+    **dict.fromkeys(
+        ("mashup", "best-single", "average-all", "random-init", "format-only"), _merged
+    ),
+    "random": _draws,
+    "random-two": _pairs,
+    "each-single": _singles,
+    "merged-untrained": _untrained,
+    "scratch-longer": _longer,
+}
+assert {"scratch", *ADD} == set(ARMS)
+
+
+def _cells(
+    target: Target,
+    name: str,
+    init: str,
+    score: str | None = None,
+    seeds: Sequence[int] | None = None,
+) -> None:
+    """Runs from one start; of mashup with its seeds and budgets, of others those of controls."""
+    is_mashup = name == "mashup"
+    own = target.experiment.seeds if is_mashup else target.experiment.control
+    for seed in own if seeds is None else seeds:
+        for budget in _ladder(target.experiment) if is_mashup else (1.0,):
+            runs = _runs(target, seed, budget, name, init)
+            target.plan.cells.append(Cell(target.name, name, seed, budget, runs, init, score))
+
+
+def _ladder(experiment: Experiment) -> Iterable[float]:
+    return sorted({1.0, *experiment.budgets}, reverse=True)
+
+
+def _runs(target: Target, seed: int, budget: float, arm: str, init: str | None) -> tuple[str, ...]:
+    """Keys of the runs of a cell, one a learning rate."""
+    jobs = (
+        training(
+            target.experiment, target.inputs, target.name, seed, rate, budget=budget, init=init,
+            words=(arm,), size=target.size, keeps_weights=target.keeps_weights,
+        )
+        for rate in target.experiment.learning_rates
+    )  # fmt: skip
+    return tuple(target.plan.add(job) for job in jobs)
+
+
+def _score(target: Target) -> str:
+    """The ranking of the donors on the target's sample."""
+    experiment = target.experiment
+    left_out = target.inputs.left_out.get(target.name, {})
+    decides = target.decides | {
+        "choose": experiment.choose.scoring,
+        "split_seed": experiment.split_seed,
+        "max_length": experiment.train.max_length,
+        "library": sorted(d for n, d in target.inputs.library.items() if n not in left_out),
+    }
+    return target.plan.add(Job("score", decides, target.others(target.donors), target.about()))
+
+
+def _probed(target: Target, score: str) -> str:
+    """A choice by a few steps from each donor and from the base, on top of the ranking."""
+    needs = target.others(target.donors)
+    needs |= {"score": (score,), FROM_BASE: (_probe(target, "base", None),)}
+    for donor in target.others(target.donors):
+        init = _init(target, "each-single", score=score, donor=donor)
+        needs |= {role_of(donor): (_probe(target, donor, init),), f"start {donor}": (init,)}
+    decides = target.decides | {"k": target.experiment.choose.k}
+    return target.plan.add(Job("score", decides, needs, target.about("probed")))
+
+
+def _probe(target: Target, start: str, init: str | None) -> str:
+    """A few steps at the middle learning rate; the dev rows are read at their end alone."""
+    values = {"evaluations": 1, "eval_steps": None, "test_points": "none"}
+    train = target.experiment.train.model_copy(update=values)
+    brief = target.experiment.model_copy(update={"train": train})
+    rates = sorted(brief.learning_rates)
+    job = training(
+        brief, target.inputs, target.name, brief.seeds[0], rates[len(rates) // 2],
+        steps=brief.choose.probe_steps, init=init, words=("probe", start),
+    )  # fmt: skip
+    return target.plan.add(job)
+
+
+def _init(
+    target: Target, arm: ArmName, *, draw: int = 0, donor: str | None = None, score: str = ""
+) -> str:
+    """What an arm starts from.
+
+    Args:
+        target: whose arm it is.
+        arm: decides which checkpoints are merged.
+        draw: of an arm that is drawn.
+        donor: of an arm that starts from one donor.
+        score: key of the ranking; by default that of the target.
+    """
+    experiment = target.experiment
+    merge = experiment.merge.options() | ({"fold": True} if experiment.merge.fold else {})
+    decides = target.decides | {"arm": arm, "draw": draw, "merge": merge}
+    decides |= {"full": experiment.train.is_full}
+    decides |= {"donor": donor} if donor else {}
+    decides |= {"draws": "by target and name"} if arm == "random" else {}  # once by digest
+    decides |= {"scales": "beyond 1.5"} if merge.get("scale") == "search" else {}  # once to 1.5
+    choose = experiment.choose
+    decides |= {"k": choose.k, "samples": choose.samples, "rank": experiment.rank}
+    needs = {"score": (score or target.score,)} | target.others(target.donors)
+    if arm == "random-init":
+        needs = {"mashup": (target.mashup,)}
+    elif arm != "mashup":
+        needs |= target.size
+    if arm == "format-only":
+        needs |= {f"shuffled {task}": k for task, k in target.others(target.shuffled).items()}
+    about = target.about(arm, *([str(draw or donor)] if draw or donor else []))
+    return target.plan.add(Job("init", decides, needs, about, keeps_weights=True))
+
+
+def training(
+    experiment: Experiment,
+    inputs: Inputs,
+    task: str,
+    seed: int,
+    rate: float,
+    *,
+    budget: float = 1.0,
+    steps: int | None = None,
+    init: str | None = None,
+    words: Sequence[str] = (),
+    shuffled: bool = False,
+    donor: bool = False,
+    size: Mapping[str, tuple[str, ...]] | None = None,
+    keeps_weights: bool = False,
+) -> Job:
+    """One run on a task.
+
+    Args:
+        experiment: that it belongs to.
+        inputs: what jobs are keyed by.
+        task: name of the task.
+        seed: of the run.
+        rate: learning rate.
+        budget: share of the steps.
+        steps: how many instead.
+        init: key of the job that it starts from, None for the base.
+        words: what tables call it, between task and seed.
+        shuffled: whether it learns answers of other rows.
+        donor: whether others start from it: it then has the adapter's own rank.
+        size: the job whose merge has the rank to train, where the settings do not say it.
+        keeps_weights: whether a later job reads its weights.
+    """
+    if steps is None and budget != 1.0:
+        steps = max(1, round(budget * inputs.steps[task]))
+    settings = experiment.settings(seed=seed, rate=rate, steps=steps, donor=donor)
+    decides = {
+        "base": inputs.base,
+        "task": inputs.tasks[task],
+        "settings": settings.model_dump(),
+        "shuffled": shuffled,
+    }
+    rung = budget != 1.0
+    shown = [task, *words, f"seed {seed}", f"rate {rate:g}", *([f"budget {budget:g}"] * rung)]
+    folder = f"seed{seed}-lr{rate!r}" + f"-budget{budget:g}" * rung
+    about = {"task": task, "words": shown, "folder": folder}
+    needs = ({"init": (init,)} if init else {}) | dict(size or {})
+    return Job("train", decides, needs, about, keeps_weights)

@@ -1,0 +1,345 @@
+"""Compare: was it worth it? An experiment with one target and the checkpoints of a library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mashup._score.choose import Strategy
+from mashup._score.racing import finalists_for
+from mashup._score.score import score
+from mashup._select import Selection, select
+from mashup._train.tokens import run_tokens
+from mashup._train.trainer import steps_of
+from mashup.checkpoint import check_base
+from mashup.errors import DivergedError, InputError, Problem
+from mashup.experiment.arms import make_plan
+from mashup.experiment.jobs import Inputs, Plan, Store
+from mashup.experiment.results import ArmResult, all_records, arm_of, result_of
+from mashup.experiment.run import RECORDS
+from mashup.experiment.settings import (
+    Choosing,
+    Experiment,
+    TaskData,
+    check_arms,
+    check_merging,
+    check_values,
+)
+from mashup.experiment.work import do
+from mashup.experiment.worker import Given, Worker
+from mashup.files import digest_of, make_folder, only_one, refuse_existing, to_json, write_text
+from mashup.library import Library, scan
+from mashup.library.leakage import leaking
+from mashup.model import AnyBase, load_base
+from mashup.progress import SILENT, Progress
+from mashup.results.comparison import ABOUT, read_about
+from mashup.results.records import Record, write_records
+from mashup.settings import USUAL_ARMS, ArmName, CriterionName, TrainSettings
+from mashup.tables import as_frame, as_html, as_text
+from mashup.task import Task, commonest_accuracy, load_task
+
+SCORES, JOBS = "scores.json", "jobs"
+#: Jobs in their order: every merge before the first run, so that one that cannot be is told early.
+_ORDER = ("score", "init", "train")
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """A finished comparison, on disk with its pages.
+
+    Attributes:
+        path: folder with ``records.jsonl``, ``scores.json``, ``runs/``, tables and pages.
+        selection: what was chosen, and the scores behind it.
+        results: one for each arm, seed and budget.
+        records: all measured values.
+    """
+
+    path: Path
+    selection: Selection
+    results: tuple[ArmResult, ...]
+    records: tuple[Record, ...]
+
+    def __repr__(self) -> str:
+        return as_text(self._title, self._shown())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._title, self._shown())
+
+    def to_pandas(self) -> Any:
+        """A ``DataFrame`` with a row for each measured value, as in ``records.jsonl``."""
+        return as_frame([asdict(record) for record in self.records])
+
+    @property
+    def _title(self) -> str:
+        return f"Comparison {self.path}: {self.selection.sentence}"
+
+    def _shown(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "arm": one.arm.name,
+                "seed": one.seed,
+                "budget": one.budget,
+                "test_accuracy": one.curve[-1].test_accuracy,
+                "test_loss": one.curve[-1].test_loss,
+                "seconds": one.curve[-1].seconds + one.before,
+            }
+            for one in self.results
+        ]
+
+    @property
+    def page(self) -> Path:
+        return self.path / "index.html"
+
+    @property
+    def table(self) -> Path:
+        return self.path / "table.md"
+
+
+def compare(
+    library: Library | str | Path,
+    base: AnyBase,
+    task: Any,
+    *,
+    output: str | Path,
+    k: int = 2,
+    diversity: float = 0.0,
+    criterion: CriterionName = "auto",
+    strategy: Strategy = "auto",
+    samples: int = 256,
+    arms: Sequence[ArmName] = USUAL_ARMS,
+    seeds: Sequence[int] = (42,),
+    learning_rates: Sequence[float] = (),
+    budgets: Sequence[float] = (1.0,),
+    settings: TrainSettings | None = None,
+    merge_options: dict[str, Any] | None = None,
+    accept_base: bool = False,
+    strict: bool = False,
+    progress: Progress = SILENT,
+) -> Comparison:
+    """Compare a warm start with scratch and with controls, and write records and pages.
+
+    The same call again continues one that was killed.
+
+    Args:
+        library, base, task: as for :func:`mashup.score`.
+        output: the folder to make.
+        k, diversity, criterion, strategy, samples: how parents are chosen.
+        arms: which arms; scratch is always run. Arms whose donors are trained by an experiment
+            (``format-only``, ``each-single``) are not possible here.
+        seeds: of the training runs; each arm runs with each.
+        learning_rates: a grid. Each arm takes its own best by dev loss and is charged for the
+            search. By default the one of ``settings``.
+        budgets: shares of the full number of steps that scratch and mashup are run with as
+            well, each with its own schedule (the ladder); 1.0 is always run.
+        settings: of training.
+        merge_options: ``method``, its numbers, ``weights``, ``rank``, ``factors`` of
+            :func:`mashup.merge`. Arms whose number of parents the method cannot take are merged
+            by ``linear``.
+        accept_base, strict: as for :func:`mashup.score`.
+        progress: where to show bars.
+
+    Raises:
+        UsageError: settings that cannot be.
+        InputError: as the steps do; or every checkpoint was trained on the held-out rows; or
+            ``output`` holds another comparison.
+        DivergedError: every run of an arm diverged.
+    """
+    output, settings = Path(output).absolute(), settings or TrainSettings()
+    check_values(seeds, budgets, learning_rates)
+    check_arms(arms, settings)
+    merge = check_merging(merge_options or {})
+    refuse_existing(output, ABOUT)
+    task = task if isinstance(task, Task) else load_task(task)
+    library = library if isinstance(library, Library) else scan(library)
+    if isinstance(base, str | Path):
+        check_base(base, (checkpoint.base for checkpoint in library.checkpoints))
+    choose = Choosing(
+        k=k, diversity=diversity, criterion=criterion, strategy=strategy, samples=samples
+    )
+    with only_one(output):
+        kept, left_out = usable(library, task, settings)
+        base = load_base(base)
+        run_tokens(base, task, settings)  # rows that cannot be used are told before any work
+        scores = score(
+            kept, base, task, samples=samples, seed=task.seed, criterion=criterion,
+            strategy=strategy, finalists=finalists_for(k), max_length=settings.max_length,
+            accept_base=accept_base, strict=strict, progress=progress,
+        )  # fmt: skip
+        for problem in left_out:
+            progress.say(f"left out: {problem.where}: {problem.what}, {problem.found}")
+        scores = replace(scores, left_out=(*scores.left_out, *left_out))
+        selection = select(scores, k=k, diversity=diversity)
+        progress.say(selection.sentence)
+        experiment = Experiment(
+            name="comparison", base=base.name, tasks={"target": TaskData(dataset=task.name)},
+            library=str(library.root), split_seed=task.seed, train=settings,
+            learning_rates=tuple(learning_rates) or (settings.learning_rate,), seeds=tuple(seeds),
+            control_seeds=tuple(seeds), arms=tuple(dict.fromkeys(("scratch", *arms))),
+            budgets=tuple(dict.fromkeys(budgets)), choose=choose, merge=merge,
+        )  # fmt: skip
+        named = {"name": output.name, "tasks": {task.name: experiment.tasks["target"]}}
+        experiment = experiment.model_copy(update=named)
+        return _run(experiment, Given(base, task, selection), output, progress)
+
+
+def _run(experiment: Experiment, given: Given, output: Path, progress: Progress) -> Comparison:
+    """Every job of the experiment, then records and pages."""
+    inputs, task = _inputs(experiment, given), given.task
+    plan = make_plan(experiment, inputs, keeps_weights=True)
+    about = _about(experiment, given) | {"identity": _identity(experiment, inputs, given)}
+    _begin(output, about)
+    write_text(output / SCORES, to_json(given.selection.scores.rows()))
+    worker = Worker(experiment, Store(output, JOBS), progress, given)
+    for kind in _ORDER:
+        for job in [job for job in plan.jobs.values() if job.kind == kind]:
+            if kind == "train" and not worker.store.is_done(job):
+                progress.say(job.name)
+            do(worker, job)
+            if kind == "train":
+                _refuse_diverged(plan, worker.store, job.key)
+        if kind == "init":
+            about |= _planned(plan, worker.store, experiment)
+            write_text(output / ABOUT, to_json(about))
+    results = tuple(one for cell in plan.cells if (one := result_of(cell, worker.store)))
+    commonest = {task.name: commonest_accuracy(task)}
+    records = all_records(experiment, plan, worker.store, commonest)
+    write_records(output / RECORDS, records)
+    from mashup._report import write_report
+
+    write_report(output)
+    return Comparison(output, given.selection, results, records)
+
+
+def _inputs(experiment: Experiment, given: Given) -> Inputs:
+    """What jobs are keyed by; of the library, all that was scored or expected to be worse."""
+    base, task, scores = given.base, given.task, given.selection.scores
+    known = {score.digest for score in scores.ranking} | {*scores.sketches}
+    key = " ".join([base.digest, str(base.dtype).removeprefix("torch."), *base.asked.values()])
+    steps = steps_of(len(task.train), experiment.train)
+    library = {digest: digest for digest in known}
+    return Inputs(key, {task.name: task.digest}, {task.name: steps}, library)
+
+
+def _about(experiment: Experiment, given: Given) -> dict[str, Any]:
+    """Base, task, sample, choice and settings, as the report shows them."""
+    task, scores, selection = given.task, given.selection.scores, given.selection
+    merge = experiment.merge.model_dump(include=experiment.merge.model_fields_set)
+    return {
+        "version": 1,
+        "base": given.base.about,
+        "task": {"name": task.name, "digest": task.digest},
+        "splits": {"train": len(task.train), "dev": len(task.dev), "test": len(task.test)},
+        "sample": {"digest": scores.sample_digest, "examples": scores.examples},
+        "sentence": selection.sentence,
+        "left_out": [problem.to_json() for problem in scores.left_out],
+        "unchanged": [checkpoint.name for checkpoint in scores.unchanged],
+        "dropped": task.dropped,
+        "left_out_rows": task.left_out | ({"too long": scores.long} if scores.long else {}),
+        "criterion": scores.criterion,
+        "strategy": scores.strategy,
+        "reason": scores.reason,
+        "forwards": scores.cost.forwards,
+        "exhaustive_forwards": scores.cost.exhaustive,
+        "chosen": [score.digest for score in selection.chosen],
+        "settings": experiment.train.model_dump(),
+        "seeds": list(experiment.seeds),
+        "learning_rates": list(experiment.learning_rates),
+        "budgets": list(experiment.budgets),
+        "merge": merge,
+    }
+
+
+def _planned(plan: Plan, store: Store, experiment: Experiment) -> dict[str, Any]:
+    """What each arm starts from, and the rank that all train."""
+    arms = [
+        {"arm": arm.name, "seed": cell.seed, "parents": list(arm.parents), "note": arm.note}
+        for cell in plan.cells
+        if cell.budget == 1.0
+        for arm in [arm_of(cell, store)]
+    ]
+    full = experiment.train.is_full
+    sizes = [store.result(k) for j in plan.jobs.values() for k in j.needs.get("size", ())]
+    rank = next((one.get("rank") for one in sizes), None) or experiment.train.lora_r
+    return {"arms": arms, "rank": 0 if full else rank}
+
+
+def _refuse_diverged(plan: Plan, store: Store, key: str) -> None:
+    """Stop when the job was the last of an arm's runs and all of them diverged."""
+    for cell in plan.cells:
+        if key not in cell.runs or not all(store.is_done(plan.jobs[run]) for run in cell.runs):
+            continue
+        facts = [store.result(run) for run in cell.runs]
+        if all(one["diverged"] for one in facts):
+            raise DivergedError(*(Problem(**p) for one in facts for p in one["problems"]))
+
+
+# -- what a folder is for
+
+
+def _identity(experiment: Experiment, inputs: Inputs, given: Given) -> dict[str, str]:
+    """Digests of everything that decides the results, by what a user calls it."""
+    of = experiment.model_dump(mode="json")
+    task = given.task.name
+    parts: dict[str, Any] = {
+        "base": inputs.base,
+        "data": (inputs.tasks[task], given.selection.scores.sample_digest),
+        "checkpoints": sorted(inputs.library.values()),
+        "settings of choosing": of["choose"],
+        "settings of merging": of["merge"],
+        "settings of training": of["train"],
+        "learning rates": of["learning_rates"],
+        "seeds": of["seeds"],
+        "arms": of["arms"],
+        "budgets": sorted(of["budgets"]),
+    }
+    return {name: digest_of(part)[:20] for name, part in parts.items()}
+
+
+def _begin(output: Path, about: dict[str, Any]) -> None:
+    """Note what the folder is for.
+
+    Raises:
+        InputError: it is for another comparison.
+    """
+    known = read_about(output) if (output / ABOUT).exists() else about
+    was, now = known.get("identity"), about["identity"]
+    if was != now:
+        fix = "choose another `output`, or give the settings of that comparison"
+        found = "a comparison of an earlier version of mashup, which cannot be continued"
+        if was:
+            names = [name for name in now if was.get(name) != now[name]]
+            found = f"a comparison with other {', '.join(names)}"
+        raise InputError(Problem("output exists already", str(output), found, "this one", fix))
+    make_folder(output)
+    write_text(output / ABOUT, to_json(known))
+
+
+# -- what may be scored
+
+
+def usable(
+    library: Library, task: Task, settings: TrainSettings
+) -> tuple[Library, tuple[Problem, ...]]:
+    """What may be scored, and what may not, with the reason.
+
+    A LoRA starts from LoRAs; all weights can start from both.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    fix = "give `finetuning_type` full to train all weights"
+    wholes = tuple(
+        Problem("whole model", str(c.path), "all weights", "a LoRA, since a LoRA is trained", fix)
+        for c in library.checkpoints
+        if c.kind == "full" and not settings.is_full
+    )
+    kept = tuple(c for c in library.checkpoints if settings.is_full or c.kind == "lora")
+    if wholes and not kept:
+        raise InputError(*wholes)
+    leaks = leaking((c for c in kept if c.usable), task)
+    clean = tuple(c for c in kept if str(c.path) not in leaks)
+    if leaks and not any(c.usable for c in clean):
+        raise InputError(*leaks.values())
+    return replace(library, checkpoints=clean), (*wholes, *leaks.values())

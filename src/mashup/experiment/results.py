@@ -1,0 +1,346 @@
+"""From finished jobs to the results of arms, and from these to records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mashup._train.record import Run
+from mashup.experiment.jobs import Cell, Plan, Store, best_of
+from mashup.experiment.settings import Experiment
+from mashup.results.curve import START_TEST, TEST, Point, read_values
+from mashup.results.parity import Parity, fair_parity, paper_parity, reads_test
+from mashup.results.records import LEFT_OUT, Record, commonest_record, pool_of
+from mashup.results.statistics import Difference, paired_bootstrap
+
+Values = dict[str, NDArray[np.float64]]
+#: Values of a point of a curve, and of the end of every run of a grid of learning rates.
+_METRICS = ("dev_loss", "dev_accuracy", "test_loss", "test_accuracy")
+#: What a record of a donor's score is called, and what it is in a ranking.
+_RELEVANCE = {"relevance_loss": "loss", "relevance_accuracy": "accuracy"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to start.
+
+    Attributes:
+        name: what tables call it.
+        parents: names of the checkpoints that are merged; none for scratch.
+        pays_for_scoring: whether choosing the parents needed the ranking.
+        trained: False for the merged init as it is.
+        note: what a reader must know about it.
+    """
+
+    name: str
+    parents: tuple[str, ...] = ()
+    pays_for_scoring: bool = False
+    trained: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm with one seed and budget.
+
+    Attributes:
+        run: the run that was kept (the best learning rate by dev loss).
+        overhead: seconds of scoring, merging and learning-rate search.
+    """
+
+    arm: Arm
+    seed: int
+    budget: float
+    run: Run
+    overhead: dict[str, float]
+
+    @property
+    def curve(self) -> tuple[Point, ...]:
+        """Of an untrained arm, only its start; else up to the point whose weights were kept."""
+        end = self.run.curve.index(self.run.kept) if self.arm.trained else 0
+        return self.run.curve[: end + 1]
+
+    @property
+    def seconds(self) -> float:
+        """Of training, also of the steps after the point that was kept."""
+        return self.run.last.seconds if self.arm.trained else 0.0
+
+    @property
+    def before(self) -> float:
+        """Seconds before the first step."""
+        return sum(self.overhead.values())
+
+    @property
+    def has_values(self) -> bool:
+        """Whether per-example values are there; runs of old versions have none of step 0."""
+        return self._values.exists()
+
+    @property
+    def _values(self) -> Path:
+        return self.run.path / (TEST if self.arm.trained else START_TEST)
+
+    def test_values(self) -> dict[str, list[float]]:
+        """Per-example test losses, tokens and hits at the last point of the curve."""
+        return read_values(self._values)
+
+
+def all_records(
+    experiment: Experiment, plan: Plan, store: Store, commonest: Mapping[str, float]
+) -> tuple[Record, ...]:
+    """Records of every target whose jobs are all done, target by target.
+
+    Besides those of :func:`make_records`: ``end_...`` of every run with its ``learning_rate`` (no
+    value: it diverged); of every ``donor`` and of the base ``relevance_...`` on the sample, on how
+    many examples, and whether it was ``chosen``; of every donor that was not used ``left_out``,
+    the share of the held-out prompts that it was trained on.
+
+    Args:
+        experiment, plan, store: what was run.
+        commonest: accuracy of the commonest answer by target.
+    """
+    records: list[Record] = []
+    for target in experiment.wanted:
+        if target_is_done(target, plan, store):
+            cells = [cell for cell in plan.cells if cell.target == target]
+            results = [one for cell in cells if (one := result_of(cell, store))]
+            records += make_records(experiment.name, target, results)
+            records += [one for cell in cells for one in _ends(experiment.name, cell, plan, store)]
+            records += _relevance(experiment.name, target, cells, store)
+            records += _left_out(experiment.name, target, plan)
+            records.append(commonest_record(experiment.name, target, commonest[target]))
+    return tuple(records)
+
+
+def target_is_done(target: str, plan: Plan, store: Store) -> bool:
+    """Whether every job that the results of a target are read from is done."""
+    keys = {key for cell in plan.cells if cell.target == target for key in cell.keys}
+    return all(store.is_done(plan.jobs[key]) for key in keys)
+
+
+def result_of(cell: Cell, store: Store) -> ArmResult | None:
+    """The best run of a cell by dev loss, all that it cost charged; None when all diverged."""
+    facts = [store.result(key) for key in cell.runs]
+    best = best_of(facts)
+    if best is None:
+        return None
+    init = store.result(cell.init) if cell.init else {}
+    search = _search(facts) if cell.trained else 0.0
+    search += _search([store.result(key) for key in cell.search])
+    overhead = {
+        "score": store.result(cell.score)["seconds"] if cell.score else 0.0,
+        "merge": init.get("seconds", 0.0) + best["check_seconds"],
+        "search": search,
+    }
+    run = Run.open(store.place(best["path"]))
+    return ArmResult(arm_of(cell, store), cell.seed, cell.budget, run, overhead)
+
+
+def arm_of(cell: Cell, store: Store) -> Arm:
+    """The arm of a cell whose start has been made."""
+    init = store.result(cell.init) if cell.init else {}
+    note = init.get("note", "")
+    if init and not init["path"]:
+        note = "nothing beat the base: same as scratch" if cell.trained else "the base itself"
+    parents = tuple(init.get("parents", ()))
+    return Arm(cell.arm, parents, bool(cell.score), cell.trained, note)
+
+
+def _search(facts: Sequence[dict[str, Any]]) -> float:
+    """Seconds of all runs but the one that is taken."""
+    best = best_of(facts)
+    return sum(_seconds(one) for one in facts if one is not best)
+
+
+def _seconds(facts: dict[str, float]) -> float:
+    return facts["train_seconds"] + facts.get("check_seconds", 0.0)
+
+
+def _ends(experiment: str, cell: Cell, plan: Plan, store: Store) -> Iterator[Record]:
+    """Where every run of a cell ended."""
+    for key in cell.runs if cell.trained else ():
+        facts, settings = store.result(key), plan.jobs[key].decides["settings"]
+        place, values = (0, facts["train_seconds"], 0), dict.fromkeys(_METRICS)
+        if not facts["diverged"]:
+            run = Run.open(store.place(facts["path"]))
+            settings, last = run.record["config"]["settings"], run.kept
+            place = (last.step, last.seconds, last.tokens)
+            values = {name: getattr(last, name) for name in _METRICS}
+        for name, value in values.items():
+            yield Record(
+                experiment, cell.target, cell.arm, cell.seed, cell.budget, *place, f"end_{name}",
+                value, learning_rate=settings["learning_rate"],
+            )  # fmt: skip
+
+
+def _relevance(
+    experiment: str, target: str, cells: Sequence[Cell], store: Store
+) -> Iterator[Record]:
+    """How every donor did on the sample of a target, and whether it was chosen."""
+    key = next((cell.score for cell in cells if cell.score), None)
+    if key is None:
+        return
+    facts = store.result(key)
+    chosen, seconds = facts["chosen"], facts["seconds"]
+
+    def record(donor: str, metric: str, value: Any) -> Record:
+        place = ("score", -1, 1.0, 0, seconds, 0)
+        return Record(experiment, target, *place, metric, value, donor=donor)
+
+    for metric, name in _RELEVANCE.items():
+        yield record("base", metric, facts[f"base_{name}"])
+    for one in facts["ranking"]:
+        values = {metric: one[name] for metric, name in _RELEVANCE.items()}
+        values |= {"relevance_examples": one["examples"]}
+        values |= {"chosen": float(one["digest"] in chosen)}
+        yield from (record(one["name"], metric, value) for metric, value in values.items())
+
+
+def _left_out(experiment: str, target: str, plan: Plan) -> list[Record]:
+    """Donors that were trained on held-out rows of a target, with the share of them."""
+    return [
+        Record(experiment, target, "score", -1, 1.0, 0, 0.0, 0, LEFT_OUT, share, donor=donor)
+        for donor, share in plan.left_out.get(target, {}).items()
+    ]
+
+
+def make_records(
+    experiment: str,
+    task: str,
+    results: Sequence[ArmResult],
+) -> tuple[Record, ...]:
+    """Curves, costs, differences and parity of the arms of one target, in a stable order.
+
+    Differences of an arm that is drawn several times are those of the mean of its draws.
+
+    Args:
+        experiment, task: names.
+        results: of all arms, seeds and budgets.
+    """
+    records: list[Record] = []
+    for result in results:
+        records += _curve_records(experiment, task, result)
+        records += _cost_records(experiment, task, result)
+    pools: dict[str, list[ArmResult]] = {}
+    for result in results:
+        if result.has_values and result.budget == 1.0:
+            for name in dict.fromkeys((result.arm.name, pool_of(result.arm.name))):
+                pools.setdefault(name, []).append(result)
+    for arm in pools:
+        if arm != "scratch" and "scratch" in pools:
+            records += _difference_records(experiment, task, arm, "scratch", pools)
+        if arm not in ("scratch", "mashup") and "mashup" in pools:
+            records += _difference_records(experiment, task, "mashup", arm, pools)
+    for result in results:
+        scratch = _result(results, "scratch", result.seed)
+        if result.budget == 1.0 and scratch:
+            records += _parity_records(experiment, task, result, scratch)
+    return tuple(records)
+
+
+def _result(results: Sequence[ArmResult], arm: str, seed: int) -> ArmResult | None:
+    """The result of an arm and seed at full budget; None when every rate diverged."""
+    found = (r for r in results if (r.arm.name, r.seed, r.budget) == (arm, seed, 1.0))
+    return next(found, None)
+
+
+def _record(
+    experiment: str, task: str, result: ArmResult, point: Point, metric: str, value: float | None
+) -> Record:
+    return Record(
+        experiment, task, result.arm.name, result.seed, result.budget,
+        point.step, point.seconds, point.tokens, metric, value,
+    )  # fmt: skip
+
+
+def _curve_records(experiment: str, task: str, result: ArmResult) -> list[Record]:
+    return [
+        _record(experiment, task, result, point, metric, getattr(point, metric))
+        for point in result.curve
+        for metric in _METRICS
+        if getattr(point, metric) is not None
+    ]
+
+
+def _cost_records(experiment: str, task: str, result: ArmResult) -> list[Record]:
+    last = result.curve[-1]
+    costs = {f"{name}_seconds": value for name, value in result.overhead.items()}
+    costs["trainable_parameters"] = result.run.record["trainable_parameters"]
+    if result.has_values:
+        costs["test_examples"] = len(result.test_values()["tokens"])
+    costs["learning_rate"] = result.run.record["config"]["settings"]["learning_rate"]
+    costs |= {"train_seconds": result.seconds, "total_seconds": result.seconds + result.before}
+    return [_record(experiment, task, result, last, name, value) for name, value in costs.items()]
+
+
+def _difference_records(
+    experiment: str, task: str, arm: str, other: str, pools: Mapping[str, Sequence[ArmResult]]
+) -> list[Record]:
+    """``arm`` minus ``other`` on the test examples, over all seeds that both have."""
+    mine, theirs = _by_seed(pools[arm]), _by_seed(pools[other])
+    seeds = [seed for seed in mine if seed in theirs]
+    if not seeds:
+        return []  # every run of one of them diverged with the seeds of the other
+    for_arm, for_other = [mine[seed] for seed in seeds], [theirs[seed] for seed in seeds]
+    loss = _difference(for_arm, for_other, "losses", for_arm[0]["tokens"])
+    accuracy = _difference(for_arm, for_other, "correct", None)
+    suffix = "" if other == "scratch" else f"_over_{other}"
+    last = pools[arm][-1].curve[-1]
+    named = {f"test_loss_gain{suffix}": loss, f"test_accuracy_gain{suffix}": accuracy}
+    return [
+        Record(
+            experiment, task, arm, -1, 1.0, last.step, last.seconds, last.tokens,
+            name, d.value, d.low, d.high,
+        )
+        for name, d in named.items()
+    ]  # fmt: skip
+
+
+def _by_seed(results: Sequence[ArmResult]) -> dict[int, Values]:
+    """Per-example test values by seed, the mean over draws."""
+    found: dict[int, list[dict[str, list[float]]]] = {}
+    for result in results:
+        found.setdefault(result.seed, []).append(result.test_values())
+    return {
+        seed: {key: np.mean([draw[key] for draw in draws], axis=0) for key in _shared(draws)}
+        for seed, draws in found.items()
+    }
+
+
+def _shared(draws: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names that all draws have: runs of earlier versions tell no prompts."""
+    return [key for key in draws[0] if all(key in draw for draw in draws)]
+
+
+def _difference(
+    arm: Sequence[Values], scratch: Sequence[Values], key: str, weights: Any
+) -> Difference:
+    """Of examples that share a prompt the sum is drawn: they are not independent."""
+    mine, other = [values[key] for values in arm], [values[key] for values in scratch]
+    if "prompts" in arm[0]:
+        prompts = arm[0]["prompts"].astype(int)
+        weights = np.bincount(prompts, weights)
+        mine = [np.bincount(prompts, one).astype(float) for one in mine]
+        other = [np.bincount(prompts, one).astype(float) for one in other]
+    return paired_bootstrap(mine, other, weights)
+
+
+def _parity_records(
+    experiment: str, task: str, result: ArmResult, scratch: ArmResult
+) -> list[Record]:
+    arguments = (result.curve, scratch.curve, result.before, scratch.before)
+    rules: dict[str, Parity] = {"fair": fair_parity(*arguments)}
+    if reads_test(result.curve) and reads_test(scratch.curve):
+        rules["paper"] = paper_parity(*arguments)
+    values: dict[str, float | None] = {}
+    for rule, parity in rules.items():
+        values[f"{rule}_parity_steps"] = parity.steps
+        values[f"{rule}_parity_seconds"] = parity.seconds
+        values[f"{rule}_parity_scratch_steps"] = parity.scratch_steps
+        values[f"{rule}_parity_scratch_seconds"] = parity.scratch_seconds
+    last = result.curve[-1]
+    return [_record(experiment, task, result, last, name, value) for name, value in values.items()]

@@ -1,0 +1,126 @@
+"""Which checkpoints an arm starts from, and what it pays for."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from armresults import PLANS, make_result
+from mashup._score.result import Score
+from mashup.evaluate.evaluate import Evaluation
+from mashup.experiment.arms import make_plan
+from mashup.experiment.jobs import Inputs
+from mashup.experiment.results import make_records
+from mashup.experiment.settings import Experiment
+from mashup.experiment.work import drawn, joined
+from mashup.settings import ARMS, USUAL_ARMS
+from races import candidate, scored
+
+TASKS = {name: {"dataset": f"{name}.jsonl"} for name in ("one", "two", "three")}
+INPUTS = Inputs("base", {name: name for name in TASKS}, dict.fromkeys(TASKS, 8))
+OUTSIDE = replace(INPUTS, library={"a": "digest a", "b": "digest b"})
+
+
+def ranking(count):
+    one = Evaluation(np.ones(4), np.ones(4, int), np.ones(4, bool))
+    return tuple(Score(None, one, f"digest{n}") for n in range(count))
+
+
+def plan_of(arms, inputs=INPUTS, **more):
+    values = {"name": "x", "base": "b", "tasks": TASKS, "targets": ["one"], "arms": arms}
+    values |= {"learning_rates": [1e-3], "seeds": [1, 2]}
+    return make_plan(Experiment(**values | more), inputs)
+
+
+def test_every_arm_has_its_cells_and_scratch_is_always_there():
+    plan = plan_of(ARMS, draws=2)
+    names = list(dict.fromkeys(cell.arm for cell in plan.cells))
+    assert names[:3] == ["scratch", "mashup", "best-single"]
+    draws = {"random-1", "random-2", "single-two", "single-three"}
+    assert set(names) == (set(ARMS) - {"random", "each-single"}) | draws
+    assert {cell.arm for cell in plan_of(("mashup",)).cells} == {"scratch", "mashup"}
+
+
+def test_only_the_arms_that_used_the_ranking_pay_for_it():
+    cells = plan_of(USUAL_ARMS, OUTSIDE, library="lib").cells
+    assert {cell.arm: cell.score is not None for cell in cells} == {
+        "scratch": False,
+        "mashup": True,
+        "best-single": True,
+        "random-two": False,
+        "merged-untrained": True,
+    }
+
+
+def test_controls_run_with_the_seeds_of_controls():
+    def seeds(plan):
+        return {arm: [c.seed for c in plan.cells if c.arm == arm] for arm in USUAL_ARMS}
+
+    assert seeds(plan_of(USUAL_ARMS)) == {
+        "scratch": [1, 2], "mashup": [1, 2], "best-single": [1], "random-two": [1],
+        "merged-untrained": [1],
+    }  # fmt: skip
+    whole = plan_of(USUAL_ARMS, control_seeds=[1, 2])
+    assert all(found == [1, 2] for found in seeds(whole).values())
+    pairs = [cell.init for cell in whole.cells if cell.arm == "random-two"]
+    assert len(set(pairs)) == 2  # each seed has its own draw
+
+
+def test_of_a_library_the_merge_decides_the_size_of_all_arms():
+    plan = plan_of(("mashup", "random", "scratch-longer"), OUTSIDE, library="lib")
+    (mashup,) = (cell.init for cell in plan.cells if cell.arm == "mashup" and cell.seed == 1)
+    for cell in plan.cells:
+        assert all(plan.jobs[key].needs["size"] == (mashup,) for key in cell.runs)
+        if cell.arm.startswith("random"):
+            assert plan.jobs[cell.init].needs["size"] == (mashup,)
+    own = plan_of(("mashup",), OUTSIDE, library="lib", match_rank=False)
+    assert not [job for job in own.jobs.values() if "size" in job.needs]
+    alone = plan_of(("scratch",), OUTSIDE, library="lib")
+    assert {job.kind for job in alone.jobs.values()} == {"train"}
+
+
+def test_targets_that_share_their_donors_do_not_share_their_draws():
+    donors = ranking(8)
+    left_out = [tuple(d for d in donors if d is not target) for target in donors]
+    pairs = [
+        drawn(rest, 2, f"1 {target.digest}") for target, rest in zip(donors, left_out, strict=True)
+    ]
+    assert len({frozenset(s.digest for s in pair) for pair in pairs}) >= 6
+    assert len({s.digest for pair in pairs for s in pair}) >= 6
+    assert drawn(donors, 2, "1 sst2") == drawn(donors[::-1], 2, "1 sst2")
+    assert drawn(donors, 2, "1 sst2") != drawn(donors, 2, "2 sst2")
+
+
+def test_another_processor_draws_the_same_donors_though_their_bytes_differ():
+    losses, names = np.ones(4), [f"task{n}" for n in range(8)]
+    here = [scored(candidate(name, f"digest{n}"), losses) for n, name in enumerate(names)]
+    there = [scored(candidate(name, f"other{7 - n}"), losses) for n, name in enumerate(names)]
+    for draw in range(10):
+        pairs = [[one.name for one in drawn(some, 2, draw)] for some in (here, there)]
+        assert pairs[0] == pairs[1]
+        pairs = [[one.name for one in drawn(some, 2, f"{draw} sst2")] for some in (here, there)]
+        assert pairs[0] == pairs[1]
+
+
+def test_random_parents_depend_on_the_seed_and_not_on_the_ranking():
+    scores = ranking(9)
+    pairs = {tuple(s.digest for s in drawn(scores, 2, seed)) for seed in range(40)}
+    assert len(pairs) > 10
+    assert drawn(scores, 2, 3) == drawn(scores[::-1], 2, 3)
+    assert len(drawn(scores[:1], 2, 3)) == 1
+
+
+def test_names_of_many_long_donors_fit_a_file_name():
+    assert joined(["a/b", "c"]) == "a-b+c"
+    long = joined(["漢字" * 30] * 6)
+    assert 90 < len(long.encode()) <= 100
+
+
+def test_an_arm_is_judged_by_the_point_that_is_kept_and_pays_for_all_steps(tmp_path):
+    result = make_result(tmp_path, "mashup", PLANS["mashup"], 42, 1.0)
+    best = result.run.curve[4]
+    run = replace(result.run, record=result.run.record | {"best_step": best.step})
+    records = make_records("e", "t", [replace(result, run=run)])
+    found = {one.metric: one for one in records}
+    assert (found["dev_loss"].step, found["dev_loss"].value) == (best.step, best.dev_loss)
+    assert found["train_seconds"].value == result.run.last.seconds > best.seconds
+    assert found["total_seconds"].value == result.run.last.seconds + result.before

@@ -1,0 +1,268 @@
+"""Whole experiments on a real tiny model: every arm, resuming, sharing, what changes redo."""
+
+import importlib
+import json
+import shutil
+
+import pytest
+
+from experiments import values, write_experiment, write_tasks
+from helpers import refused
+from mashup.experiment.run import prepare, run_jobs
+from mashup.results import read_records
+from mashup.settings import ARMS
+
+work = importlib.import_module("mashup.experiment.work")
+
+TRAINED_PER_RANK = 2 * (32 + 32)  # q_proj of two layers, 32 wide
+EVERYTHING = {"arms": list(ARMS), "draws": 2, "budgets": [0.5, 1.0]}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_tasks(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def experiment(tiny_base, data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("yaml") / "tiny.yaml"
+    return write_experiment(path, tiny_base, data, **EVERYTHING)
+
+
+@pytest.fixture(scope="module")
+def done(experiment, tmp_path_factory):
+    output = tmp_path_factory.mktemp("out") / "loo"
+    prepared = prepare(experiment, output)
+    run_jobs(prepared)
+    return prepared
+
+
+def counted(monkeypatch):
+    """Names of jobs that are really done."""
+    names = []
+    for kind, real in dict(work.WORK).items():
+
+        def doing(worker, job, real=real):
+            names.append(job.name)
+            return real(worker, job)
+
+        monkeypatch.setitem(work.WORK, kind, doing)
+    return names
+
+
+def test_every_arm_of_every_target_has_its_results(done):
+    records = read_records(done.output / "records.jsonl")
+    arms = {record.arm for record in records if record.seed >= 0}
+    draws = {"random-1", "random-2", "single-two", "single-three"}
+    assert arms == (set(ARMS) - {"random", "each-single"}) | draws
+    assert {record.task for record in records} == {"one"}
+    for arm in arms - {"merged-untrained"}:
+        assert {r.metric for r in records if r.arm == arm} >= {"test_accuracy", "total_seconds"}
+    seeds = {(r.arm, r.seed) for r in records if r.metric == "test_loss"}
+    assert {("mashup", 1), ("mashup", 2), ("best-single", 1)} <= seeds
+    assert ("best-single", 2) not in seeds
+    assert {r.budget for r in records if r.arm == "mashup"} == {0.5, 1.0}
+
+
+def test_the_commonest_answer_of_every_target_is_on_record(done):
+    records = read_records(done.output / "records.jsonl")
+    known = {r.task: r.value for r in records if r.arm == "commonest-answer"}
+    assert known == done.commonest
+    assert set(known) == {"one"}
+
+
+def test_draws_are_compared_as_one_and_the_untrained_merge_as_it_is(done):
+    gains = {
+        r.arm: r for r in read_records(done.output / "records.jsonl")
+        if r.metric == "test_loss_gain"
+    }  # fmt: skip
+    assert set(gains) >= {"random", "each-single", "merged-untrained", "mashup"}
+    draws = [gains["random-1"].value, gains["random-2"].value]
+    assert gains["random"].value == pytest.approx(sum(draws) / 2)
+    ends = {
+        (r.arm, r.seed): r.value for r in read_records(done.output / "records.jsonl")
+        if r.metric == "test_loss" and r.budget == 1.0
+    }  # fmt: skip
+    untrained = ends["merged-untrained", 1] - ends["scratch", 1]
+    assert gains["merged-untrained"].value == pytest.approx(untrained, abs=1e-6)
+
+
+def test_every_rate_and_every_donor_is_on_record(done):
+    records = read_records(done.output / "records.jsonl")
+    rates = {(r.arm, r.seed): set() for r in records if r.metric == "end_dev_loss"}
+    for r in records:
+        if r.metric == "end_dev_loss":
+            rates[r.arm, r.seed].add(r.learning_rate)
+    assert rates["scratch", 1] == rates["mashup", 2] == {0.02, 0.01}
+    best = min(
+        r.value for r in records
+        if (r.metric, r.arm, r.seed, r.budget) == ("end_dev_loss", "mashup", 1, 1.0)
+    )  # fmt: skip
+    curve = [
+        r for r in records
+        if (r.metric, r.arm, r.seed, r.budget) == ("dev_loss", "mashup", 1, 1.0)
+    ]  # fmt: skip
+    assert curve[-1].value == best
+    donors = {r.donor for r in records if r.metric == "relevance_loss"}
+    assert donors == {"base", "two", "three"}
+    (score,) = (key for key, job in done.plan.jobs.items() if job.kind == "score")
+    chosen = {r.donor for r in records if r.metric == "chosen" and r.value}
+    names = {one["digest"]: one["name"] for one in done.store.result(score)["ranking"]}
+    assert chosen == {names[digest] for digest in done.store.result(score)["chosen"]} != set()
+
+
+def test_the_report_is_written_and_says_what_the_records_say(done):
+    report = done.output / "report"
+    assert (report / "index.html").exists()
+    text = (report / "report.md").read_text()
+    for arm in ("each-single", "format-only", "random-init", "scratch-longer"):
+        assert arm in text
+    assert "Gains after training from each donor" in text
+
+
+def test_a_folded_merge_is_a_base_for_a_fresh_adapter(tiny_base, data, done, tmp_path):
+    more = {"merge": {"fold": True}, "arms": ["mashup"]}
+    experiment = write_experiment(tmp_path / "fold.yaml", tiny_base, data, **EVERYTHING | more)
+    prepared = prepare(experiment, tmp_path / "out", jobs=done.store.root)
+    records = run_jobs(prepared)
+    (key,) = (k for k, job in prepared.plan.jobs.items() if job.kind == "init")
+    facts = prepared.store.result(key)
+    assert (prepared.store.root / facts["path"] / "config.json").exists()
+
+    def start(records, arm):
+        return next(
+            r.value for r in records
+            if (r.arm, r.metric, r.step, r.seed, r.budget) == (arm, "dev_loss", 0, 1, 1.0)
+        )  # fmt: skip
+
+    plain = read_records(done.output / "records.jsonl")
+    assert start(records, "mashup") == pytest.approx(start(plain, "mashup"), abs=1e-4)
+    assert start(records, "mashup") != pytest.approx(start(plain, "scratch"), abs=1e-3)
+
+
+def test_a_target_is_published_before_the_next_begins(tiny_base, data, tmp_path):
+    experiment = write_experiment(
+        tmp_path / "two.yaml", tiny_base, data, targets=["one", "two"], seeds=[1],
+        learning_rates=[0.02], choose={"samples": 8, "criterion": "loss"},
+    )  # fmt: skip
+    seen = []
+
+    def watch(status):
+        path = tmp_path / "out/records.jsonl"
+        tasks = {r.task for r in read_records(path)} if path.exists() else set()
+        seen.append(tasks)
+
+    run_jobs(prepare(experiment, tmp_path / "out"), watch=watch)
+    assert {"one"} in seen
+
+
+def test_scratch_longer_pays_for_the_rate_that_scratch_has_found(done):
+    records = read_records(done.output / "records.jsonl")
+    paid = {
+        r.arm: r.value for r in records
+        if r.metric == "search_seconds" and r.seed == 1 and r.budget == 1.0
+    }  # fmt: skip
+    assert paid["scratch-longer"] == paid["scratch"] > 0
+
+
+def test_of_a_run_that_nobody_starts_from_only_what_was_measured_stays(done):
+    for job in done.plan.jobs.values():
+        if job.kind == "train":
+            facts = done.store.result(job.key)
+            names = {path.name for path in (done.store.root / facts["path"]).iterdir()}
+            measured = {"run.json", "curve.jsonl", "test.json", "test-start.json"}
+            assert names == measured or (job.keeps_weights and measured < names)
+
+
+def test_scratch_trains_the_rank_of_the_merge_and_donors_their_own(done):
+    ranks = set()
+    for key, job in done.plan.jobs.items():
+        if job.kind == "train" and not job.needs:
+            path = done.store.root / done.store.result(key)["path"] / "run.json"
+            made = json.loads(path.read_text())
+            ranks.add((made["trainable_parameters"] // TRAINED_PER_RANK, job.keeps_weights))
+    assert ranks == {(8, True), (16, False)}
+
+
+def test_a_second_call_does_nothing_and_says_the_same(done, experiment, monkeypatch):
+    names = counted(monkeypatch)
+    again = prepare(experiment, done.output)
+    before = read_records(done.output / "records.jsonl")
+    assert run_jobs(again) == before
+    assert names == []
+    assert again.status.done == again.status.total
+    assert again.status.seconds == 0
+
+
+def test_a_changed_setting_redoes_what_depends_on_it(done, tiny_base, data, tmp_path, monkeypatch):
+    path, merge = tmp_path / "b.yaml", {"scale": 0.5}
+    other = write_experiment(path, tiny_base, data, merge=merge, **EVERYTHING)
+    names = counted(monkeypatch)
+    run_jobs(prepare(other, tmp_path / "out", jobs=done.store.root))
+    assert not [name for name in names if name.startswith("score")]
+    trained = {name.split()[2] for name in names if name.startswith("train")}
+    assert "scratch" not in trained
+    assert {"mashup", "best-single", "average-all"} <= trained
+
+
+def test_a_killed_experiment_goes_on_where_it_was(experiment, done, tmp_path, monkeypatch):
+    prepared = prepare(experiment, tmp_path / "out")
+    names = counted(monkeypatch)
+    seen = []
+
+    def stop(status):
+        seen.append(status.done)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(prepared, watch=stop)
+    assert len(names) == 5
+    assert seen == [1, 2, 3, 4, 5]
+    again = prepare(experiment, tmp_path / "out")
+    assert again.status.done == 5
+    first = next(job for job in again.plan.jobs.values() if job.kind == "train")
+    assert again.store.is_done(first)
+
+
+def test_jobs_of_two_machines_lie_together_and_nothing_is_done_again(
+    tiny_base, data, tmp_path, monkeypatch
+):
+    def seeded(*seeds):
+        path = tmp_path / "seeded.yaml"
+        return write_experiment(path, tiny_base, data, seeds=seeds, arms=["scratch", "mashup"])
+
+    for seed in (1, 2):
+        run_jobs(prepare(seeded(seed), tmp_path / f"machine-{seed}"))
+    for seed in (1, 2):
+        shutil.copytree(
+            tmp_path / f"machine-{seed}" / "jobs", tmp_path / "both" / "jobs", dirs_exist_ok=True
+        )
+    names = counted(monkeypatch)
+    run_jobs(prepare(seeded(1, 2), tmp_path / "both"))
+    assert names == []
+    together = values(tmp_path / "both")
+    for seed in (1, 2):
+        apart = values(tmp_path / f"machine-{seed}")
+        of_runs = {key for key in apart if key[2] == seed}
+        assert of_runs
+        assert {key: together[key] for key in of_runs} == {key: apart[key] for key in of_runs}
+
+
+def test_seeds_give_other_numbers_and_the_same_seed_the_same(done):
+    records = read_records(done.output / "records.jsonl")
+    ends = {
+        (r.seed): r.value for r in records
+        if (r.task, r.arm, r.metric, r.step, r.budget) == ("one", "scratch", "test_loss", 2, 1.0)
+    }  # fmt: skip
+    assert set(ends) == {1, 2}
+    assert ends[1] != ends[2]
+
+
+def test_two_processes_do_not_run_one_experiment(experiment, tmp_path):
+    from mashup.files import only_one
+
+    prepared = prepare(experiment, tmp_path / "out")
+    for folder in (prepared.output, prepared.store.root):
+        with only_one(folder), refused("output is being written", where=str(folder)):
+            run_jobs(prepared)
