@@ -38,6 +38,7 @@ ArmName = Literal[
     "best-single",
     "random",
     "random-two",
+    "blind",
     "average-all",
     "random-init",
     "merged-untrained",

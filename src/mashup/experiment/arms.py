@@ -47,6 +47,12 @@ class Target:
     variant: str = ""
     keeps_weights: bool = False
 
+    @property
+    def sources(self) -> list[str]:
+        """Names of the checkpoints that this target may start from."""
+        names = self.inputs.library if self.experiment.library else self.donors
+        return [name for name in names if self.inputs.may_use(name, self.name)]
+
     def others(self, runs: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """Of the tasks whose donors this target may use."""
         return {task: keys for task, keys in runs.items() if self.inputs.may_use(task, self.name)}
@@ -58,7 +64,8 @@ class Target:
     def about(self, *words: str) -> dict[str, Any]:
         """What a job is called, and whose settings it is done with."""
         told = [self.name, *words, *([self.variant] if self.variant else [])]
-        return {"task": self.name, "words": told, "variant": self.variant}
+        left_out = sorted(self.inputs.left_out.get(self.name, ()))
+        return {"task": self.name, "words": told, "variant": self.variant, "left_out": left_out}
 
     @cached_property
     def score(self) -> str:
@@ -87,7 +94,7 @@ def make_plan(experiment: Experiment, inputs: Inputs, *, keeps_weights: bool = F
     plan = Plan(left_out=inputs.left_out)
     donors = {} if experiment.library else _donors(plan, experiment, inputs)
     shuffled = {}
-    if "format-only" in experiment.arms:
+    if "format-only" in experiment.arms and not experiment.library:
         shuffled = _donors(plan, experiment, inputs, shuffled=True)
     for name in experiment.wanted:
         target = Target(plan, experiment, inputs, name, donors, shuffled, "", keeps_weights)
@@ -149,9 +156,9 @@ def _merged(target: Target, arm: ArmName) -> None:
 
 
 def _draws(target: Target, arm: ArmName) -> None:
-    """``k`` donors drawn blindly, again and again."""
+    """``k`` donors drawn without looking at scores, several times."""
     for draw in range(1, target.experiment.draws + 1):
-        _cells(target, f"random-{draw}", _init(target, arm, draw=draw))
+        _cells(target, f"{arm}-{draw}", _init(target, arm, draw=draw))
 
 
 def _pairs(target: Target, arm: ArmName) -> None:
@@ -162,7 +169,7 @@ def _pairs(target: Target, arm: ArmName) -> None:
 
 def _singles(target: Target, arm: ArmName) -> None:
     """Every donor alone."""
-    for donor in target.others(target.donors):
+    for donor in target.sources:
         _cells(target, f"single-{donor}", _init(target, arm, donor=donor))
 
 
@@ -202,6 +209,7 @@ ADD: Mapping[ArmName, Callable[[Target, ArmName], None]] = {
         ("mashup", "best-single", "average-all", "random-init", "format-only"), _merged
     ),
     "random": _draws,
+    "blind": _draws,
     "random-two": _pairs,
     "each-single": _singles,
     "merged-untrained": _untrained,
@@ -297,6 +305,8 @@ def _init(
     decides |= {"full": experiment.train.is_full}
     decides |= {"donor": donor} if donor else {}
     decides |= {"draws": "by target and name"} if arm == "random" else {}  # once by digest
+    if arm == "blind":
+        decides |= {"relatives": list(experiment.tasks[target.name].relatives)}
     decides |= {"scales": "beyond 1.5"} if merge.get("scale") == "search" else {}  # once to 1.5
     choose = experiment.choose
     decides |= {"k": choose.k, "samples": choose.samples, "rank": experiment.rank}
@@ -307,6 +317,7 @@ def _init(
         needs |= target.size
     if arm == "format-only":
         needs |= {f"shuffled {task}": k for task, k in target.others(target.shuffled).items()}
+        decides |= {"twins": sorted(target.inputs.twins.values())} if experiment.twins else {}
     about = target.about(arm, *([str(draw or donor)] if draw or donor else []))
     return target.plan.add(Job("init", decides, needs, about, keeps_weights=True))
 

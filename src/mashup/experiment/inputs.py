@@ -12,15 +12,20 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from mashup.checkpoint import check_base, locate, read_checkpoint
+from mashup.checkpoint import Checkpoint, check_base, locate, read_checkpoint
 from mashup.checkpoint.history import read_prompts
 from mashup.errors import InputError, Problem, gather, raise_all
-from mashup.experiment.jobs import Inputs
+from mashup.experiment.jobs import Inputs, LeftOut
 from mashup.experiment.settings import Experiment
 from mashup.files import disk_errors, require_folder
 from mashup.library import Index, Library, base_digest, checkpoint_digest, scan
 from mashup.library.leakage import leak, share_seen
 from mashup.task import Task, asked_prompts, load_task, taught_prompts
+
+#: Share of a target's training prompts from which a source counts as one of its own task. Fewer
+#: may be chance: utterances such as "thank you" stand in several tasks.
+_OWN_TASK = 0.1
+_OWN, _FIX = "source of the target's own task", "add sources to the library, or drop the target"
 
 
 def load(experiment: Experiment, name: str) -> Task:
@@ -41,7 +46,7 @@ def read_tasks(experiment: Experiment) -> dict[str, Task]:
     Raises:
         InputError: no such base or library, data that cannot be read; all at once.
     """
-    library = [Path(experiment.library)] if experiment.library else []
+    library = [Path(one) for one in (experiment.library, experiment.twins) if one]
     checks: list[Callable[[], Any]] = [partial(check_base, experiment.base)]
     checks += [partial(require_folder, folder) for folder in library]
     found = gather(*checks, *(partial(load, experiment, name) for name in experiment.tasks))
@@ -64,17 +69,25 @@ def read_inputs(experiment: Experiment, tasks: Mapping[str, Task], root: Path) -
         root.mkdir(parents=True, exist_ok=True)
     seen = {name: taught_prompts(task.train) for name, task in tasks.items()}
     library: dict[str, str] = {}
+    twins: dict[str, str] = {}
+    trained_on: dict[str, str] = {}
     with Index(root) as index:
         if experiment.library:
             scanned = scan(experiment.library)
             named = named_checkpoints(scanned)
             library = {name: checkpoint_digest(one.path, index) for name, one in named.items()}
             seen = {name: read_prompts(one.run) for name, one in named.items()}
+            trained_on = {name: one.task for name, one in named.items()}
+        if experiment.twins:
+            pairs = named_checkpoints(scan(experiment.twins)).items()
+            twins = {name: checkpoint_digest(one.path, index) for name, one in pairs}
         donors = {  # of the tasks of an experiment one is the target itself
             target: {name: keys for name, keys in seen.items() if library or name != target}
             for target in experiment.wanted
         }
-        left_out = {target: _leaks(tasks[target], known) for target, known in donors.items()}
+        left_out = {
+            target: _left_out(tasks[target], known, trained_on) for target, known in donors.items()
+        }
         if {*experiment.arms, *experiment.variants} - {"scratch"}:
             raise_all(_without_donors(donors, left_out))
         base = base_key(experiment, index)
@@ -83,38 +96,56 @@ def read_inputs(experiment: Experiment, tasks: Mapping[str, Task], root: Path) -
     settings = experiment.settings(seed=0, rate=1.0)
     steps = {name: steps_of(len(task.train), settings) for name, task in tasks.items()}
     digests = {name: task.digest for name, task in tasks.items()}
-    return Inputs(base, digests, steps, library, left_out)
+    return Inputs(base, digests, steps, library, left_out, twins)
 
 
-def named_checkpoints(library: Library) -> dict[str, Any]:
+def named_checkpoints(library: Library) -> dict[str, Checkpoint]:
     """Usable checkpoints by their path below the library."""
     return {str(one.path.relative_to(library.root)): one for one in library.usable}
 
 
-def _leaks(task: Task, donors: Mapping[str, Collection[str]]) -> dict[str, float]:
-    """Donors that were trained on held-out rows of a task, with the share of them."""
-    shares = {name: share_seen(prompts, task) for name, prompts in donors.items()}
-    return {name: share for name, share in shares.items() if share}
+def _left_out(
+    task: Task, donors: Mapping[str, Collection[str]], trained_on: Mapping[str, str]
+) -> dict[str, LeftOut]:
+    """Sources that must not be used for a target.
+
+    Args:
+        task: the target.
+        donors: source to the prompts that it was trained on.
+        trained_on: source to the name of its task, for checkpoints of a library. One whose task
+            is the target itself is left out, as leave-one-out says.
+    """
+    found = {}
+    for name, prompts in donors.items():
+        own = 0.0
+        if name in trained_on:
+            taught = taught_prompts(task.train)
+            share = len(taught.intersection(prompts)) / max(1, len(taught))
+            own = 1.0 if trained_on[name] == task.name else share if share >= _OWN_TASK else 0.0
+        found[name] = LeftOut(share_seen(prompts, task), own)
+    return {name: why for name, why in found.items() if why}
 
 
 def _without_donors(
-    donors: Mapping[str, Collection[str]], left_out: Mapping[str, Mapping[str, float]]
+    donors: Mapping[str, Collection[str]], left_out: Mapping[str, Mapping[str, LeftOut]]
 ) -> list[Problem]:
-    """Why no donor is left, of each target that has none."""
+    """Why no source is left, for each target that has none."""
     return [
-        leak(f"{donor}, for {target}", share)
-        for target, shares in left_out.items()
-        if len(shares) == len(donors[target])
-        for donor, share in shares.items()
+        leak(f"{donor}, for {target}", why.held_out)
+        if why.held_out
+        else Problem(_OWN, f"{donor}, for {target}", why.reason, "sources of other tasks", _FIX)
+        for target, reasons in left_out.items()
+        if len(reasons) == len(donors[target])
+        for donor, why in reasons.items()
     ]
 
 
 def notes_on(inputs: Inputs, tasks: Mapping[str, Task], targets: Sequence[str]) -> tuple[str, ...]:
     """What a user must know of the rows before anything runs, a line each."""
     notes = [
-        f"{target}: {donor} is left out, trained on {share:.0%} of the dev and test prompts"
-        for target, shares in inputs.left_out.items()
-        for donor, share in shares.items()
+        f"{target}: {donor} is left out, {why.reason}"
+        for target, reasons in inputs.left_out.items()
+        for donor, why in reasons.items()
     ]
     tests = {target: asked_prompts(tasks[target].test) for target in targets}
     for one, other in combinations(targets, 2):

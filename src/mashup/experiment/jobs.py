@@ -62,6 +62,29 @@ class Job:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Why a source is not used for a target.
+
+    Attributes:
+        held_out: share of the target's dev and test prompts that it was trained on.
+        own_task: share of the target's training prompts that it was trained on, where it is the
+            target's own task; 1 where the folder names this task.
+    """
+
+    held_out: float = 0.0
+    own_task: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.held_out or self.own_task)
+
+    @property
+    def reason(self) -> str:
+        if self.held_out:
+            return f"trained on {self.held_out:.0%} of the dev and test prompts"
+        return "trained on the task itself"
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What jobs are keyed by, beside the settings of the experiment.
 
@@ -70,15 +93,16 @@ class Inputs:
         tasks: task name to digest of its examples and splits.
         steps: task name to optimizer steps of a whole run.
         library: name to digest of the checkpoints of an outside library.
-        left_out: target to the donors that may not be used for it, each with the share of the
-            target's dev and test prompts that it was trained on.
+        left_out: target to the sources that may not be used for it, and why.
+        twins: name to digest of the twins of these checkpoints.
     """
 
     base: str
     tasks: Mapping[str, str]
     steps: Mapping[str, int]
     library: Mapping[str, str] = field(default_factory=dict)
-    left_out: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    left_out: Mapping[str, Mapping[str, LeftOut]] = field(default_factory=dict)
+    twins: Mapping[str, str] = field(default_factory=dict)
 
     def may_use(self, donor: str, target: str) -> bool:
         """Whether the run on another task may be used: it has not seen the held-out rows."""
@@ -123,7 +147,7 @@ class Plan:
 
     jobs: dict[str, Job] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
-    left_out: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    left_out: Mapping[str, Mapping[str, LeftOut]] = field(default_factory=dict)
 
     def add(self, job: Job) -> str:
         """Put a job in, once; a later wish to keep its weights holds."""

@@ -15,7 +15,7 @@ from mashup.experiment.jobs import Cell, Plan, Store, best_of
 from mashup.experiment.settings import Experiment
 from mashup.results.curve import START_TEST, TEST, Point, read_values
 from mashup.results.parity import Parity, fair_parity, paper_parity, reads_test
-from mashup.results.records import LEFT_OUT, Record, commonest_record, pool_of
+from mashup.results.records import LEFT_OUT, OWN_TASK, Record, commonest_record, pool_of
 from mashup.results.statistics import Difference, paired_bootstrap
 
 Values = dict[str, NDArray[np.float64]]
@@ -97,7 +97,8 @@ def all_records(
     Besides those of :func:`make_records`: ``end_...`` of every run with its ``learning_rate`` (no
     value: it diverged); of every ``donor`` and of the base ``relevance_...`` on the sample, on how
     many examples, and whether it was ``chosen``; of every donor that was not used ``left_out``,
-    the share of the held-out prompts that it was trained on.
+    the share of the held-out prompts that it was trained on, or ``left_out_own_task``, the share
+    of the target's training prompts.
 
     Args:
         experiment, plan, store: what was run.
@@ -201,10 +202,12 @@ def _relevance(
 
 
 def _left_out(experiment: str, target: str, plan: Plan) -> list[Record]:
-    """Donors that were trained on held-out rows of a target, with the share of them."""
+    """Sources that were not used, with the share of the target's prompts they were trained on."""
     return [
-        Record(experiment, target, "score", -1, 1.0, 0, 0.0, 0, LEFT_OUT, share, donor=donor)
-        for donor, share in plan.left_out.get(target, {}).items()
+        Record(experiment, target, "score", -1, 1.0, 0, 0.0, 0, metric, share, donor=donor)
+        for donor, why in plan.left_out.get(target, {}).items()
+        for metric, share in ((LEFT_OUT, why.held_out), (OWN_TASK, why.own_task))
+        if share
     ]
 
 

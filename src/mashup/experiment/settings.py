@@ -18,6 +18,7 @@ from mashup.settings import (
     ArmName,
     MergeSettings,
     MethodSettings,
+    Name,
     Rank,
     RowSettings,
     ScoreSettings,
@@ -29,8 +30,8 @@ from mashup.settings import (
 
 S = TypeVar("S", bound=Settings)
 STORE = "store.json"
-#: Arms that start from checkpoints which the experiment trains itself.
-_OWN_DONORS = ("format-only", "each-single")
+#: Arms that a comparison cannot have: they need more than a library.
+_NOT_COMPARED = ("format-only", "each-single", "blind")
 _OWN_PLACE = ("learning_rate", "seed")  # settings of training that experiments have lists of
 _LONGEST = 150  # bytes of a task's name in the name of a folder, which may have 255
 _PARTS = ("train", "choose", "merge", "executor", "tasks")  # of a file; they have names inside
@@ -46,6 +47,9 @@ class TaskData(RowSettings):
     dev_rows: int | None = Field(None, ge=1)
     test_rows: int | None = Field(None, ge=1)
     donor_seed: int | None = Field(None, ge=0, description="of its donor; the experiment's")
+    relatives: tuple[Name, ...] = Field(
+        (), description="patterns (crises/*) of sources that the arm blind must not start from"
+    )
 
 
 class Choosing(ScoreSettings, SelectSettings):
@@ -119,6 +123,10 @@ class Experiment(Settings):
     tasks: dict[str, TaskData] = Field(min_length=1)
     targets: tuple[str, ...] = Field((), description="tasks that are left out once; all of them")
     library: str | None = Field(None, description="folder of checkpoints, instead of our own runs")
+    twins: str | None = Field(
+        None,
+        description="folder of checkpoints named as those of library, trained on shuffled answers",
+    )
     train_rows: int | None = Field(None, ge=1)
     dev_rows: int | None = Field(None, ge=1)
     test_rows: int | None = Field(None, ge=1)
@@ -208,11 +216,15 @@ class Experiment(Settings):
             raise ValueError(problem)
         if self.merge.fold and "random-init" in self.arms:
             raise ValueError("random-init is noise in an adapter's size: leave merge.fold out")
-        own: list[str] = [arm for arm in _OWN_DONORS if arm in self.arms]
         probed = [self.choose, *(one.choose for one in self.variants.values())]
-        own += ["choose.probe_steps"] if any(one.probe_steps for one in probed) else []
-        if self.library and own:
-            raise ValueError(f"{own[0]} needs donors that are trained here: leave library out")
+        if self.library and any(one.probe_steps for one in probed):
+            raise ValueError(
+                "choose.probe_steps needs donors that are trained here: leave library out"
+            )
+        if self.library and not self.twins and "format-only" in self.arms:
+            raise ValueError("format-only needs twins of the checkpoints in library: give twins")
+        if self.twins and not self.library:
+            raise ValueError("twins are those of a library: give library, or leave twins out")
         return self
 
     @property
@@ -303,16 +315,15 @@ def check_arms(arms: Sequence[str], settings: TrainSettings) -> None:
     """Refuse arms that a comparison cannot have.
 
     Raises:
-        UsageError: an unknown arm; one that is judged on test rows that are not read; one whose
-            donors have to be trained.
+        UsageError: an unknown arm; one that is judged on test rows that are not read; one that
+            needs more than a library.
     """
     if unknown := [arm for arm in arms if arm not in ARMS]:
         found, known = ", ".join(unknown), ", ".join(ARMS)
         raise UsageError(Problem("unknown arm", "`arms`", found, known))
-    if own := [arm for arm in _OWN_DONORS if arm in arms]:
-        found = f"{', '.join(own)}: needs donors that the experiment trains"
+    if other := [arm for arm in _NOT_COMPARED if arm in arms]:
         fix = "leave it out, or describe an experiment for mashup loo"
-        raise UsageError(Problem("arm without donors", "`arms`", found, fix=fix))
+        raise UsageError(Problem("arm of experiments only", "`arms`", ", ".join(other), fix=fix))
     if reason := unread(settings.test_points, arms):
         fix = "give another `test_points`, or other `arms`"
         raise UsageError(Problem("arm without test values", "`test_points`", reason, fix=fix))
@@ -396,7 +407,7 @@ def _read(where: Path, data: Path | None, below: tuple[Path, ...] = ()) -> dict[
 def _located(values: dict[Any, Any], beside: Path, data: Path | None) -> dict[Any, Any]:
     """Paths that exist beside the file, absolute; everything else as it is (Hub ids)."""
     values = dict(values)
-    for name in ("base", "library"):
+    for name in ("base", "library", "twins"):
         if name in values:
             values[name] = _path(values[name], beside)
     if isinstance(values.get("tasks"), dict):

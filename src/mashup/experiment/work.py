@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ from mashup.checkpoint.adapter import CONFIG, WEIGHTS
 from mashup.checkpoint.history import MANIFEST
 from mashup.checkpoint.read import is_whole
 from mashup.delta import read_delta
-from mashup.errors import DivergedError
+from mashup.errors import DivergedError, InputError, Problem
 from mashup.experiment.arms import FROM_BASE, role_of
+from mashup.experiment.inputs import named_checkpoints
 from mashup.experiment.jobs import Job, Kind
 from mashup.experiment.settings import folder_of, resized
 from mashup.experiment.worker import Worker, task_of
 from mashup.files import digest_of, only_one, read_json
+from mashup.library import scan
 from mashup.model import Base
 from mashup.model.swap import find
 from mashup.model.whole import whole_tensors
@@ -187,9 +190,11 @@ def _parents(worker: Worker, job: Job, scores: Scores) -> list[Score]:
     if arm == "average-all":
         return list(scores.ranking)
     if arm == "each-single":
-        return [score for score in scores.ranking if task_of(score) == job.decides["donor"]]
+        return [s for s in scores.ranking if worker.name_of(s) == job.decides["donor"]]
     if arm == "random":
         return drawn(scores.ranking, k, f"{draw} {job.about['task']}")
+    if arm == "blind":
+        return drawn(_strangers(worker, job, scores), k, f"{draw} {job.about['task']}")
     if arm == "random-two":
         return drawn(scores.ranking, 2, draw)
     (key,) = job.needs["score"]
@@ -198,6 +203,25 @@ def _parents(worker: Worker, job: Job, scores: Scores) -> list[Score]:
     if arm == "format-only":
         return [_shuffled(worker, job, score) for score in chosen]
     return chosen
+
+
+def _strangers(worker: Worker, job: Job, scores: Scores) -> list[Score]:
+    """Sources that are no relatives of the target.
+
+    Raises:
+        InputError: there is none.
+    """
+    patterns = job.decides["relatives"]
+    found = [
+        score
+        for score in scores.ranking
+        if not any(fnmatchcase(worker.name_of(score), pattern) for pattern in patterns)
+    ]
+    if not found:
+        where, names = f"arm blind, for {job.about['task']}", ", ".join(patterns)
+        fix = "give fewer `relatives`, or leave blind out"
+        raise InputError(Problem("no source", where, f"all are relatives ({names})", fix=fix))
+    return found
 
 
 def drawn(ranking: Sequence[Score], count: int, seed: int | str) -> list[Score]:
@@ -212,7 +236,17 @@ def drawn(ranking: Sequence[Score], count: int, seed: int | str) -> list[Score]:
 
 
 def _shuffled(worker: Worker, job: Job, score: Score) -> Score:
-    """A chosen donor's twin that was trained on the same prompts with shuffled answers."""
+    """A chosen donor's twin that was trained on the same prompts with shuffled answers.
+
+    Raises:
+        InputError: there is none in the folder of twins.
+    """
+    if worker.experiment.twins:
+        twins, name = named_checkpoints(scan(worker.experiment.twins)), worker.name_of(score)
+        if name not in twins:
+            fix = f"train it, and put it into {worker.experiment.twins}"
+            raise InputError(Problem("no twin", name, expected="the same name in `twins`", fix=fix))
+        return Score(twins[name], score.evaluation, score.digest, score.seconds)
     (twin,) = worker.runs(job, [f"shuffled {task_of(score)}"])
     assert isinstance(twin, Checkpoint)
     return Score(twin, score.evaluation, score.digest, score.seconds)
@@ -222,7 +256,7 @@ def _note(job: Job, scores: Scores, parents: Sequence[Score]) -> str:
     """What a reader must know of an arm's start; empty where the parents say it all."""
     if not parents:
         return "nothing beat the base: same as scratch"
-    if job.decides["arm"].startswith("random") and scores.expected:
+    if job.decides["arm"] in ("random", "random-two", "blind") and scores.expected:
         known = len(scores.ranking)  # a strategy may have passed over the unpromising
         return f"drawn among the {known} that were measured, of {known + len(scores.expected)}"
     return ""

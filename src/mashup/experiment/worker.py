@@ -13,11 +13,10 @@ from mashup._score.score import score
 from mashup._score.scores import Scores
 from mashup._select import Selection, select
 from mashup.checkpoint import read_checkpoint
-from mashup.experiment.inputs import load
+from mashup.experiment.inputs import load, named_checkpoints
 from mashup.experiment.jobs import Job, Store, best_of
 from mashup.experiment.settings import Experiment, task_in
 from mashup.library import Library, scan
-from mashup.library.leakage import leaking
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
 from mashup.task import Task
@@ -87,13 +86,27 @@ class Worker:
             return self.store.root.absolute() / _NAMED[job.kind] / name
         return self.store.folder(job.key).absolute() / name
 
+    @cached_property
+    def library(self) -> Library:
+        """What is in the experiment's library."""
+        return scan(str(self.experiment.library))
+
+    @cached_property
+    def names(self) -> dict[Path | None, str]:
+        """Path to name of the checkpoints of the library."""
+        return {one.path: name for name, one in named_checkpoints(self.library).items()}
+
     def donors(self, job: Job) -> Library:
         """The best run on every other task, or what is in the experiment's library."""
         if self.experiment.library:
-            library = scan(self.experiment.library)
-            leaks = leaking(library.usable, self.task(job.about["task"]))
-            kept = tuple(c for c in library.checkpoints if str(c.path) not in leaks)
-            return replace(library, checkpoints=kept)
+            left_out, full = job.about["left_out"], self.experiment.train.is_full
+            whole = full or self.settings(job).merge.fold  # a LoRA starts from LoRAs
+            kept = tuple(
+                one
+                for one in self.library.checkpoints
+                if self.names.get(one.path) not in left_out and (whole or one.kind == "lora")
+            )
+            return replace(self.library, checkpoints=kept)
         roles = [role for role in job.needs if role in self.experiment.tasks]
         return Library(self.store.root, self.runs(job, roles))
 
@@ -122,8 +135,10 @@ class Worker:
         )  # fmt: skip
 
     def name_of(self, donor: Score) -> str:
-        """What tables call a donor: its task, or its name in the library."""
-        return donor.name if self.experiment.library else task_of(donor)
+        """What tables call a donor: its task, or its path below the library."""
+        if self.given:
+            return donor.name
+        return self.names[donor.path] if self.experiment.library else task_of(donor)
 
 
 def task_of(score: Score) -> str:

@@ -55,6 +55,9 @@ class Record:
 COMMONEST = "commonest-answer"
 #: Metric of a source that was not used: share of the held-out prompts that it was trained on.
 LEFT_OUT = "left_out"
+#: Metric of a source that was not used since the target is its own task: share of the target's
+#: training prompts that it was trained on; 1 where its folder names this task.
+OWN_TASK = "left_out_own_task"
 _INCONSISTENT = (
     *(LookupError, TypeError, ValueError, ArithmeticError, AttributeError),
     *(StopIteration, RecursionError),
@@ -111,6 +114,6 @@ def consistent(folder: Path) -> Iterator[None]:
 
 def pool_of(name: str) -> str:
     """The arm that ``name`` is one draw of: ``random`` for ``random-1``, else ``name``."""
-    if re.fullmatch(r"random-\d+", name):
-        return "random"
+    if re.fullmatch(r"(random|blind)-\d+", name):
+        return name.rpartition("-")[0]
     return "each-single" if name.startswith("single-") else name

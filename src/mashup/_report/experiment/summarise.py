@@ -64,7 +64,7 @@ def _ends(records: Iterable[Record]) -> tuple[End, ...]:
 def _relevance(records: Sequence[Record]) -> tuple[Relevance, ...]:
     found: dict[str, dict[str, float]] = {}
     for one in records:
-        if one.donor is not None and one.value is not None and one.metric != LEFT_OUT:
+        if one.donor is not None and one.value is not None and not one.metric.startswith(LEFT_OUT):
             found.setdefault(one.donor, {})[one.metric] = one.value
     base = found.pop(_BASE, {}).get("relevance_loss", float("nan"))
     return tuple(
