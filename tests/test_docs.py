@@ -1,22 +1,19 @@
 """The documentation says what the code does: commands, defaults, links, names of errors."""
 
 import ast
-import importlib
 import re
 import shlex
 from pathlib import Path
 
 import pytest
-import typer
 
 import mashup
-from mashup.cli.__main__ import make_app
-from mashup.cli.options import Options, build
+from mashup.cli.options import build
+from verbs import VERBS, flags_of, options_of
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(mashup.__file__).parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-VERBS = typer.main.get_command(make_app()).commands
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|tmp|work|Users|mnt|opt|var|data)/|[A-Z]:\\")
 
@@ -32,19 +29,6 @@ def commands():
             for line in body.replace("\\\n", " ").splitlines():
                 if line.startswith("mashup ") and "--help" not in line:
                     yield page, shlex.split(line, comments=True)[1:]
-
-
-def options_of(verb):
-    """The pydantic model behind a verb."""
-    module = importlib.import_module(f"mashup.cli.{verb}")
-    (model,) = (
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Options)
-        and value.__module__ == module.__name__
-    )
-    return model
 
 
 @pytest.mark.parametrize(
@@ -87,8 +71,7 @@ def flag_rows():
 
 @pytest.mark.parametrize(("verb", "flag", "default"), list(flag_rows()))
 def test_a_flag_in_a_table_exists_and_has_this_default(verb, flag, default):
-    fields = {field.alias or key: field for key, field in options_of(verb).model_fields.items()}
-    assert default == shown(fields[flag.replace("-", "_")])
+    assert default == shown(flags_of(verb)[flag.replace("-", "_")])
 
 
 def anchors(page):

@@ -9,23 +9,9 @@ from pydantic_core import PydanticUndefined
 
 from helpers import write_adapter
 from mashup import UsageError
-from mashup.cli import compare, init, loo, merge, score, train
-from mashup.cli.__main__ import _VERBS, main, make_app
-from mashup.cli.options import ALIASES, HINTS, Options, add_command, as_typed
-
-VERBS = {verb.__name__.split(".")[-1]: verb for verb in _VERBS}
-
-
-def options_of(verb):
-    """The settings of a verb."""
-    (model,) = (
-        value
-        for value in vars(verb).values()
-        if isinstance(value, type)
-        and issubclass(value, Options)
-        and value.__module__ == verb.__name__
-    )
-    return model
+from mashup.cli.__main__ import main
+from mashup.cli.options import ALIASES, HINTS, add_command, as_typed
+from verbs import VERBS, flags_of, is_positional, options_of
 
 
 def parse(options, *arguments):
@@ -53,20 +39,16 @@ def defaults(options):
 def as_arguments(options, values):
     """The same values as a person types them."""
     fields = {field.alias or key: field for key, field in options.model_fields.items()}
-    for name, value in values.items():
-        extra = fields[name].json_schema_extra
+    for name, value in sorted(values.items(), key=lambda item: not is_positional(fields[item[0]])):
         shown = list(map(str, value if isinstance(value, tuple) else (value,)))
-        if isinstance(extra, dict) and extra.get("positional"):
-            yield from shown
-    for name, value in values.items():
-        extra = fields[name].json_schema_extra
-        shown = list(map(str, value if isinstance(value, tuple) else (value,)))
-        if not (isinstance(extra, dict) and extra.get("positional")) and value not in (False, ()):
+        if not is_positional(fields[name]):
+            if value in (False, ()):
+                continue
             yield f"--{name.replace('_', '-')}"
-            yield from [] if value is True else shown
+        yield from [] if value is True else shown
 
 
-@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_default_of_a_verb_comes_back_from_yaml_json_and_flags(verb, tmp_path):
     options = options_of(verb)
     values = defaults(options)
@@ -92,7 +74,7 @@ def as_text(value):
 def test_a_config_in_json_may_have_small_numbers_and_no_names_twice(tmp_path, mashup):
     path = tmp_path / "c.json"
     path.write_text('{"model": "m", "dataset": "d", "output": "o", "learning_rate": 1e-05}')
-    assert parse(options_of(train), "--config", path).learning_rate == 1e-5
+    assert parse(options_of("train"), "--config", path).learning_rate == 1e-5
     path.write_text('{"model": "m", "model": "n"}')
     code, _, err = mashup("train", "--config", path)
     assert code == 2
@@ -127,37 +109,37 @@ def test_a_config_in_json_may_have_small_numbers_and_no_names_twice(tmp_path, ma
 def test_yaml_as_people_write_it(tmp_path, text, name, value):
     path = tmp_path / "c.yaml"
     path.write_text(f"library: l\nmodel: m\ndataset: d\noutput: o\n{text}\n")
-    assert getattr(parse(options_of(compare), "--config", path), name) == value
+    assert getattr(parse(options_of("compare"), "--config", path), name) == value
 
 
 @pytest.mark.parametrize(
     ("verb", "typed", "name", "value"),
     [
-        (merge, "--weights 0.5 0.5", "weights", (0.5, 0.5)),
-        (merge, "--weights 0.5,-0.5", "weights", (0.5, -0.5)),
-        (merge, "--weights 0.5, 0.5", "weights", (0.5, 0.5)),
-        (merge, "--weights=0.5 -1", "weights", (0.5, -1.0)),
-        (merge, "--weights loss", "weights", "loss"),
-        (compare, "--seeds 1 2 3", "seeds", (1, 2, 3)),
-        (compare, "--seeds 1,2,3", "seeds", (1, 2, 3)),
-        (compare, "--seeds 1 --seeds 2", "seeds", (1, 2)),
-        (compare, "--arms scratch mashup", "arms", ("scratch", "mashup")),
-        (compare, "--arms scratch,mashup", "arms", ("scratch", "mashup")),
-        (compare, "--budgets 0.25, 1", "budgets", (0.25, 1.0)),
-        (compare, "--learning_rates 1e-4 5e-4", "learning_rates", (1e-4, 5e-4)),
-        (train, "--lora-target-modules q_proj v_proj", "lora_target_modules", "q_proj,v_proj"),
-        (train, "--lora-target-modules q_proj,v_proj", "lora_target_modules", "q_proj,v_proj"),
-        (train, "--lora-target-modules .*(q|v)", "lora_target_modules", ".*(q|v)"),
-        (loo, "--arms scratch k1", "arms", ("scratch", "k1")),
-        (loo, "--arms scratch,k1", "arms", ("scratch", "k1")),
+        ("merge", "--weights 0.5 0.5", "weights", (0.5, 0.5)),
+        ("merge", "--weights 0.5,-0.5", "weights", (0.5, -0.5)),
+        ("merge", "--weights 0.5, 0.5", "weights", (0.5, 0.5)),
+        ("merge", "--weights=0.5 -1", "weights", (0.5, -1.0)),
+        ("merge", "--weights loss", "weights", "loss"),
+        ("compare", "--seeds 1 2 3", "seeds", (1, 2, 3)),
+        ("compare", "--seeds 1,2,3", "seeds", (1, 2, 3)),
+        ("compare", "--seeds 1 --seeds 2", "seeds", (1, 2)),
+        ("compare", "--arms scratch mashup", "arms", ("scratch", "mashup")),
+        ("compare", "--arms scratch,mashup", "arms", ("scratch", "mashup")),
+        ("compare", "--budgets 0.25, 1", "budgets", (0.25, 1.0)),
+        ("compare", "--learning_rates 1e-4 5e-4", "learning_rates", (1e-4, 5e-4)),
+        ("train", "--lora-target-modules q_proj v_proj", "lora_target_modules", "q_proj,v_proj"),
+        ("train", "--lora-target-modules q_proj,v_proj", "lora_target_modules", "q_proj,v_proj"),
+        ("train", "--lora-target-modules .*(q|v)", "lora_target_modules", ".*(q|v)"),
+        ("loo", "--arms scratch k1", "arms", ("scratch", "k1")),
+        ("loo", "--arms scratch,k1", "arms", ("scratch", "k1")),
     ],
 )
 @pytest.mark.parametrize("first", [True, False])
 def test_lists_are_typed_with_spaces_or_commas(tmp_path, verb, typed, name, value, first):
     options, folder = options_of(verb), str(tmp_path)
-    given = [] if verb is train else [folder]
-    needed = [] if verb is loo else ["-o", "o"]
-    needed += ["-m", "m", "-d", "d"] if verb not in (loo, merge) else []
+    given = [] if verb == "train" else [folder]
+    needed = [] if verb == "loo" else ["-o", "o"]
+    needed += ["-m", "m", "-d", "d"] if verb not in ("loo", "merge") else []
     arguments = [*given, *typed.split(" ")] if first else [*typed.split(" "), *given]
     assert getattr(parse(options, *arguments, *needed), name) == value
 
@@ -174,7 +156,7 @@ def test_a_flag_with_one_value_takes_one():
         "--",
         "--x_y",
     ]
-    assert as_typed(options_of(merge), arguments) == [
+    assert as_typed(options_of("merge"), arguments) == [
         "--seed", "1", "2", "--shard-size=8", "a_b", "--output", "--strange", "--", "--x_y",
     ]  # fmt: skip
 
@@ -243,7 +225,7 @@ def test_two_names_of_one_setting_are_an_error(mashup, tmp_path):
 def test_a_flag_says_more_than_the_file(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("model: m\ndataset: d\noutput: o\nseed: 1\n")
-    made = parse(options_of(train), "--config", path, "--output_dir", "p", "--seed", 2)
+    made = parse(options_of("train"), "--config", path, "--output_dir", "p", "--seed", 2)
     assert (made.output, made.seed) == ("p", 2)
 
 
@@ -303,7 +285,7 @@ def test_an_argument_too_many_is_named(mashup, arguments, where, fix):
 
 
 def test_hints_are_for_names_that_train_does_not_have():
-    fields = options_of(train).model_fields
+    fields = options_of("train").model_fields
     assert not HINTS.keys() & {
         *fields,
         *(other for key in fields for other in ALIASES.get(key, ())),
@@ -342,16 +324,13 @@ def test_help_fits_80_columns_and_breaks_no_name(monkeypatch, capsys, verb):
     assert max(map(len, out.splitlines())) <= 80
     assert "…" not in out
     words = {word.strip(",;():│") for word in out.split()}
-    for key, field in options_of(VERBS[verb]).model_fields.items():
-        extra = field.json_schema_extra
-        if isinstance(extra, dict) and extra.get("positional"):
-            assert key.upper() in words
-            assert f"[{key.upper()}]" not in out
+    for name, field in flags_of(verb).items():
+        if is_positional(field):
+            assert name.upper() in words
+            assert f"[{name.upper()}]" not in out
         else:
-            assert f"--{(field.alias or key).replace('_', '-')}" in words
-    assert out.count("[required]") == sum(
-        field.is_required() for field in options_of(VERBS[verb]).model_fields.values()
-    )
+            assert f"--{name.replace('_', '-')}" in words
+    assert out.count("[required]") == sum(f.is_required() for f in flags_of(verb).values())
 
 
 def test_help_is_grouped_and_names_every_choice_and_alias(monkeypatch, capsys):
@@ -393,9 +372,8 @@ def test_completion_knows_verbs_flags_and_choices(monkeypatch, capsys):
 
 
 def test_the_settings_of_init_and_compare_are_those_of_their_steps():
-    for name in options_of(score).model_fields:
-        assert name in options_of(init).model_fields
-        assert name in options_of(compare).model_fields
-    assert make_app() is not None
+    for name in options_of("score").model_fields:
+        assert name in options_of("init").model_fields
+        assert name in options_of("compare").model_fields
     with pytest.raises(UsageError):
-        as_typed(options_of(score), ["--no-such-flag"])
+        as_typed(options_of("score"), ["--no-such-flag"])
