@@ -52,7 +52,7 @@ _HOME = {
     "Task": "mashup.task",
     "TrainSettings": "mashup.settings",
     "UsageError": "mashup.errors",
-    "check": "mashup._check.check",
+    "check": "mashup._check",
     "compare": "mashup.experiment.compare",
     "convert": "mashup._convert",
     "load_base": "mashup.model",

@@ -21,7 +21,7 @@ from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import batches_for, evaluate, evaluate_showing, sample_tokens
 from mashup.files import disk_errors, move, only_one, refuse_existing, temporary_folder
 from mashup.model import Base, applied, load_base, read_change
-from mashup.model.names import by_own_names
+from mashup.model.change import by_own_names
 from mashup.progress import SILENT, Progress
 from mashup.task import Task
 

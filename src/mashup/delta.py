@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mashup.checkpoint import Adapter, LoraModule, read_adapter, read_adapter_config
+from mashup.checkpoint import Adapter, LoraModule, Opened, open_checkpoint
 from mashup.checkpoint.modules import Kind
+from mashup.errors import InputError, Problem
 from mashup.weights import read_finite
 
 
@@ -89,14 +90,21 @@ class Delta:
         return all(factors.is_zero for factors in self.modules.values())
 
 
-def read_delta(folder: Path, dtype: torch.dtype = torch.float32) -> Delta:
-    """The exact delta of a LoRA folder, its factors in ``dtype`` (float32 or higher).
+def read_delta(given: Opened | Path, dtype: torch.dtype = torch.float32) -> Delta:
+    """The exact delta of a LoRA, its factors in ``dtype`` (float32 or higher).
+
+    Args:
+        given: an adapter that has been opened, or its folder.
+        dtype: of the factors.
 
     Raises:
         InputError: not additive LoRA, unreadable, or weights that are not finite.
     """
-    config = read_adapter_config(folder)
-    return load_delta(read_adapter(folder, config), config.fan_in_fan_out, dtype)
+    opened = given if isinstance(given, Opened) else open_checkpoint(given)
+    if opened.adapter is None or opened.config is None:
+        what, fix = "not an adapter", "give the folder of a LoRA"
+        raise InputError(Problem(what, str(opened.path), "a whole model", "a LoRA", fix))
+    return load_delta(opened.adapter, opened.config.fan_in_fan_out, dtype)
 
 
 def load_delta(adapter: Adapter, fan_in_fan_out: bool, dtype: torch.dtype) -> Delta:

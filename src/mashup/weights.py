@@ -10,6 +10,7 @@ from torch import Tensor
 from mashup.checkpoint import Stored
 from mashup.errors import InputError, Problem
 
+_PIECE = 1 << 22  # numbers that are read at once
 #: safetensors' names of types to torch's (https://github.com/huggingface/safetensors).
 TORCH = {
     "F64": torch.float64,
@@ -49,6 +50,16 @@ def read_finite(stored: Stored) -> Tensor:
     if not bool(torch.isfinite(tensor).all()):
         raise InputError(not_finite(stored))
     return tensor
+
+
+def is_finite(stored: Stored) -> bool:
+    """Whether a tensor holds neither NaN nor infinity; read in pieces. Integers are finite."""
+    if not stored.info.is_float:
+        return True
+    step = max(1, _PIECE // max(1, stored.row_size))
+    starts = range(0, stored.rows, step)
+    pieces = (read_rows(stored, start, min(start + step, stored.rows)) for start in starts)
+    return all(bool(torch.isfinite(rows).all()) for rows in pieces)
 
 
 def not_finite(stored: Stored) -> Problem:

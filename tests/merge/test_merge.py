@@ -218,7 +218,7 @@ def zeroed(folder):
 @pytest.mark.parametrize(
     ("make", "what"),
     [
-        (lambda p: write_adapter(p, base="owner/other"), "checkpoints of different bases"),
+        (lambda p: write_adapter(p, base="owner/other"), "adapter of another base"),
         (lambda p: write_adapter(p, base=""), "base model not named"),
         (lambda p: write_adapter(p, modules={Q_PROJ: (8, 16)}), "checkpoints of different bases"),
         (lambda p: write_adapter(p, use_dora=True), "not a plain LoRA"),

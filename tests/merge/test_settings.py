@@ -21,7 +21,7 @@ def model(folder, seed=0, **settings):
         ({"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 2}, "head_dim"),
         ({"rms_norm_eps": 1e-6}, "rms_norm_eps"),
         ({"rope_theta": 1e6}, "rope_theta"),
-        ({"rope_theta": ...}, "rope_parameters.rope_theta is 10000.0, not 5000.0"),
+        ({"rope_theta": ...}, "rope_theta is 10000.0, not 5000.0"),
         ({"model_type": "mistral"}, "model_type"),
         ({"hidden_act": "gelu"}, "hidden_act"),
     ],

@@ -6,9 +6,9 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from helpers import refused, write_adapter
 from lora import peft_logits, save_lora, some_ids
-from mashup.checkpoint import read_adapter_config, read_modules
+from mashup.checkpoint import open_checkpoint
 from mashup.delta import Delta, Factors, read_delta
-from mashup.model import applied, load_base, module_problems
+from mashup.model import applied, fit_loaded, load_base, shapes_of
 
 _SHAPES = {
     "alpha is not the rank": {},
@@ -43,8 +43,8 @@ def test_weights_stored_transposed_are_patched_the_right_way_round(tmp_path):
         folder = save_lora(tmp_path / "gpt2", tmp_path / "lora", target_modules=["c_attn"])
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "gpt2").eval()
     ids = some_ids(64)
-    modules = read_modules(folder, read_adapter_config(folder))
-    assert module_problems(model, tuple(modules.values()), "x") == []
+    opened = open_checkpoint(folder)
+    assert fit_loaded(opened, shapes_of(model), model, accept_base=True).problems == ()
     with torch.no_grad(), applied(model, read_delta(folder)):
         patched = model(ids).logits
     torch.testing.assert_close(
@@ -118,14 +118,14 @@ def test_a_delta_with_an_unknown_module_changes_nothing_and_says_which(base):
                 "model.layers.0.self_attn.q_proj": (32, 32),
                 "model.layers.0.self_attn.x_proj": (32, 32),
             },
-            "adapter fits only in part",
+            "tensors without a place",
         ),
     ],
 )
 def test_modules_that_do_not_fit_are_told(base, tmp_path, modules, what):
     folder = write_adapter(tmp_path / "a", modules=modules)
-    shapes = read_modules(folder, read_adapter_config(folder))
-    (problem,) = module_problems(base.model, tuple(shapes.values()), str(folder))
+    opened, shapes = open_checkpoint(folder), shapes_of(base.model)
+    (problem,) = fit_loaded(opened, shapes, base.model, accept_base=True).problems
     assert problem.what == what
     assert problem.where == str(folder)
 

@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM
 
 from kinds import KINDS, load_kind, save_kind, trained, write_base
 from lora import some_ids
-from mashup.checkpoint import read_adapter, read_adapter_config
+from mashup.checkpoint import open_checkpoint
 from mashup.delta import read_delta
-from mashup.model import adapter_problems, applied
+from mashup.model import applied, fit_loaded, shapes_of
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,9 @@ def test_a_patched_base_computes_what_peft_computes(bases, tmp_path, kind):
     family, config = KINDS[kind]
     folder = save_kind(bases(family), tmp_path / "lora", **config)
     model, ids = AutoModelForCausalLM.from_pretrained(bases(family)).eval(), some_ids()
-    before, adapter_config = state(model), read_adapter_config(folder)
-    adapter = read_adapter(folder, adapter_config)
-    assert adapter_problems(model, adapter, adapter_config, "x") == []
-    assert adapter.unmatched == ()
+    before, opened = state(model), open_checkpoint(folder)
+    assert fit_loaded(opened, shapes_of(model), model, accept_base=True).problems == ()
+    assert opened.adapter.unmatched == ()
     with torch.no_grad():
         bare = model(ids).logits
         with applied(model, read_delta(folder)):
@@ -75,9 +74,8 @@ def test_embeddings_that_were_resized_are_saved_whole_and_read(bases, tmp_path, 
         wrapped.save_pretrained(tmp_path / "lora")
     other = write_base(tmp_path / "other", family, vocab_size=324)
     base, ids = AutoModelForCausalLM.from_pretrained(other).eval(), some_ids(324)
-    before, settings = state(base), read_adapter_config(tmp_path / "lora")
-    adapter = read_adapter(tmp_path / "lora", settings)
-    assert adapter_problems(base, adapter, settings, "x") == []
+    before, opened = state(base), open_checkpoint(tmp_path / "lora")
+    assert fit_loaded(opened, shapes_of(base), base, accept_base=True).problems == ()
     with torch.no_grad():
         with applied(base, read_delta(tmp_path / "lora")):
             patched = base(ids).logits

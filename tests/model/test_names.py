@@ -7,8 +7,8 @@ from transformers import AutoModelForCausalLM
 
 from helpers import refused
 from kinds import write_base
-from mashup.model.names import names_in
-from mashup.model.whole import read_whole
+from mashup.model import read_change
+from mashup.model.shapes import names_in
 from wholes import tensors_of
 
 FAMILIES = ("llama", "tied", "gemma", "gemma2", "mistral", "gpt2", "seeing")
@@ -48,5 +48,5 @@ def test_tensors_that_are_joined_on_loading_have_no_place_of_their_own(tmp_path)
     """Experts lie apart in a Mixtral's file, and are one stack in memory."""
     folder = write_base(tmp_path / "base", "mixtral")
     model = AutoModelForCausalLM.from_pretrained(folder)
-    with refused("whole model of another base", where=str(folder), found="joined with others"):
-        read_whole(model, folder)
+    with refused("tensors without a place", where=str(folder), found="joined with others"):
+        read_change(model, folder)

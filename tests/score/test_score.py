@@ -166,10 +166,10 @@ def test_an_adapter_that_fits_in_part_is_skipped_and_stops_a_strict_caller(
 ):
     modules = {"model.layers.0.self_attn.q_proj": (32, 32), "model.layers.0.mlp.no": (32, 32)}
     write_adapter(library / "part", base=str(tiny_base), modules=modules)
-    with refused("adapter fits only in part", where="part"):
+    with refused("tensors without a place", where="part"):
         score(library, base, task, samples=10, strict=True)
     scores = score(library, base, task, samples=10)
-    assert [p.what for p in scores.left_out] == ["adapter fits only in part"]
+    assert [p.what for p in scores.left_out] == ["tensors without a place"]
 
 
 def test_nan_weights_are_skipped_and_stop_a_strict_caller(base, task, library, tiny_base):

@@ -87,7 +87,7 @@ def test_a_model_that_ties_otherwise_is_left_out(base, task, library, tokenizer)
     tied = base.model.config.tie_word_embeddings
     write_tiny_model(library / "deeper", tokenizer, tied=not tied)
     scores = score(library, base, task, samples=10)
-    assert_problem(*scores.left_out, "whole model of another base", where="deeper", found="head")
+    assert_problem(*scores.left_out, "tied weights differ", where="deeper", found="head")
 
 
 def test_a_model_that_computes_otherwise_is_left_out(base, folder, task, library, tmp_path):
@@ -105,7 +105,9 @@ def test_tensors_that_are_missing_or_grown_are_told(base, folder, task, library)
     tensors["model.embed_tokens.weight"] = torch.cat((embedding, embedding[:8]))
     write_whole(library / "odd", tensors, folder)
     scores = score(library, base, task, samples=10)
-    assert_problem(*scores.left_out, "whole model of another base", where="odd", found="2 tensors")
+    missing, grown = scores.left_out
+    assert_problem(missing, "tensors missing", where="odd", found="1, the first model.norm")
+    assert_problem(grown, "tensors of another shape", where="odd", found="model.embed_tokens")
 
 
 def test_weights_that_are_not_finite_are_skipped_and_stop_a_strict_caller(

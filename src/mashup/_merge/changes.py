@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mashup.checkpoint import LoraModule, Stored
-from mashup.checkpoint.placement import shape_of
+from mashup.checkpoint.fit import shape_of
 from mashup.delta import Factors
 from mashup.weights import TORCH, read_finite, read_rows
 

@@ -1,6 +1,6 @@
 """Do the settings of whole models describe one function of their tensors, defaults and all?
 
-:func:`mashup.checkpoint.architecture_problem` compares what two configs both say, at once and
+:func:`mashup.checkpoint.fit.settings_problem` compares what two configs both say, at once and
 without transformers. Before a merge is written more is asked: that transformers takes each
 config, and that the two agree as it completes them, so that a field that is left out means its
 default and one that has moved (``rope_theta``) is found.
@@ -8,31 +8,18 @@ default and one that has moved (``rope_theta``) is found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mashup._merge.parents import Parent
+from mashup.checkpoint.fit import settings_problem
 from mashup.checkpoint.identity import read_config
 from mashup.errors import InputError, Problem
 from mashup.model.quiet import quiet_transformers
 
 _CONFIG = "config.json"
 _EMBEDDING = "embed_tokens.weight"
-#: Settings that do not change what the tensors compute, or that are looked after elsewhere
-#: (vocabulary, tying).
-_FREE = frozenset(
-    (
-        *("_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "use_cache"),
-        *("transformers_version", "initializer_range", "id2label", "label2id", "num_labels"),
-        *("problem_type", "return_dict", "output_attentions", "output_hidden_states"),
-        *("chunk_size_feed_forward", "pretraining_tp", "max_position_embeddings", "vocab_size"),
-        *("tie_word_embeddings", "quantization_config", "router_aux_loss_coef"),
-        *("output_router_logits", "gradient_checkpointing", "unsloth_version", "unsloth_fixed"),
-        *("_attn_implementation", "_attn_implementation_autoset", "use_flash_attn"),
-    )
-)
-_FREE_ENDS = ("_token_id", "_token_index", "dropout", "_pdrop", "_drop")
 
 
 def settings_problems(parents: Sequence[Parent], base: Path | None, *, same: bool) -> list[Problem]:
@@ -53,9 +40,8 @@ def settings_problems(parents: Sequence[Parent], base: Path | None, *, same: boo
     problems += [p for one in parents for p in _vocabulary(one, known)]
     if same and known:
         first, expected = next(iter(known.items()))
-        problems += [
-            p for folder, own in known.items() for p in _other(folder, own, first, expected)
-        ]
+        found = (settings_problem(place, own, expected, first) for place, own in known.items())
+        problems += [problem for problem in found if problem]
     return problems
 
 
@@ -83,31 +69,6 @@ def _check_dtype(given: Mapping[str, Any]) -> None:
     for name in ("dtype", "torch_dtype"):
         if not isinstance(given.get(name), str | None):
             raise TypeError(f"{name} is {str(given[name])[:40]}")
-
-
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
-    """Settings that both have and that differ, those inside others as well."""
-    if one.get("model_type") != other.get("model_type"):
-        yield f"model_type is {other.get('model_type')!r}, not {one.get('model_type')!r}"
-    for name in sorted(one.keys() & other.keys() - _FREE - {"model_type"}):
-        a, b = one[name], other[name]
-        if name.endswith(_FREE_ENDS) or a == b:
-            continue
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from (f"{name}.{text}" for text in _differences(a, b))
-        else:
-            yield f"{name} is {str(b)[:60]}, not {str(a)[:60]}"
-
-
-def _other(
-    folder: Path, own: Mapping[str, Any], first: Path, expected: Mapping[str, Any]
-) -> list[Problem]:
-    differing = list(_differences(expected, own))
-    if not differing:
-        return []
-    fix = "give models of one architecture, or pass `accept_base` if the difference is meant"
-    found, wanted = "; ".join(differing[:5]), f"the settings of {first}"
-    return [Problem("models compute differently", str(folder), found, wanted, fix)]
 
 
 def _vocabulary(parent: Parent, known: Mapping[Path, Mapping[str, Any]]) -> list[Problem]:

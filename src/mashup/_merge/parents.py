@@ -18,10 +18,10 @@ from mashup.checkpoint import (
     read_adapter,
     read_adapter_config,
     read_checkpoint,
-    same_base,
 )
+from mashup.checkpoint.fit import identity_problem
+from mashup.checkpoint.full import read_untied
 from mashup.checkpoint.read import with_unique_names
-from mashup.checkpoint.ties import read_untied
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.library import adapter_digest, model_digest
 from mashup.settings import WeightsName
@@ -213,13 +213,5 @@ def _changes_nothing(parent: Parent) -> Problem:
 def _base_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[Problem]:
     """Parents that name no base, or another one than ``base`` or the first named one."""
     named = base or next((c.base for c in checkpoints if c.base), "")
-    fix = "merge checkpoints of one base, or pass `accept_base` if it is the same model"
-    problems = []
-    for checkpoint in checkpoints:
-        where = str(checkpoint.path)
-        if not checkpoint.base:
-            problems.append(Problem("base model not named", where, "a blank name", named, fix))
-        elif same_base(checkpoint.base, named) is False:
-            found = checkpoint.base
-            problems.append(Problem("checkpoints of different bases", where, found, named, fix))
-    return problems
+    found = (identity_problem(checkpoint, named) for checkpoint in checkpoints)
+    return [problem for problem in found if problem]

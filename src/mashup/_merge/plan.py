@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -17,12 +17,11 @@ from mashup._merge.parents import Parent
 from mashup._merge.plan_lora import LoraPlan, plan_lora
 from mashup._merge.reference import Reference, copied_problems, match
 from mashup._merge.vocabulary import number_problems
-from mashup.checkpoint import locate, read_adapter_config
-from mashup.checkpoint.architecture import architecture_problem
+from mashup.checkpoint import BaseShapes, Opened, fit, locate, read_adapter_config
+from mashup.checkpoint.fit import settings_problem
 from mashup.checkpoint.identity import read_config
 from mashup.errors import InputError, Problem, UsageError, raise_all
-from mashup.model import Base, adapter_problems, name_of
-from mashup.model.base import skeleton
+from mashup.model import Base, name_of, shapes_of, skeleton_shapes
 from mashup.settings import MergeSettings, Rank
 
 
@@ -105,7 +104,9 @@ def _reference(
     whole = [parent for parent in parents if parent.is_full]
     if not settings.accept_base:
         reference = folder or parents[0].checkpoint.path
-        raise_all(architecture_problem(one.checkpoint.path, reference) for one in whole)
+        expected = read_config(reference)
+        for one in (parent.checkpoint.path for parent in whole):
+            raise_all([settings_problem(one, read_config(one), expected, reference)])
     found = match(parents, folder, settings, into_lora=into_lora)
     raise_all(settings_problems(whole, folder, same=not settings.accept_base))
     return found
@@ -129,19 +130,20 @@ def _compared(
     try:
         return _reference(parents, folder, settings, into_lora=True)
     except InputError:
-        model = skeleton(folder) if loaded is None else loaded
-        misfits = [] if model is None else [p for one in parents for p in _misfits(model, one)]
+        name = name_of(base)
+        shapes = skeleton_shapes(folder, name) if loaded is None else shapes_of(loaded, name)
+        misfits = [] if shapes is None else [p for one in parents for p in _misfits(shapes, one)]
         quantised = read_config(folder).get("quantization_config")
-        if model is None or (misfits and not quantised):
+        if shapes is None or (misfits and not quantised):
             raise
     raise_all(misfits)
     return None
 
 
-def _misfits(model: Any, parent: Parent) -> list[Problem]:
-    assert parent.adapter is not None
+def _misfits(shapes: BaseShapes, parent: Parent) -> tuple[Problem, ...]:
     config = read_adapter_config(parent.checkpoint.path)
-    return adapter_problems(model, parent.adapter, config, str(parent.checkpoint.path))
+    opened = Opened(parent.checkpoint, config, parent.adapter)
+    return fit(opened, shapes, accept_base=True).problems
 
 
 def _base_is_missing(recipe: Recipe, tensors: Sequence[Tensors]) -> list[Problem]:

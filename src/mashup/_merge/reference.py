@@ -10,12 +10,18 @@ from mashup._merge.changes import Change, OnDisk, Value
 from mashup._merge.parents import Parent, changes_of
 from mashup._merge.vocabulary import align
 from mashup.checkpoint import Stored, laid_out
-from mashup.checkpoint.averaging import average_problem
 from mashup.checkpoint.conv1d import turned
+from mashup.checkpoint.fit import COMPUTED, Coverage, Shape, coverage, shape_of_rows
+from mashup.checkpoint.full import (
+    average_problem,
+    breaks_tie,
+    changed_apart,
+    read_settings,
+    read_untied,
+    tie_problem,
+    with_head,
+)
 from mashup.checkpoint.identity import HEAD, read_config
-from mashup.checkpoint.placement import COMPUTED, Coverage, Shape, coverage, shape_of_rows
-from mashup.checkpoint.read import refuse_quantised
-from mashup.checkpoint.ties import breaks_tie, changed_apart, read_untied, tie_problem, with_head
 from mashup.checkpoint.tokens import Place, Tables, differ, embedding_place, read_tables
 from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS
 from mashup.errors import InputError, Problem, raise_all
@@ -79,7 +85,7 @@ def match(
             vocabularies that cannot be aligned; all at once where they are independent.
     """
     folder = base or parents[0].checkpoint.path
-    refuse_quantised(folder)
+    read_settings(folder)
     tensors, tied = read_untied(folder)
     reference = Reference(folder, base is not None, tied, tensors, folder)
     breaking = [

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mashup.checkpoint import FOREIGN, Checkpoint
+from mashup.checkpoint import Checkpoint, Opened, open_checkpoint
+from mashup.checkpoint.fit import UNNAMED, distance_problem
 from mashup.errors import InputError, Problem
-from mashup.library import Index, checkpoint_digest, other_weights
-from mashup.model import Base, change_problems, read_change
+from mashup.library import Index, checkpoint_digest
+from mashup.model import Base, base_shapes, fit_loaded, read_change
 from mashup.model.swap import find
-from mashup.model.whole import OTHER_MODEL
 from mashup.progress import Progress
 from mashup.similarity.sketches import SCHEME, from_bytes, sketch, to_bytes
 
@@ -63,17 +63,18 @@ def find_candidates(
     Raises:
         InputError: none fits, or broken ones and ``strict``.
     """
-    fit, others = _check_modules(base, checkpoints, accept_base, strict)
+    fit, others = _opened(base, checkpoints, accept_base, strict)
     used: list[Candidate] = []
     unchanged: list[Checkpoint] = []
     apart: list[Problem] = []
     bad: list[Problem] = []
     with progress.bar("reading", len(fit)) as advance:
-        for checkpoint in fit:
+        for opened in fit:
             advance()
+            checkpoint = opened.checkpoint
             try:
-                digest = checkpoint_digest(checkpoint.path, index)
-                sketched = _sketch(base, checkpoint, digest, index)
+                digest = checkpoint_digest(opened, index)
+                sketched = _sketch(base, opened, digest, index)
                 far = None if accept_base else _far_problem(base, checkpoint, sketched)
                 if far:
                     apart.append(far)
@@ -91,7 +92,7 @@ def find_candidates(
     return Candidates(tuple(used), tuple(unchanged), left_out)
 
 
-def _sketch(base: Base, checkpoint: Checkpoint, digest: str, index: Index) -> Sketch | None:
+def _sketch(base: Base, opened: Opened, digest: str, index: Index) -> Sketch | None:
     """An adapter's sketch, None when it changes nothing; remembered, so it is read only once.
 
     New values are compared with the base's own, so the base is in the name of the scheme.
@@ -101,10 +102,10 @@ def _sketch(base: Base, checkpoint: Checkpoint, digest: str, index: Index) -> Sk
     with contextlib.suppress(ValueError):  # of another size: damaged, so it is made again
         if kept is not None:
             return from_bytes(kept) if kept else None
-    delta = read_change(base.model, checkpoint.path)
+    delta = read_change(base.model, opened)
     made = None if delta.is_zero else sketch(delta, lambda name: find(base.model, name))
     made = made if made is not None and made.any() else None
-    check_content(checkpoint.path, digest, index)
+    check_content(opened.path, digest, index)
     index.keep_sketch(digest, scheme, b"" if made is None else to_bytes(made))
     return made
 
@@ -136,39 +137,36 @@ def _far_problem(base: Base, checkpoint: Checkpoint, sketched: Sketch | None) ->
     if checkpoint.kind != "full" or sketched is None:
         return None
     share = float(np.linalg.norm(sketched)) / base.norm
-    if share <= FAR:
-        return None
-    found = f"{share:.2f} times the norm of the base's weights away from them"
-    fix = "give the base that it was trained from, or pass `accept_base`"
-    return Problem(OTHER_MODEL, str(checkpoint.path), found, f"at most {FAR}", fix, FOREIGN)
+    return None if share <= FAR else distance_problem(checkpoint.path, share, FAR)
 
 
-def _check_modules(
+def _opened(
     base: Base, checkpoints: Sequence[Checkpoint], accept_base: bool, strict: bool
-) -> tuple[tuple[Checkpoint, ...], tuple[Problem, ...]]:
-    """Those whose modules fit ``base``, and the problems of the others.
+) -> tuple[tuple[Opened, ...], tuple[Problem, ...]]:
+    """Those that fit ``base``, and the problems of the others.
 
-    An adapter none of whose modules fits is simply for another base, and so is a model of
-    another architecture. An adapter that fits in part would be half loaded by other tools: it is
-    broken.
+    Other tools would load an adapter that fits in part by half: it counts as broken.
     """
-    used: list[Checkpoint] = []
+    shapes = base_shapes(base)
+    used: list[Opened] = []
     others: list[Problem] = []
-    partial: list[Problem] = []
+    broken: list[Problem] = []
     for checkpoint in checkpoints:
-        other = other_weights(checkpoint.path, base.digest, str(base.dtype))
-        if other and not accept_base:
-            others.append(other)
+        try:
+            opened = open_checkpoint(checkpoint)
+            found = fit_loaded(opened, shapes, base.model, accept_base=accept_base)
+        except InputError as error:
+            broken += error.problems
             continue
-        found = change_problems(base.model, checkpoint.path)
-        if not found:
-            used.append(checkpoint)
-        elif found[0].code == FOREIGN or checkpoint.kind == "full":
-            others += found
+        problems = [problem for problem in found.problems if problem.code != UNNAMED]
+        if not problems:
+            used.append(opened)
+        elif found.is_foreign or checkpoint.kind == "full":
+            others += problems
         else:
-            partial += found
-    if partial and strict:
-        raise InputError(*partial)
+            broken += problems
+    if broken and strict:
+        raise InputError(*broken)
     if not used:
-        raise InputError(*others, *partial)
-    return tuple(used), (*others, *partial)
+        raise InputError(*others, *broken)
+    return tuple(used), (*others, *broken)

@@ -10,13 +10,11 @@ from typing import Any
 import torch
 
 from mashup._train.adapter import attach, detach
-from mashup.checkpoint import read_adapter_config, same_base
-from mashup.checkpoint.history import read_base
+from mashup.checkpoint import open_checkpoint
 from mashup.errors import InputError, Problem, raise_all
 from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import evaluate_showing
-from mashup.library import other_weights
-from mashup.model import Base, applied, change_problems, read_change
+from mashup.model import Base, applied, base_shapes, fit_loaded, read_change
 from mashup.progress import SILENT, Progress
 from mashup.settings import TrainSettings
 
@@ -41,10 +39,10 @@ def check_start(
         InputError: it does not fit the base, or the two losses differ.
     """
     start = time.perf_counter()
-    name = read_base(init) if settings.is_full else read_adapter_config(init).base
-    raise_all(_base_problems(base, init, name, accept_base))
-    raise_all(change_problems(base.model, init))
-    with applied(base.model, read_change(base.model, init)):
+    opened = open_checkpoint(init)
+    fit = fit_loaded(opened, base_shapes(base), base.model, accept_base=accept_base)
+    raise_all(fit.problems)
+    with applied(base.model, read_change(base.model, opened)):
         scored = evaluate_showing(base.model, batches, progress, "start check, as scored")
     model = attach(base.model, settings, init)
     try:
@@ -58,16 +56,3 @@ def check_start(
         raise InputError(Problem("wrong start", str(init), found, expected, fix))
     seconds = time.perf_counter() - start
     return {"scored_loss": scored.loss, "step_0_loss": started.loss, "seconds": seconds}
-
-
-def _base_problems(base: Base, init: Path, name: str, accept_base: bool) -> list[Problem]:
-    """Another name, or an init that was measured on other weights of the same shapes."""
-    where = str(init)
-    if not accept_base and not same_base(name, base.name):
-        found, fix = (
-            name or "a blank name",
-            "give its base, or pass `accept_base` if it is this one",
-        )
-        return [Problem("adapter of another base", where, found, base.name, fix)]
-    other = None if accept_base else other_weights(init, base.digest, str(base.dtype))
-    return [other] if other else []

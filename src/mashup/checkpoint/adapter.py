@@ -89,8 +89,3 @@ def read_adapter(folder: Path, config: AdapterConfig) -> Adapter:
     biases = read_biases(path, keys, modules, config)
     unmatched = unmatched_names(config, modules, *places)
     return Adapter(modules, saved, copied, originals, rows, biases, unmatched)
-
-
-def read_modules(folder: Path, config: AdapterConfig) -> dict[str, LoraModule]:
-    """Only the LoRA of :func:`read_adapter`."""
-    return dict(read_adapter(folder, config).modules)

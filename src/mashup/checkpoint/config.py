@@ -37,6 +37,7 @@ class AdapterConfig:
             "" is the input embedding.
         tying: ``ensure_weight_tying``: what ties to an adapted embedding is adapted with it.
         targets: ``target_modules``, ``modules_to_save`` and the like.
+        raw: the whole JSON object, for those who write it again.
     """
 
     base: str
@@ -52,6 +53,7 @@ class AdapterConfig:
     tokens: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     tying: bool = False
     targets: Targets = field(default_factory=Targets)
+    raw: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def scale(self, module: str, rank: int) -> float:
         """``s`` in ``W + s·B·A``: alpha/r, or alpha/sqrt(r) for rsLoRA (arXiv 2312.03732)."""
@@ -124,6 +126,7 @@ def _settings(config: dict[str, Any]) -> AdapterConfig:
         tokens=_tokens(config.get("trainable_token_indices")),
         tying=bool(config.get("ensure_weight_tying")),
         targets=read_targets(config),
+        raw=config,
     )
 
 

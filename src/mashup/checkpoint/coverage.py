@@ -7,7 +7,7 @@ A name of a list (``target_modules``, ``modules_to_save``, ``target_parameters``
 bears is not an error here as long as another name of the list is borne: people write one list
 for several architectures, PEFT tolerates it, and for sequence classification writes such a list
 itself. It becomes one where the base shows that the name should have matched
-(:func:`mashup.model.adapter_problems`); until then it is a note (``Adapter.unmatched``).
+(:func:`mashup.checkpoint.fit.fit`); until then it is a note (``Adapter.unmatched``).
 A pattern, or a list none of whose names is borne, is an error from the header alone.
 """
 

@@ -32,8 +32,6 @@ _ANYTHING = re.compile(
     r"(?:checkpoint|global_?step|step|epoch)[-_]?\d+|\d+|base|best|final|full|hf|last|latest|"
     r"merged|model|output|out|sft|weights|(?:best|final|merged)[-_](?:model|checkpoint)"
 )
-#: Code of the problem of a checkpoint that is for another base model.
-FOREIGN = "checkpoint.foreign-base"
 #: How names of the output head's tensor end.
 HEAD = "lm_head.weight"
 _SIZES = (

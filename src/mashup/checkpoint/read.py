@@ -1,22 +1,27 @@
-"""One folder in, one Checkpoint out; a broken folder becomes a Checkpoint with a problem."""
+"""A folder becomes a Checkpoint (a summary) or an Opened (settings and headers, read once).
+
+A broken folder becomes a Checkpoint with a problem.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mashup.checkpoint import adapter, full, history
 from mashup.checkpoint.adapter import Adapter
 from mashup.checkpoint.config import CONFIG, AdapterConfig, read_adapter_config
 from mashup.checkpoint.distributed import in_pieces, trainer_of_shards
-from mashup.checkpoint.full import read_tensors
+from mashup.checkpoint.full import changed_apart, open_model, read_settings, read_tensors, untied
 from mashup.checkpoint.history import read_base
 from mashup.checkpoint.naming import named_base, names_of, unique_names
-from mashup.checkpoint.stored import total_bytes
+from mashup.checkpoint.stored import Stored, total_bytes
+from mashup.checkpoint.tokens import Place, embedding_place
 from mashup.errors import InputError, Problem
-from mashup.files import check_name, read_json, require_folder
+from mashup.files import check_name, require_folder
 
 Kind = Literal["lora", "full"]
 FULL_WEIGHTS = (full.WEIGHTS, full.INDEX, *full.PICKLES)
@@ -130,16 +135,111 @@ def check_start(init: Path, *, full: bool) -> None:
     raise InputError(Problem(what, str(init), found, expected, fix))
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """Describe the checkpoint in ``folder`` from headers and JSON.
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint with its settings and headers, read once and passed on. It holds no numbers.
 
-    A checkpoint that cannot be used is returned with its ``problem``.
+    Attributes:
+        checkpoint: what and where it is.
+        config: settings of an adapter; None for a full checkpoint.
+        adapter: what an adapter changes in its base; None for a full checkpoint.
+        settings: ``config.json`` of a full checkpoint; empty for an adapter.
+        tensors: name to place of all tensors of a full checkpoint; empty for an adapter.
+        tied: whether the output head of a full checkpoint is its embedding.
+    """
+
+    checkpoint: Checkpoint
+    config: AdapterConfig | None = None
+    adapter: Adapter | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, Stored] = field(default_factory=dict)
+    tied: bool = False
+
+    @property
+    def path(self) -> Path:
+        return self.checkpoint.path
+
+    @property
+    def is_full(self) -> bool:
+        return self.checkpoint.kind == "full"
+
+    @cached_property
+    def values(self) -> Mapping[str, Stored]:
+        """Name of a base tensor to its new value: of a tied model without the head."""
+        return self.adapter.saved if self.adapter else untied(self.tensors, tied=self.tied)
+
+    @property
+    def stored(self) -> Sequence[Stored]:
+        """All tensors that are read, of a tied model without the head."""
+        if self.adapter is None:
+            return tuple(self.values.values())
+        one = self.adapter
+        halves = (half for module in one.modules.values() for half in (module.A, module.B))
+        pairs = (stored for _, stored in (*one.rows.values(), *one.biases.values()))
+        return (*halves, *one.saved.values(), *one.originals.values(), *pairs)
+
+    @property
+    def apart(self) -> list[str]:
+        """Names of what it changes in one of a tied pair of tensors alone."""
+        return changed_apart(self.adapter) if self.adapter else list(self.values)
+
+    @property
+    def embedding(self) -> Place | None:
+        """Its folder and how many rows its new embedding has; None without one."""
+        shapes = {name: one.shape for name, one in self.values.items()}
+        return embedding_place(self.path, shapes)
+
+
+def open_checkpoint(given: Checkpoint | str | Path) -> Opened:
+    """Read the settings and headers of a checkpoint.
+
+    Args:
+        given: a folder, or a checkpoint that was described before, which keeps its name and base.
+
+    Raises:
+        InputError: no checkpoint, or a broken one; with all problems of its files.
+    """
+    if isinstance(given, Checkpoint):
+        if given.problem:
+            raise InputError(given.problem)
+        opened = _open(given.path, given.kind)
+        return replace(opened, checkpoint=given)
+    opened, problems = examine(Path(given))
+    if problems:
+        raise InputError(*problems)
+    return opened
+
+
+def examine(folder: Path) -> tuple[Opened, tuple[Problem, ...]]:
+    """:func:`open_checkpoint` of a folder that may be broken: what could be read, and all problems.
 
     Raises:
         InputError: the folder is missing or holds no checkpoint at all.
     """
-    checkpoint = describe(folder)
-    return checkpoint if checkpoint.base else replace(checkpoint, base=named_base(folder))
+    try:
+        kind = _kind(folder)
+        try:
+            opened = _open(folder, kind)
+        except InputError as error:
+            return Opened(_broken(folder, kind, error.problems[0])), error.problems
+        about = _history(folder) | _summary(opened)
+        checkpoint = Checkpoint(folder, kind, **about)
+    except OSError as error:
+        problem = _unreadable(folder, error)
+        return Opened(Checkpoint(folder, "lora", problem=problem)), (problem,)
+    return replace(opened, checkpoint=_with_base(checkpoint)), ()
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Describe the checkpoint in ``folder`` from headers and JSON.
+
+    A checkpoint that cannot be used is returned with its ``problem``. The head of a tied model
+    is not compared with its embedding, since that would read weights.
+
+    Raises:
+        InputError: the folder is missing or holds no checkpoint at all.
+    """
+    return _with_base(describe(folder))
 
 
 def describe(folder: Path) -> Checkpoint:
@@ -149,25 +249,61 @@ def describe(folder: Path) -> Checkpoint:
         InputError: as :func:`read_checkpoint`.
     """
     try:
-        return _described(folder)
+        kind = _kind(folder)
+        try:
+            opened = _open(folder, kind, heads=False)
+        except InputError as error:
+            return _broken(folder, kind, error.problems[0])
+        return Checkpoint(folder, kind, **_history(folder) | _summary(opened))
     except OSError as error:  # no rights, a disk that fails, or deleted while it was read
-        found, fix = error.strerror or str(error), "check the path and the permissions"
-        return Checkpoint(
-            folder, "lora", problem=Problem("cannot read file", str(folder), found, fix=fix)
-        )
+        return Checkpoint(folder, "lora", problem=_unreadable(folder, error))
 
 
-def _described(folder: Path) -> Checkpoint:
+def _with_base(checkpoint: Checkpoint) -> Checkpoint:
+    """With the base that a user named, where the folder names none."""
+    return checkpoint if checkpoint.base else replace(checkpoint, base=named_base(checkpoint.path))
+
+
+def _unreadable(folder: Path, error: OSError) -> Problem:
+    found, fix = error.strerror or str(error), "check the path and the permissions"
+    return Problem("cannot read file", str(folder), found, fix=fix)
+
+
+def _kind(folder: Path) -> Kind:
     require_folder(folder)
     kind = kind_of(path.name for path in folder.iterdir())
     if kind is None:
         names = f"{CONFIG} and {adapter.WEIGHTS}"
         fix = "give the folder that holds these two files"
         raise InputError(Problem("no checkpoint here", str(folder), "neither", names, fix))
-    return _read_full(folder) if kind == "full" else _read_lora(folder)
+    return kind
 
 
-def _history(folder: Path) -> dict:
+def _open(folder: Path, kind: Kind, *, heads: bool = True) -> Opened:
+    """The content of a folder; its checkpoint is filled in by the caller.
+
+    Args:
+        folder, kind: of the checkpoint.
+        heads: compare the stored head of a tied model with its embedding.
+
+    Raises:
+        InputError: missing, damaged or of an unknown kind; all problems at once.
+    """
+    bare = Checkpoint(folder, kind)
+    if kind == "lora":
+        config = read_adapter_config(folder)
+        return Opened(bare, config, adapter.read_adapter(folder, config))
+    whole = any((folder / name).exists() for name in FULL_WEIGHTS)
+    if not whole and (pieces := in_pieces(folder)):
+        raise InputError(pieces)
+    if heads:
+        settings, tensors, tied = open_model(folder)
+        return Opened(bare, settings=settings, tensors=tensors, tied=tied)
+    settings = read_settings(folder)
+    return Opened(bare, settings=settings, tensors=read_tensors(folder))
+
+
+def _history(folder: Path) -> dict[str, Any]:
     return {
         "task": history.read_task(folder),
         "metric": history.read_metric(folder),
@@ -175,58 +311,33 @@ def _history(folder: Path) -> dict:
     }
 
 
-def _read_full(folder: Path) -> Checkpoint:
-    about = _history(folder) | {"base": read_base(folder)}
-    whole = any((folder / name).exists() for name in FULL_WEIGHTS)
-    pieces = None if whole else in_pieces(folder)
-    if pieces:
-        return Checkpoint(folder, "full", problem=pieces, **about)
-    try:
-        refuse_quantised(folder)
-        tensors = read_tensors(folder)
-    except InputError as error:
-        return Checkpoint(folder, "full", problem=error.problems[0], **about)
-    about |= {"bytes": total_bytes(tensors), "modules": len(tensors)}
-    return Checkpoint(folder, "full", **about)
-
-
-def refuse_quantised(folder: Path) -> None:
-    """Refuse weights that are not numbers of the model but codes for them.
-
-    Raises:
-        InputError: ``config.json`` is damaged, or tells how the weights were quantised.
-    """
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        found, fix = f"a {type(config).__name__}", "copy the folder again"
-        raise InputError(Problem("not JSON", str(folder / "config.json"), found, "settings", fix))
-    how = config.get("quantization_config")
-    if how:
-        name = how.get("quant_method", "unknown") if isinstance(how, dict) else "unknown"
-        fix = "use the 16-bit weights, or load and save them dequantised (model.dequantize())"
-        found, where = f"quantised with {name}", str(folder)
-        raise InputError(Problem("quantised weights", where, found, "16- or 32-bit weights", fix))
-
-
-def _read_lora(folder: Path) -> Checkpoint:
-    about = _history(folder)
-    weights = folder / adapter.WEIGHTS
-    about["bytes"] = weights.stat().st_size if weights.exists() else 0
-    try:
-        config = read_adapter_config(folder)
-        about |= {"base": config.base, "rank": config.rank}
-        read = adapter.read_adapter(folder, config)
-    except InputError as error:
-        return Checkpoint(folder, "lora", problem=error.problems[0], **about)
-    return Checkpoint(folder, "lora", **about | _summary(read, config))
-
-
-def _summary(read: Adapter, config: AdapterConfig) -> dict:
+def _summary(opened: Opened) -> dict[str, Any]:
+    """Fields of a Checkpoint that its settings and headers tell."""
+    folder, config, read = opened.path, opened.config, opened.adapter
+    if config is None or read is None:
+        size, count = total_bytes(opened.tensors), len(opened.tensors)
+        return {"base": read_base(folder), "bytes": size, "modules": count}
     places = {*read.modules, *(name.rpartition(".")[0] for name in (*read.copied, *read.rows))}
     return {
+        "bytes": (folder / adapter.WEIGHTS).stat().st_size,
         "rank": max(module.rank for module in read.modules.values()),
         "targets": tuple(sorted({name.rsplit(".", 1)[-1] for name in places})),
         "modules": len(read.modules),
         "base": config.base,
         "unmatched": read.unmatched,
     }
+
+
+def _broken(folder: Path, kind: Kind, problem: Problem) -> Checkpoint:
+    """What a checkpoint tells that cannot be used."""
+    about = _history(folder)
+    if kind == "full":
+        return Checkpoint(folder, kind, problem=problem, **about | {"base": read_base(folder)})
+    weights = folder / adapter.WEIGHTS
+    about["bytes"] = weights.stat().st_size if weights.exists() else 0
+    try:
+        config = read_adapter_config(folder)
+    except InputError:
+        return Checkpoint(folder, kind, problem=problem, **about)
+    about |= {"base": config.base, "rank": config.rank}
+    return Checkpoint(folder, kind, problem=problem, **about)

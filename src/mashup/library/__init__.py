@@ -1,6 +1,6 @@
 """Library: the checkpoints below a folder, found fast and remembered."""
 
-from mashup.library.compatible import fitting, other_weights, skipped
+from mashup.library.compatible import fitting, skipped
 from mashup.library.digest import (
     adapter_digest,
     base_digest,
@@ -21,7 +21,6 @@ __all__ = [
     "fitting",
     "model_digest",
     "name_bases",
-    "other_weights",
     "scan",
     "skipped",
     "whole_digest",

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from mashup.checkpoint import FOREIGN, Checkpoint, same_base
-from mashup.checkpoint.history import read_manifest
+from mashup.checkpoint import FOREIGN, Checkpoint
+from mashup.checkpoint.fit import UNNAMED, identity_problem
 from mashup.errors import InputError, Problem
 
 
@@ -67,38 +66,12 @@ def skipped(left_out: Iterable[Problem], count: int) -> str:
     if not kinds:
         return ""
     told = ", ".join(f"{len(places):,} x {what}" for what, places in kinds.items())
-    total = sum(map(len, kinds.values()))
+    total = len(set().union(*kinds.values()))
     return f"{total:,} of {count:,} checkpoints skipped: {told} (mashup check shows them)"
 
 
 def _identity(checkpoint: Checkpoint, base: str, accept_base: bool) -> Problem | None:
-    where = str(checkpoint.path)
-    if accept_base:
-        return None
-    same = same_base(checkpoint.base, base)
-    if same is None and checkpoint.kind == "full":
-        return None  # its weights tell whether it was trained from this base
-    if same is None:
-        fix = "name it with mashup scan --base, or pass `accept_base` if it is this one"
-        return Problem("base model not named", where, "a blank name", base, fix)
-    if same:
-        return None
-    kind = "adapter" if checkpoint.kind == "lora" else "whole model"
-    fix = "give the base that it names, or pass `accept_base` if both names mean one model"
-    return Problem(f"{kind} of another base", where, checkpoint.base, base, fix, FOREIGN)
-
-
-def other_weights(folder: Path, digest: str, dtype: str) -> Problem | None:
-    """The problem of a folder of ours that was made on other weights of the same shapes.
-
-    ``mashup.json`` holds the digest of the base that it was trained or measured on; it can be
-    compared when the precision was the same.
-    """
-    about = read_manifest(folder)
-    noted = about["sample"] if isinstance(about.get("sample"), dict) else about
-    known = noted.get("base_digest")
-    if not isinstance(known, str) or noted.get("base_dtype") != dtype or known == digest:
-        return None
-    found, expected = f"weights {known[:12]}", f"{digest[:12]}, those of the given base"
-    fix = "give the base that it was made on, or pass `accept_base`"
-    return Problem("made on other base weights", str(folder), found, expected, fix, FOREIGN)
+    """What its name says. A full checkpoint may be blank: its weights tell."""
+    found = None if accept_base else identity_problem(checkpoint, base)
+    is_blank = found is not None and found.code == UNNAMED
+    return None if is_blank and checkpoint.kind == "full" else found

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mashup.checkpoint import read_adapter_config, read_tensors
+from mashup.checkpoint import Opened, Stored, read_adapter_config, read_tensors
 from mashup.checkpoint.adapter import adapter_weights
 from mashup.checkpoint.config import CONFIG
 from mashup.checkpoint.identity import settings_digest
@@ -20,11 +20,13 @@ from mashup.library.index import Index
 _SAMPLE = 4096  # bytes
 
 
-def checkpoint_digest(folder: Path, index: Index | None = None, *, afresh: bool = False) -> str:
+def checkpoint_digest(
+    given: Opened | Path, index: Index | None = None, *, afresh: bool = False
+) -> str:
     """Digest (hex) of a checkpoint of either kind, of all bytes of its weights.
 
     Args:
-        folder: of the checkpoint.
+        given: the checkpoint, opened or by its folder.
         index: remembers the digest by the stamp of the files (:func:`mashup.files.stamp`).
         afresh: take only what was made through this ``index`` object, from the bytes themselves:
             what is kept for good under a digest must not stand on an older note.
@@ -32,38 +34,49 @@ def checkpoint_digest(folder: Path, index: Index | None = None, *, afresh: bool 
     Raises:
         InputError: unreadable, or gone.
     """
+    folder = given.path if isinstance(given, Opened) else given
     try:
-        if is_whole(folder):
-            return whole_digest(folder, index, afresh=afresh)
-        return adapter_digest(folder, index, afresh=afresh)
+        is_full = given.is_full if isinstance(given, Opened) else is_whole(folder)
+        digest = whole_digest if is_full else adapter_digest
+        return digest(given, index, afresh=afresh)
     except OSError as error:
         fix = "check the path and the permissions"
         found = error.strerror or str(error)
         raise InputError(Problem("cannot read file", str(folder), found, fix=fix)) from error
 
 
-def adapter_digest(folder: Path, index: Index | None = None, *, afresh: bool = False) -> str:
+def adapter_digest(
+    given: Opened | Path, index: Index | None = None, *, afresh: bool = False
+) -> str:
     """Digest (hex) of an adapter's weights and of the settings that give them meaning."""
+    folder = given.path if isinstance(given, Opened) else given
     weights = adapter_weights(folder)
 
     def make() -> str:
-        config = read_adapter_config(folder)
+        known = given.config if isinstance(given, Opened) else None
+        config = known or read_adapter_config(folder)
         # What else the targets say decides only whether the weights are all there.
         targets = Targets(parameters=config.targets.parameters, saved=config.targets.saved)
-        settings = replace(config, base="", revision=None, targets=targets)
-        return digest_of(digest_file(weights), asdict(settings))
+        settings = asdict(replace(config, base="", revision=None, targets=targets, raw={}))
+        del settings["raw"]
+        return digest_of(digest_file(weights), settings)
 
     return _remembered(folder, (weights, folder / CONFIG), index, make, afresh)
 
 
-def whole_digest(folder: Path, index: Index | None = None, *, afresh: bool = False) -> str:
+def whole_digest(given: Opened | Path, index: Index | None = None, *, afresh: bool = False) -> str:
     """Digest (hex) of all bytes of a whole model's weights."""
-    files = sorted({stored.path for stored in read_tensors(folder).values()})
+    files = sorted({stored.path for stored in _tensors(given).values()})
 
     def make() -> str:
         return digest_of([digest_file(path) for path in files])
 
+    folder = given.path if isinstance(given, Opened) else given
     return _remembered(folder, files, index, make, afresh)
+
+
+def _tensors(given: Opened | Path) -> Mapping[str, Stored]:
+    return given.tensors if isinstance(given, Opened) else read_tensors(given)
 
 
 def _remembered(
@@ -101,7 +114,7 @@ def base_digest(folder: Path, index: Index | None = None) -> str:
     return digest_of(whole_digest(folder, index), settings_digest(folder))
 
 
-def model_digest(folder: Path) -> str:
+def model_digest(given: Opened | Path) -> str:
     """Digest (hex) of a whole model: its headers, and 4 KiB of every tensor.
 
     Reading all of a large model for a name would take longer than merging it. Training changes
@@ -109,7 +122,7 @@ def model_digest(folder: Path) -> str:
     files are the same to the byte, which the manifest says (``sampled``).
     """
     parts = []
-    for name, stored in sorted(read_tensors(folder).items()):
+    for name, stored in sorted(_tensors(given).items()):
         with stored.path.open("rb") as stream:
             stream.seek(stored.info.begin + max(0, stored.info.bytes - _SAMPLE) // 2)
             sample = stream.read(min(_SAMPLE, stored.info.bytes))

@@ -2,17 +2,18 @@
 
 from mashup.model.apply import applied
 from mashup.model.base import AnyBase, Base, load_base, name_of
-from mashup.model.change import change_problems, read_change
-from mashup.model.fit import adapter_problems, module_problems
+from mashup.model.change import read_change
+from mashup.model.shapes import base_shapes, fit_loaded, shapes_of, skeleton_shapes
 
 __all__ = [
     "AnyBase",
     "Base",
-    "adapter_problems",
     "applied",
-    "change_problems",
+    "base_shapes",
+    "fit_loaded",
     "load_base",
-    "module_problems",
     "name_of",
     "read_change",
+    "shapes_of",
+    "skeleton_shapes",
 ]

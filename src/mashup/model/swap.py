@@ -56,7 +56,7 @@ def put(model: nn.Module, name: str, value: Tensor, *, copy: bool) -> Iterator[N
     old = table[leaf]
     if value.shape != old.shape:
         found, expected = str(tuple(value.shape)), f"{tuple(old.shape)}, as in the base"
-        raise InputError(Problem("adapter fits only in part", name, found, expected))
+        raise InputError(Problem("tensors of another shape", name, found, expected))
     kept, new = old.data, value.to(device=old.device, dtype=old.dtype)
     try:
         if copy:

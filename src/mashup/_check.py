@@ -1,16 +1,25 @@
-"""Checkpoints in, one report each: what it is, what is wrong with it, what one should know."""
+"""Check checkpoints without merging them: from headers, all problems at once."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mashup._check.against import Base, compare
-from mashup._check.content import read_content
-from mashup.checkpoint import Checkpoint, canonical_name, read_checkpoint, same_base
+from mashup.checkpoint import (
+    BaseShapes,
+    Checkpoint,
+    Fit,
+    Opened,
+    Stored,
+    canonical_name,
+    fit,
+    same_base,
+)
+from mashup.checkpoint.fit import UNNAMED
 from mashup.checkpoint.identity import quantised_note
+from mashup.checkpoint.read import examine
 from mashup.errors import InputError, Problem
 from mashup.files import require_folder
 from mashup.library.walk import find
@@ -62,7 +71,7 @@ def check(
     """
     found = {Path(path): _checkpoints(Path(path)) for path in paths}
     folders = dict.fromkeys(folder for below in found.values() for folder in below)
-    known = Base.read(base) if base is not None else None
+    known = BaseShapes.read(base) if base is not None else None
     reports = tuple(
         _check(folder, known, accept_base, read, compared=folder in found) for folder in folders
     )
@@ -92,52 +101,68 @@ def _checkpoints(path: Path) -> list[Path]:
 
 
 def _check(
-    folder: Path, base: Base | None, accept_base: bool, read: bool, *, compared: bool = True
+    folder: Path,
+    base: BaseShapes | None,
+    accept_base: bool,
+    read: bool,
+    *,
+    compared: bool = True,
 ) -> Report:
-    checkpoint = read_checkpoint(folder)
-    if checkpoint.problem:
-        return Report(checkpoint, _all_problems(checkpoint), bytes=checkpoint.bytes)
-    try:
-        content = read_content(checkpoint)
-    except InputError as error:
-        return Report(checkpoint, error.problems, bytes=checkpoint.bytes)
-    problems: list[Problem] = []
-    notes = _notes(checkpoint, base, accept_base)
+    opened, broken = examine(folder)
+    checkpoint = opened.checkpoint
+    if broken:
+        return Report(checkpoint, broken, bytes=checkpoint.bytes)
     other = base is not None and same_base(checkpoint.base, base.name) is False
     foreign = other and not accept_base and not compared
+    notes = _notes(checkpoint, base, accept_base)
+    problems: list[Problem] = []
     if base is not None and not foreign:
-        problems, more = compare(content, base, accept_base=accept_base)
-        notes += more
+        found = _fit(opened, base, accept_base)
+        problems += [problem for problem in found.problems if problem.code != UNNAMED]
+        notes += found.notes
     if read:
-        from mashup._check.numbers import not_finite_problems
+        from mashup.weights import is_finite, not_finite
 
-        problems += not_finite_problems(content.tensors)
-    sizes = content.dtypes()
-    return Report(
-        checkpoint,
-        tuple(problems),
-        tuple(notes),
-        tuple(sizes),
-        sum(sizes.values()),
-        foreign,
-    )
+        problems += [not_finite(one) for one in opened.stored if not is_finite(one)]
+    sizes = _dtypes(opened.stored)
+    size = sum(sizes.values())
+    return Report(checkpoint, tuple(problems), tuple(notes), tuple(sizes), size, foreign)
 
 
-def _all_problems(checkpoint: Checkpoint) -> tuple[Problem, ...]:
-    """The problem that a scan tells, and the others that reading its weights tells with it."""
-    assert checkpoint.problem is not None
-    try:
-        read_content(checkpoint)
-    except InputError as error:
-        if checkpoint.problem in error.problems:
-            return error.problems
-    return (checkpoint.problem,)
+def _fit(opened: Opened, base: BaseShapes, accept_base: bool) -> Fit:
+    """Whether it fits the files of the base, or else the model that transformers makes of them.
+
+    An adapter has the names of the model in memory, and files may have others.
+    """
+    found = fit(opened, base, accept_base=accept_base, align=True)
+    if not found.problems or opened.is_full or base.folder is None or not _is_renamed(base):
+        return found
+    from mashup.model import skeleton_shapes
+
+    shapes = skeleton_shapes(base.folder, base.name)
+    return found if shapes is None else fit(opened, shapes, accept_base=accept_base)
 
 
-def _notes(checkpoint: Checkpoint, base: Base | None, accept_base: bool) -> list[str]:
+def _is_renamed(base: BaseShapes) -> bool:
+    """Whether transformers may give the tensors of a base other names than its files have."""
+    config = base.config
+    return isinstance(config.get("text_config"), dict) or any("expert" in name for name in config)
+
+
+def _dtypes(tensors: Iterable[Stored]) -> dict[str, int]:
+    """Type to bytes, most bytes first."""
+    sizes: Counter[str] = Counter()
+    for stored in tensors:
+        sizes[stored.dtype] += stored.info.bytes
+    return dict(sizes.most_common())
+
+
+def _notes(checkpoint: Checkpoint, base: BaseShapes | None, accept_base: bool) -> list[str]:
     unnamed = not checkpoint.base and not accept_base
     notes = [
-        "names no base: merging it needs --accept-base, or scan --base" if unnamed else "",
+        "names no base: merging it needs `accept_base`, or a name given to 'mashup scan'"
+        if unnamed
+        else "",
         quantised_note(checkpoint.base, base.name if base else ""),
     ]
     return [note for note in notes if note]
