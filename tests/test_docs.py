@@ -131,3 +131,12 @@ def test_the_table_of_records_is_what_mashup_tasks_lists():
     for record in known_records():
         where = f"{record.hub}:{record.config}" if record.config else record.hub
         assert f"| {record.name} | `{where}` | {', '.join(record.columns)} |" in page
+
+
+@pytest.mark.parametrize("page", sorted(SOURCE.rglob("README.md")), ids=lambda p: p.parent.name)
+def test_a_picture_of_a_folder_names_files_that_are_there(page):
+    for name in set(re.findall(r"[\w/]+\.py\b|\b\w+/(?=\s)", page.read_text())):
+        assert (page.parent / name).exists() or (SOURCE.parent / name).exists(), name
+    defined = "".join(path.read_text() for path in SOURCE.rglob("*.py"))
+    for name in set(re.findall(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)*(?=  )", page.read_text())):
+        assert re.search(rf"^class {name}\b", defined, re.MULTILINE), name
