@@ -24,8 +24,13 @@ from mashup.weights import read_finite
 class Factors:
     """One module's delta ``scale · B @ A``, float32 or higher.
 
-    Of stacked experts ``A`` is ``(experts · rank, d_in)`` and ``B`` ``(d_out, rank · experts)``
-    as :class:`mashup.checkpoint.LoraModule` says, and each expert has its own delta.
+    Attributes:
+        A: ``(rank, d_in)``; for stacked experts ``(experts · rank, d_in)``.
+        B: ``(d_out, rank)``; for stacked experts ``(d_out, rank · experts)``, in the layout of
+            :class:`mashup.checkpoint.LoraModule`. Each expert has its own delta.
+        scale: ``s``.
+        kind: of the module in the base.
+        experts: how many matrices the module stacks; 1 for a plain one.
     """
 
     A: Tensor
@@ -40,7 +45,7 @@ class Factors:
 
     @property
     def is_zero(self) -> bool:
-        """Whether it changes nothing, as a LoRA that was never trained does (B = 0)."""
+        """Whether it changes nothing, like a LoRA before training (B = 0)."""
         return self.scale == 0 or not bool(self.A.any()) or not bool(self.B.any())
 
     def stacked(self) -> tuple[Tensor, Tensor]:
@@ -49,14 +54,14 @@ class Factors:
         return self.A.reshape(self.experts, self.rank, -1), left.permute(2, 0, 1)
 
     def split(self) -> list[Factors]:
-        """One pair of matrices for each expert; itself when there is only one."""
+        """One pair of matrices per expert."""
         if self.experts == 1:
             return [self]
         both = zip(*self.stacked(), strict=True)
         return [Factors(right, left, self.scale) for right, left in both]
 
     def dense(self) -> Tensor:
-        """The ``(d_out, d_in)`` matrix; ``(experts, d_out, d_in)`` of stacked experts."""
+        """The ``(d_out, d_in)`` matrix; ``(experts, d_out, d_in)`` for stacked experts."""
         if self.experts == 1:
             return self.scale * (self.B @ self.A)
         right, left = self.stacked()
@@ -65,13 +70,14 @@ class Factors:
 
 @dataclass(frozen=True)
 class Delta:
-    """Module name to factors; a module that is not named has a delta of zero.
+    """All that a LoRA checkpoint changes in its base, in memory.
 
-    The rest is what :class:`mashup.checkpoint.Adapter` says, in memory: new values and rows in
-    the dtype that they are stored in, biases in that of the factors.
-
-    ``fan_in_fan_out``: the base stores these weights transposed (GPT-2's Conv1D).
-    ``saved``: name of a base tensor to its new value.
+    Attributes:
+        modules: module name to factors. A module without an entry has a delta of zero.
+        fan_in_fan_out: whether the base stores these weights transposed (GPT-2's Conv1D).
+        saved: name of a base tensor to its new value, in the stored dtype.
+        copied, originals, rows, biases: as in :class:`mashup.checkpoint.Adapter`. Values and rows
+            have the stored dtype, biases the dtype of the factors.
     """
 
     modules: Mapping[str, Factors]
@@ -84,7 +90,7 @@ class Delta:
 
     @property
     def is_zero(self) -> bool:
-        """Whether it changes nothing in any base; new values may equal those of some base."""
+        """Whether it changes nothing in any base. New values never count as nothing."""
         if self.saved or self.rows or any(bool(bias.any()) for _, bias in self.biases.values()):
             return False
         return all(factors.is_zero for factors in self.modules.values())
@@ -108,7 +114,7 @@ def read_delta(given: Opened | Path, dtype: torch.dtype = torch.float32) -> Delt
 
 
 def load_delta(adapter: Adapter, fan_in_fan_out: bool, dtype: torch.dtype) -> Delta:
-    """The numbers of an adapter whose header has been read.
+    """The delta of an adapter whose header has been read.
 
     Raises:
         InputError: unreadable, or weights that are not finite.

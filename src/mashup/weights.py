@@ -1,4 +1,4 @@
-"""Read stored tensors into torch: whole, or some rows at a time, in bounded memory."""
+"""Read stored tensors into torch, in full or some rows at a time, in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mashup.checkpoint import Stored
 from mashup.errors import InputError, Problem
 
 _PIECE = 1 << 22  # numbers that are read at once
-#: safetensors' names of types to torch's (https://github.com/huggingface/safetensors).
+#: Data types of safetensors to those of torch (https://github.com/huggingface/safetensors).
 TORCH = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -31,20 +31,20 @@ TORCH = {
     "F8_E5M2": torch.float8_e5m2,
     "F8_E8M0": torch.float8_e8m0fnu,
 }
-#: torch's type to safetensors' name.
+#: Data types of torch to those of safetensors.
 SAFETENSORS = {torch_type: name for name, torch_type in TORCH.items()}
 
 
 def read(stored: Stored) -> Tensor:
-    """The whole tensor, in the dtype that it is stored in."""
+    """The full tensor, in its stored dtype."""
     return read_rows(stored, 0, stored.rows).reshape(stored.shape)
 
 
 def read_finite(stored: Stored) -> Tensor:
-    """The whole tensor, if all its numbers are finite.
+    """The full tensor, if all its numbers are finite.
 
     Raises:
-        InputError: NaN or infinity, or a file that cannot be read.
+        InputError: it contains NaN or infinity, or the file cannot be read.
     """
     tensor = read(stored)
     if not bool(torch.isfinite(tensor).all()):
@@ -63,7 +63,7 @@ def is_finite(stored: Stored) -> bool:
 
 
 def not_finite(stored: Stored) -> Problem:
-    """The problem of a tensor that holds NaN or infinity."""
+    """The problem of a tensor with NaN or infinity."""
     found = f"NaN or infinity in {stored.name}"
     fix = "this run diverged; use an earlier checkpoint of it"
     where = str(stored.path)
@@ -73,18 +73,18 @@ def not_finite(stored: Stored) -> Problem:
 def read_rows(stored: Stored, start: int, stop: int, buffer: Tensor | None = None) -> Tensor:
     """Rows ``start`` to ``stop`` of the first dimension, ``(stop - start, *shape[1:])``.
 
-    Read with a system call, not by mapping the file: mapped pages would count as memory of
-    this process and stay until the system wants them back.
+    This reads the file with a system call and does not map it. Mapped pages would count as memory
+    of this process until the system reclaims them.
 
     Args:
         stored: the tensor.
         start: first row.
         stop: row after the last.
-        buffer: bytes to read into, large enough; the rows are a view of it. Memory that is
-            used again and again is several times faster than new memory.
+        buffer: bytes to read into, large enough. The rows are a view of it. Reused memory is
+            several times faster than new memory.
 
     Raises:
-        InputError: the file has become shorter, or cannot be read.
+        InputError: the file is too short, or cannot be read.
     """
     size = (stop - start) * stored.row_bytes
     place = torch.empty(size, dtype=torch.uint8) if buffer is None else buffer[:size]
