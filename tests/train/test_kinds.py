@@ -9,8 +9,8 @@ from kinds import KINDS, save_kind, trained, write_base
 from lora import some_ids
 from mashup import TrainSettings, load_base, load_task, score, train
 from mashup._train.adapter import attach, detach
-from mashup._train.check import check_start
-from mashup._train.tokens import run_tokens
+from mashup._train.loop import check_start
+from mashup._train.work import run_tokens
 from mashup.delta import read_delta
 from mashup.errors import UsageError
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens

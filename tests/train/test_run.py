@@ -388,7 +388,7 @@ def test_an_init_starts_where_scoring_says_and_trains_from_there(base, task, tin
 
 
 def test_an_init_that_is_not_applied_is_an_error(base, task, tiny_base, tmp_path, monkeypatch):
-    from mashup._train import check
+    from mashup._train import loop as check
 
     init = save_lora(tiny_base, tmp_path / "init")
     monkeypatch.setattr(check, "attach", lambda model, settings, init: model)

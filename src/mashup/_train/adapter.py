@@ -1,4 +1,9 @@
-"""Make a base trainable, by a LoRA or as a whole, computing in the base's precision."""
+"""Make a base trainable, by a LoRA or with all its weights, and give it back afterwards.
+
+Trained weights, their gradients and the optimizer's state are float32. An AdamW update is far
+smaller than a bfloat16 weight can show. The model computes in the base's precision: trained
+weights are cast when they are used, so a run is measured in the precision in which it is saved.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mashup._train.masters import keep_masters
-from mashup._train.whole import attach_whole, detach_whole
 from mashup.checkpoint import Adapter, read_adapter, read_adapter_config
 from mashup.errors import Problem, UsageError
+from mashup.model import read_change
 from mashup.model.quiet import quiet_transformers
 from mashup.model.swap import find, put
 from mashup.settings import TrainSettings
@@ -33,14 +38,14 @@ def attach(model: Any, settings: TrainSettings, init: Path | None) -> Any:
         InputError: an init that is no model of this architecture.
     """
     if settings.is_full:
-        return attach_whole(model, init)
+        return _attach_whole(model, init)
     undo = contextlib.ExitStack()
     try:
         with quiet_transformers(), _target_errors(settings):
             wrapped = (
                 _fresh(model, settings) if init is None else _from(init, model, settings, undo)
             )
-        keep_masters(wrapped, undo)
+        _keep_masters(wrapped, undo)
     except BaseException:
         undo.close()
         raise
@@ -117,7 +122,9 @@ def _target_errors(settings: TrainSettings) -> Iterator[None]:
 def detach(wrapped: Any) -> Any:
     """The bare model again, its weights as they were."""
     if not hasattr(wrapped, "peft_config"):
-        return detach_whole(wrapped)
+        wrapped.mashup_undo.close()
+        del wrapped.mashup_undo
+        return wrapped
     _unwrap_whole_modules(wrapped.base_model.model)
     model = wrapped.unload()
     wrapped.mashup_undo.close()
@@ -132,3 +139,110 @@ def _unwrap_whole_modules(model: nn.Module) -> None:
         if isinstance(module, ModulesToSaveWrapper):
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, module.original_module)
+
+
+def _attach_whole(model: Any, init: Path | None) -> Any:
+    """``model`` itself with all weights trainable, from its own values or from an init's.
+
+    Raises:
+        InputError: an init that is no model of this architecture.
+    """
+    undo = contextlib.ExitStack()
+    try:
+        places = [(module, _lower_precision(module, trained=False)) for module in model.modules()]
+        for parameter in model.parameters():
+            undo.callback(_put_back, parameter, parameter.data, parameter.requires_grad)
+            parameter.data = parameter.data.to(torch.float32, copy=True)
+            parameter.requires_grad_(True)
+        for module, names in places:
+            if names:
+                _cast_on_use(module, names, undo)
+        if init:
+            fill(model, init)
+    except BaseException:
+        undo.close()
+        raise
+    model.mashup_undo = undo
+    return model
+
+
+def _put_back(parameter: nn.Parameter, data: Tensor, trained: bool) -> None:
+    parameter.data, parameter.grad = data, None
+    parameter.requires_grad_(trained)
+
+
+def fill(model: Any, folder: Path) -> None:
+    """Values of a whole model's folder for a model that trains.
+
+    Raises:
+        InputError: no model of this architecture.
+    """
+    for name, value in read_change(model, folder).saved.items():
+        find(model, name).data.copy_(value)
+
+
+def save_whole(model: Any, folder: Path, dtype: torch.dtype) -> None:
+    """Write the model in the precision that it computes in, cast once from float32."""
+    with contextlib.ExitStack() as masters:
+        for parameter in model.parameters():
+            masters.callback(setattr, parameter, "data", parameter.data)
+            parameter.data = parameter.data.to(dtype)
+        model.save_pretrained(folder)
+
+
+class _CastLinear(nn.Linear):
+    """A linear layer whose float32 weight is cast to the input's dtype when it is used.
+
+    PEFT casts the activations up instead, which made a step of SmolLM2 in bfloat16 on two
+    cores 1.2 times slower (benchmarks/training.py). Weight, gradient and optimizer state
+    stay float32.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        return F.linear(input, self.weight.to(input.dtype), bias)
+
+
+def _keep_masters(wrapped: Any, undo: contextlib.ExitStack) -> None:
+    """Everything that PEFT trains in ``wrapped`` is float32; ``undo`` gets what takes it back."""
+    from peft.tuners.lora import LoraLayer
+
+    for layer in wrapped.modules():
+        if isinstance(layer, LoraLayer):
+            layer.cast_input_dtype_enabled = False
+            for part in (*layer.lora_A.values(), *layer.lora_B.values()):
+                part.float()
+                part.__class__ = _CastLinear
+    lower = [(module, _lower_precision(module)) for module in wrapped.modules()]
+    for module, names in lower:
+        if names:
+            _cast_on_use(module, names, undo)
+
+
+def _lower_precision(module: nn.Module, *, trained: bool = True) -> dict[str, torch.dtype]:
+    """Its own parameters below float32, and their dtypes; all of them, or those trained."""
+    own = {name: p for name, p in module._parameters.items() if p is not None}
+    wanted = {name: p for name, p in own.items() if p.requires_grad or not trained}
+    return {name: p.dtype for name, p in wanted.items() if p.dtype.itemsize < 4}
+
+
+def _cast_on_use(
+    module: nn.Module, names: dict[str, torch.dtype], undo: contextlib.ExitStack
+) -> None:
+    """Float32 parameters that are of their old dtype while the module runs.
+
+    Works for any module, whatever it does with its parameters; gradients flow through the cast.
+    """
+    table: Any = module._parameters
+    masters = {name: table[name] for name in names}
+    for master in masters.values():
+        master.data = master.data.float()
+
+    def begin(*_: Any) -> None:
+        table.update({name: masters[name].to(dtype) for name, dtype in names.items()})
+
+    def end(*_: Any) -> None:
+        table.update(masters)
+
+    undo.callback(module.register_forward_pre_hook(begin).remove)
+    undo.callback(module.register_forward_hook(end, always_call=True).remove)

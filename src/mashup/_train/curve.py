@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +17,14 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from mashup._train.resume import Clock, damaged_point
+from mashup._train.work import Ways
+from mashup.checkpoint.adapter import WEIGHTS
 from mashup.checkpoint.history import step_of
 from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import Evaluation, evaluate_showing
-from mashup.files import move, to_json, write_text
+from mashup.files import move, temporary_folder, to_json, write_text
 from mashup.processes import is_first, wait
-from mashup.progress import NO_BAR, SILENT, Progress
+from mashup.progress import NO_BAR
 from mashup.results.curve import START_TEST, Point, check_curve, least, read_curve
 
 
@@ -51,28 +54,29 @@ def write_values(path: Path, test: Evaluation) -> None:
 
 
 class Best:
-    """The weights of a run's best point, kept beside its resume points until it is over.
+    """Keeps the weights of the best point in the folder of the resume points until the run is over.
 
-    A run that is killed goes on from an earlier step: the best one up to the last resume point
-    stays beside the best one so far.
+    A run that was killed goes on from an earlier step. Two points are therefore kept: the best so
+    far, and the best up to the last resume point.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._resume_step = folder, 0
 
     def offer(self, model: Any, points: Sequence[Point]) -> None:
-        """Keep what is trained of ``model`` if the last of ``points``, where it is, is the best."""
+        """Keep the trained weights of ``model`` if the last of ``points`` is the best."""
         best, now = least(points).step, points[-1].step
         if best == now:
             trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
             self._folder.mkdir(parents=True, exist_ok=True)
-            part = self._folder / "best.part"
-            save_file({n: p.detach().cpu().contiguous() for n, p in trained.items()}, part)
-            move(part, self._place(now))
+            with temporary_folder(self._place(now)) as part:
+                made = part / WEIGHTS
+                save_file({n: p.detach().cpu().contiguous() for n, p in trained.items()}, made)
+                move(made, self._place(now))
         self._forget({best, least(self._until(points)).step})
 
     def resumable(self, step: int, points: Sequence[Point]) -> None:
-        """From now on the run goes on from ``step``: what came before and is not best goes."""
+        """Note that the run would go on from ``step`` now; remove weights that cannot be needed."""
         self._resume_step = step
         self._forget({least(self._until(points)).step})
 
@@ -93,13 +97,15 @@ class Best:
     def _forget(self, wanted: set[int]) -> None:
         for path in {*self._folder.glob("best-*")} - {self._place(step) for step in wanted}:
             path.unlink()
+        for left in self._folder.glob(".best-*"):  # by a kill: nobody else writes in this folder
+            shutil.rmtree(left, ignore_errors=True)
 
 
 class CurveCallback(TrainerCallback):
     """Evaluates at given steps and appends to ``curve.jsonl``; counts seconds and tokens.
 
-    The seconds are kept beside the Trainer's resume points, so that a resumed run goes on
-    counting. Those of the curve are of training steps; evaluations are not in them.
+    The seconds are saved with the Trainer's resume points, so a resumed run goes on counting. They
+    are the seconds of training steps, without evaluations.
     """
 
     def __init__(
@@ -108,12 +114,13 @@ class CurveCallback(TrainerCallback):
         held: Held,
         steps: Sequence[int],
         clock: Clock,
-        best: Best | None = None,
-        progress: Progress = SILENT,
+        best: Best | None,
+        ways: Ways,
     ) -> None:
         self.trainer: Any = None
         self.bar = NO_BAR
-        self._path, self._held, self._progress = path, held, progress
+        self.ways = ways
+        self._path, self._held = path, held
         self._steps = frozenset(steps[:-1])  # the end is evaluated by finish()
         self._clock, self._begin, self._best = clock, 0.0, best
 
@@ -126,9 +133,10 @@ class CurveCallback(TrainerCallback):
             write_values(self._path.with_name(START_TEST), test)
 
     def finish(self, model: Any, step: int, tokens: int) -> tuple[Point, Evaluation | None]:
-        """The end of training, after which ``model`` has the weights that are kept.
+        """Evaluate the end of training and give ``model`` the weights that are kept.
 
-        Gives their point of the curve and, unless test rows are not read, their test values.
+        Returns:
+            Their point of the curve and, unless test rows are not read, their test values.
         """
         test = self._add(model, step, tokens, read_test=self._held.test_points != "none")
         wait()  # the curve is whole
@@ -137,7 +145,7 @@ class CurveCallback(TrainerCallback):
         if self._best and kept.step != step:
             self._best.load(model, kept.step)
             if test:
-                test = evaluate_showing(model, self._held.test, self._progress, "evaluating best")
+                test = self._read_test(model, "evaluating best")
                 kept = replace(kept, test_loss=test.loss, test_accuracy=test.accuracy)
                 wait()  # every process has read it
                 self._write([kept if one.step == kept.step else one for one in points])
@@ -149,7 +157,7 @@ class CurveCallback(TrainerCallback):
             self.resume(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def resume(self, point: Path) -> None:
-        """Go on from a resume point: its clock, and no points of the curve after it."""
+        """Go on from a resume point: take its clock, and drop points of the curve after it."""
         self._clock.go_on(point)
         last = step_of(point) or 0
         kept = [one for one in read_curve(self._path) if one.step <= last]
@@ -178,6 +186,8 @@ class CurveCallback(TrainerCallback):
                 read_test=self._held.test_points == "all",
             )  # fmt: skip
             control.should_log = wanted
+        if state.global_step == self.ways.until:
+            control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if "loss" in kwargs["logs"]:
@@ -190,15 +200,12 @@ class CurveCallback(TrainerCallback):
                 self._best.resumable(state.global_step, read_curve(self._path))
 
     def _add(self, model: Any, step: int, tokens: int, *, read_test: bool) -> Evaluation | None:
-        """A point of the curve; gives its test values."""
-        dev = evaluate_showing(model, self._held.dev, self._progress, "evaluating dev")
-        test = None
-        if read_test:
-            test = evaluate_showing(model, self._held.test, self._progress, "evaluating test")
-            if self._held.prompts is not None:
-                test = replace(test, prompts=np.array(self._held.prompts))
+        """Add a point to the curve and return its test values."""
+        dev = evaluate_showing(model, self._held.dev, self.ways.progress, "evaluating dev")
+        test = self._read_test(model, "evaluating test") if read_test else None
         ends = [value for one in (dev, test) if one for value in (one.loss, one.accuracy)]
-        values = Point(step, self._clock.train, tokens, *ends).to_json()
+        point = Point(step, self._clock.train, tokens, *ends)
+        values = point.to_json()
         if is_first():
             with self._path.open("a") as stream:
                 stream.write(json.dumps(values) + "\n")
@@ -206,7 +213,14 @@ class CurveCallback(TrainerCallback):
                 os.fsync(stream.fileno())
             if self._best:
                 self._best.offer(model, read_curve(self._path))
+        if self.ways.on_point:
+            self.ways.on_point(point, dev)
         self.trainer.log({name: value for name, value in values.items() if "_" in name})
         losses = [f"dev loss {dev.loss:.4f}", *([f"test loss {test.loss:.4f}"] if test else [])]
         self.bar.tell(", ".join(losses))
         return test
+
+    def _read_test(self, model: Any, label: str) -> Evaluation:
+        test = evaluate_showing(model, self._held.test, self.ways.progress, label)
+        prompts = self._held.prompts
+        return test if prompts is None else replace(test, prompts=np.array(prompts))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mashup._merge.manifest import versions
-from mashup._train.whole import save_whole
+from mashup._train.adapter import save_whole
 from mashup._train.work import Work
 from mashup.checkpoint.card import CARD, Card, command_of, kept_heads
 from mashup.checkpoint.history import MANIFEST, PROMPTS, read_prompts
@@ -26,7 +26,7 @@ def facts_of(
     check: dict[str, Any] | None,
     dtype: torch.dtype,
 ) -> dict[str, Any]:
-    """What ``run.json`` and ``mashup.json`` say of the finished run.
+    """The facts about a finished run for ``run.json`` and ``mashup.json``.
 
     Args:
         model: as it was trained.
@@ -58,13 +58,13 @@ def _long(work: Work) -> dict[str, int]:
 
 
 def _metrics(point: Point) -> dict[str, float | None]:
-    """Of an end that diverged, null."""
+    """Dev and test values; null where a run diverged."""
     named = {k: v for k, v in point.to_json().items() if k.startswith(("dev_", "test_"))}
     return {k: v if math.isfinite(v) else None for k, v in named.items()}
 
 
 def write_about(model: Any, work: Work, facts: dict[str, Any]) -> None:
-    """What makes the run a checkpoint that later libraries understand."""
+    """Write manifest, model card and prompt digests, by which later libraries know the run."""
     base, task, init = work.base, work.task, work.init
     manifest = {
         "kind": "run",
@@ -108,7 +108,7 @@ def _card(manifest: dict[str, Any], work: Work) -> Card:
 
 
 def _settings(model: Any, work: Work) -> dict[str, Any]:
-    """Those of the run, with the LoRA that was really trained: an init brings its own shape."""
+    """The settings, with the shape of the LoRA that was trained: an init brings its own."""
     values = work.settings.model_dump()
     if work.settings.is_full:
         return {name: value for name, value in values.items() if not name.startswith("lora_")}
@@ -122,7 +122,7 @@ def _settings(model: Any, work: Work) -> dict[str, Any]:
 
 
 def save(model: Any, work: Work, dtype: torch.dtype) -> None:
-    """Weights and tokenizer, complete and on the disk before they get their names."""
+    """Write weights and tokenizer; each file is complete on the disk before it gets its name."""
     with temporary_folder(work.output / "weights") as part:
         if work.settings.is_full:
             save_whole(model, part, dtype)

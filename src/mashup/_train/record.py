@@ -1,6 +1,6 @@
-"""A run on disk: what it leaves, and whether the run that is asked for is there already.
+"""A run on disk, and whether a requested run is finished already.
 
-Nothing here loads torch: a finished run is known by its files alone.
+Nothing here loads torch: a finished run is recognised by its files alone.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Finished(Started):
 
 
 def read_started(output: Path) -> dict[str, Any]:
-    """What ``run.json`` holds of a run that was started, finished or not.
+    """The content of ``run.json`` of a run that was started, finished or not.
 
     Raises:
         InputError: missing or damaged.
@@ -105,11 +105,11 @@ class Run:
 
 
 def asked_of(base: str, loaded: str, task: Task, init: Path | None, settings: TrainSettings) -> str:
-    """Digest of what is asked of a run, by the stamps of files instead of their contents.
+    """Digest of a requested run, from the stamps of files instead of their contents.
 
     Args:
         base: stamp of the base's folder (:func:`mashup.files.folder_stamp`).
-        loaded: how it is loaded, beside its precision: attention, quantisation.
+        loaded: how it is loaded, apart from its precision: attention, quantisation.
         task, init, settings: of the run.
 
     Returns:
@@ -122,18 +122,18 @@ def asked_of(base: str, loaded: str, task: Task, init: Path | None, settings: Tr
 
 
 def finished_before(output: Path, asked: str, dtype: str = "auto") -> Run | None:
-    """The finished run in ``output``, if it is the one that is asked for.
+    """The finished run in ``output``, if it is the requested one.
 
-    None says nothing: the run may be the same all the same, when files were copied or touched.
+    None is no proof of another run: copying or touching files changes their stamps.
 
     Args:
         output: folder of the run.
         asked: as :func:`asked_of` gives it.
-        dtype: precision of the base that is asked for.
+        dtype: requested precision of the base.
     """
     try:
         record = read_started(output)
-    except InputError:  # none, or damaged: told by whoever goes on
+    except InputError:  # none, or damaged: the caller reports it
         return None
     computes = str(record["config"]["base"].get("dtype"))
     same = asked and record["status"] == "finished" and record["asked"] == asked

@@ -1,8 +1,8 @@
 """Resume points: what a run that was stopped goes on from.
 
-A point is a folder ``.resume/checkpoint-N`` that transformers' Trainer writes. It counts when its
-``clock.txt`` is there, which is written last and removed first, and when the files that this names
-have the sizes that it names.
+A point is a folder ``.resume/checkpoint-N`` that transformers' Trainer writes. Its ``clock.txt`` is
+written last and removed first, and names the other files with their sizes. A point counts only
+when all of them are there in these sizes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Mark(BaseModel):
 
 @dataclass
 class Clock:
-    """Seconds of a run, over all of its goes.
+    """Seconds of a run, over all the times that it was started.
 
     Attributes:
         train: of training steps.
@@ -59,11 +59,11 @@ class Clock:
 
     @property
     def total(self) -> float:
-        """Everything that the run took so far; what a kill threw away is not in it."""
+        """All seconds of the run so far, without those that a kill threw away."""
         return self.before + time.perf_counter() - self._start
 
     def save(self, point: Path) -> None:
-        """Make a new resume point count, then remove the earlier ones."""
+        """Mark a new resume point as complete, then remove the earlier ones."""
         sync(point)
         others = {*point.rglob(_OF_OTHERS), point / CLOCK}
         files = [path for path in point.rglob("*") if path.is_file() and path not in others]
@@ -126,7 +126,7 @@ def _counts(point: Path) -> bool:
 
 
 def _read_mark(point: Path) -> Mark:
-    """Until version 2 the file was one or two numbers, and named no files."""
+    """Read ``clock.txt``. Before version 2 it held one or two numbers and named no files."""
     path = point / CLOCK
     text = read_text(path)
     if text.lstrip().startswith("{"):
@@ -136,6 +136,6 @@ def _read_mark(point: Path) -> Mark:
 
 
 def _remove(point: Path) -> None:
-    """From now on it does not count, whatever is left of it by a kill."""
+    """Remove a point. Its mark goes first, so that a kill leaves no point that counts."""
     (point / CLOCK).unlink(missing_ok=True)
     shutil.rmtree(point, ignore_errors=True)

@@ -13,9 +13,8 @@ from mashup._train.adapter import unmatched_targets
 from mashup._train.loop import fit
 from mashup._train.record import FINISHED, RUN, Run, asked_of, finished_before, read_started
 from mashup._train.resume import RESUME, Clock, last_resume_point
-from mashup._train.tokens import RunTokens, run_tokens
 from mashup._train.trainer import check_tracker
-from mashup._train.work import Work
+from mashup._train.work import Ways, Work, run_tokens
 from mashup.checkpoint import check_base, locate, read_tensors
 from mashup.checkpoint.history import read_prompts, step_of
 from mashup.checkpoint.read import check_start
@@ -56,7 +55,7 @@ def train(
 ) -> Run:
     """Train a LoRA or all weights on a task, from scratch or from an init.
 
-    The same call again continues a run that was killed and returns one that is finished.
+    The same call again continues a run that was killed, and returns a run that is finished.
 
     Args:
         base: a loaded base or its name, or a transformers model in memory.
@@ -64,11 +63,11 @@ def train(
         output: the folder of the run.
         init: an adapter folder to start from, or a whole model where all weights are trained:
             weights only, everything else is fresh.
-        settings: see :class:`TrainSettings`.
+        settings: see :class:`TrainSettings`; without them the defaults, and the best point is kept.
         accept_base: take an init that names no base or another one.
         callbacks: transformers' TrainerCallbacks.
         report_to: trackers as transformers names them (``wandb``, ``tensorboard``, ...).
-        asked: what the finished run can be known by without a base, as
+        asked: digest by which the finished run is recognised without loading the base, as
             :func:`mashup._train.record.asked_of` gives it; made here where ``base`` is a name.
         progress: where to show a bar.
 
@@ -76,69 +75,102 @@ def train(
         InputError: bad input, an output of something else, or a start that does not compute
             what the init says.
     """
-    settings, output, clock = settings or TrainSettings(), Path(output).absolute(), Clock()
+    settings, output = settings or TrainSettings(keep="best"), Path(output).absolute()
     source = init.path if isinstance(init, Init) else Path(init) if init else None
+    ways = Ways(accept_base, callbacks, report_to, progress)
+    done = train_until(
+        base, task, output=output, init=source, settings=settings, ways=ways, asked=asked
+    )
+    assert done is not None  # only runs with `until` stop on the way
+    return done
+
+
+def train_until(
+    base: AnyBase,
+    task: Any,
+    *,
+    output: Path,
+    init: Path | None,
+    settings: TrainSettings,
+    ways: Ways,
+    asked: str = "",
+) -> Run | None:
+    """:func:`train` that may stop on the way: None when it stopped at ``ways.until``.
+
+    The same call with a later ``until`` goes on, and the result is that of a run that never
+    stopped.
+
+    Raises:
+        InputError: as :func:`train`.
+    """
+    clock, progress = Clock(), ways.progress
     refuse_existing(output, RUN)
-    if source is not None:
-        check_start(source, full=settings.is_full)
-    check_tracker(report_to)
+    if init is not None:
+        check_start(init, full=settings.is_full)
+    check_tracker(ways.report_to)
     if isinstance(base, str | Path):
         check_base(base)
     task = task if isinstance(task, Task) else load_task(task)
     if isinstance(base, str | Path):
-        asked = asked_of(folder_stamp(Path(base)), "auto", task, source, settings)
+        asked = asked_of(folder_stamp(Path(base)), "auto", task, init, settings)
         if done := finished_before(output, asked):
             progress.say(FINISHED)
             _tidy(output)
             return done
     base = load_base(base)
-    for target in () if source else unmatched_targets(base.model, settings):
-        progress.say(f"note: no module of the base is called {target} (lora_target_modules)")
     _refuse_quantised(base, settings)
-    tokens = run_tokens(base, task, settings)
-    for split, count in tokens.long.items():
-        whole = len(getattr(task, split))
-        progress.say(f"left out {count} of {whole} rows of {split}: too long")
-    if source and (share := share_seen(read_prompts(source), task)):
-        progress.say(
-            f"note: {source} was trained on {share:.0%} of the dev and test prompts of "
-            f"{task.name}: results on these rows are memory"
-        )
-    config = _config(base, task, tokens, source, settings)
+    work = Work(base, task, run_tokens(base, task, settings), init, settings, output)
+    _say_notes(work, progress)
     with only_one(output) if is_first() else contextlib.nullcontext():
-        known = read_started(output) if (output / RUN).exists() else {}
-        if known:
-            _refuse_other(output, known, config)
-        else:
-            refuse_existing(output)
-        if known.get("status") == "finished":
-            progress.say(FINISHED)
-        else:
-            _say_precision(base, settings, progress)
-            work = Work(base, task, tokens, source, settings, output)
-            with disk_errors(output), _saying_what_is_saved(work, progress):
-                _fit(
-                    work, config, asked, clock,
-                    accept_base=accept_base, callbacks=callbacks, report_to=report_to,
-                    progress=progress,
-                )  # fmt: skip
-            wait()
+        is_over = _go(work, asked, clock, ways)
+    if not is_over:
+        return None
     _tidy(output)
     return Run.open(output)
 
 
-def _fit(work: Work, config: dict[str, Any], asked: str, clock: Clock, **words: Any) -> None:
-    """Train, and note the beginning and the end in ``run.json``."""
-    path, known = work.output / RUN, {"version": 1, "digest": digest_of(config), "config": config}
+def _go(work: Work, asked: str, clock: Clock, ways: Ways) -> bool:
+    """One go of a run that may have been started before; whether it is finished now."""
+    output, path, config = work.output, work.output / RUN, _config(work)
+    known = read_started(output) if path.exists() else {}
+    if known:
+        _refuse_other(output, known, config)
+    else:
+        refuse_existing(output)
+    if known.get("status") == "finished":
+        ways.progress.say(FINISHED)
+        return True
+    _say_precision(work.base, work.settings, ways.progress)
+    noted: dict[str, Any] = {"version": 1, "digest": digest_of(config), "config": config}
 
-    def begin() -> None:
-        make_folder(work.output)
-        write_text(path, to_json(known | {"status": "running"}))
+    def begin(checked: dict[str, Any] | None) -> None:
+        make_folder(output)
+        started = (
+            {"status": "running", "start_check": checked} if checked else {"status": "running"}
+        )
+        write_text(path, to_json(noted | started))
 
-    facts = fit(work, begin, clock, **words)
-    if is_first():
-        ended = {"status": "finished", "asked": asked, "total_seconds": clock.total}
-        write_text(path, to_json(known | facts | ended))
+    with disk_errors(output), _saying_what_is_saved(work, ways.progress):
+        facts = fit(work, begin, clock, ways, known.get("start_check"))
+        if facts and is_first():
+            ended = {"status": "finished", "asked": asked, "total_seconds": clock.total}
+            write_text(path, to_json(noted | facts | ended))
+    wait()
+    return facts is not None
+
+
+def _say_notes(work: Work, progress: Progress) -> None:
+    """Say what a user may not expect of this input."""
+    for target in () if work.init else unmatched_targets(work.base.model, work.settings):
+        progress.say(f"note: no module of the base is called {target} (lora_target_modules)")
+    for split, count in work.tokens.long.items():
+        whole = len(getattr(work.task, split))
+        progress.say(f"left out {count} of {whole} rows of {split}: too long")
+    if work.init and (share := share_seen(read_prompts(work.init), work.task)):
+        progress.say(
+            f"note: {work.init} was trained on {share:.0%} of the dev and test prompts of "
+            f"{work.task.name}: results on these rows are memory"
+        )
 
 
 @contextlib.contextmanager
@@ -166,7 +198,7 @@ def _refuse_quantised(base: Base, settings: TrainSettings) -> None:
     """Weights in few bits have no gradients; adapters beside them do."""
     if settings.is_full and not all(one.is_floating_point() for one in base.model.parameters()):
         found, expected = "a quantised base", "weights in floating point"
-        fix = "train a LoRA on it (--finetuning-type lora), or load the base unquantised"
+        fix = "give `finetuning_type` lora, or load the base unquantised"
         raise InputError(Problem("cannot train all weights", base.name, found, expected, fix))
 
 
@@ -179,21 +211,20 @@ def _say_precision(base: Base, settings: TrainSettings, progress: Progress) -> N
             name = str(base.dtype).removeprefix("torch.")
             progress.say(
                 f"the base is stored in float32 and computes in {name}: the result is saved in "
-                f"{name}; give --dtype float32 to keep float32"
+                f"{name}; load the base in float32 to keep float32"
             )
 
 
-def _config(
-    base: Base, task: Task, tokens: RunTokens, init: Path | None, settings: TrainSettings
-) -> dict[str, Any]:
+def _config(work: Work) -> dict[str, Any]:
     """All that decides a run."""
+    init = work.init
     return {
         "code": _CODE,
-        "base": base.about,
-        "task": {"name": task.name, "digest": task.digest},
-        "tokens": tokens.digest,
+        "base": work.base.about,
+        "task": {"name": work.task.name, "digest": work.task.digest},
+        "tokens": work.tokens.digest,
         "init": {"path": str(init), "digest": checkpoint_digest(init)} if init else None,
-        "settings": settings.model_dump(),
+        "settings": work.settings.model_dump(),
     }
 
 

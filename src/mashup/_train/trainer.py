@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Trainer, TrainingArguments
 
+from mashup._train.adapter import fill
 from mashup._train.resume import damaged_point
-from mashup._train.whole import fill
 from mashup.checkpoint.read import is_whole
 from mashup.errors import Problem, UsageError
 from mashup.evaluate.batches import pad, predicting
@@ -37,10 +37,10 @@ class AnswerTrainer(Trainer):
         super().__init__(compute_loss_func=answer_loss, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Go on from a resume point's weights.
+        """Load a resume point's weights.
 
-        transformers' own looks a whole model's tensors up by their names in the file and passes
-        over those that it does not find: where they were renamed on saving, over all of them.
+        transformers' own method looks tensors of a full model up by name and skips missing names.
+        Where names were changed on saving, that skips all of them.
 
         Raises:
             InputError: a whole model of other tensors or shapes.
@@ -88,7 +88,7 @@ class Collator:
 def check_tracker(report_to: str) -> None:
     """Refuse trackers that transformers does not know or that are not installed.
 
-    Each is made once here: only then does transformers look whether its package is there.
+    Each is created once here, because transformers checks for its package only then.
 
     Raises:
         UsageError: with what can be used.
@@ -99,7 +99,7 @@ def check_tracker(report_to: str) -> None:
 
     try:
         for callback in get_reporting_integration_callbacks([report_to]):
-            callback()  # says whether its package is there, as it will when the run makes it
+            callback()  # raises if its package is missing, as it would during the run
     except (ValueError, RuntimeError, ImportError) as error:
         fix = "install the tracker, or give another `report_to`"
         found = " ".join(str(error).split())

@@ -1,23 +1,67 @@
-"""What one run is: on which base, with which rows, from what, and where it is left."""
+"""What one run is: the base, the task's tokens, the start, the settings and the folder."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from mashup._train.tokens import RunTokens
+from mashup._score.store import sample_digest
 from mashup._train.trainer import steps_of
+from mashup.evaluate.evaluate import Evaluation
+from mashup.files import digest_of
 from mashup.model import Base
+from mashup.progress import SILENT, Progress
+from mashup.results.curve import Point
 from mashup.settings import TrainSettings
-from mashup.task import Task
+from mashup.task import Task, Tokens, tokenize
+
+
+@dataclass(frozen=True)
+class RunTokens:
+    """Token ids of the three splits, made before anything is written.
+
+    Attributes:
+        long: how many rows of each split were left out because they are too long.
+    """
+
+    train: tuple[Tokens, ...]
+    dev: tuple[Tokens, ...]
+    test: tuple[Tokens, ...]
+    long: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Digest of all token ids: it changes with examples, splits, tokenizer and template."""
+        return digest_of(*(sample_digest(split) for split in (self.train, self.dev, self.test)))
+
+
+def run_tokens(base: Base, task: Task, settings: TrainSettings) -> RunTokens:
+    """Tokenize a task for a run.
+
+    Raises:
+        InputError: a row is too long, or its prompt is no token prefix of the row.
+    """
+    longest = min(settings.max_length, base.context)
+
+    def made(split: str) -> tuple[Tokens, ...]:
+        where, rows = f"{task.name} ({split})", getattr(task, split)
+        return tokenize(
+            base.tokenizer, rows, max_length=longest, where=where, drop_long=task.drop_long
+        )
+
+    tokens = {split: made(split) for split in ("train", "dev", "test")}
+    long = {split: len(getattr(task, split)) - len(tokens[split]) for split in tokens}
+    return RunTokens(**tokens, long={split: count for split, count in long.items() if count})
 
 
 @dataclass(frozen=True)
 class Work:
-    """One run, its input read.
+    """One run whose input has been read.
 
     Attributes:
-        init: folder that it starts from, None for the base.
+        init: folder of the start; None to train from the base.
         output: folder of the run.
     """
 
@@ -32,3 +76,24 @@ class Work:
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
         return steps_of(len(self.tokens.train), self.settings)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a run is done; nothing here changes its result.
+
+    Attributes:
+        accept_base: take an init that names no base or another one.
+        callbacks: transformers' TrainerCallbacks.
+        report_to: trackers as transformers names them.
+        progress: where to show a bar.
+        until: stop at this step of the curve with a resume point; None for the end of the run.
+        on_point: called with every point of the curve and its dev values.
+    """
+
+    accept_base: bool = False
+    callbacks: Sequence[Any] = ()
+    report_to: str = "none"
+    progress: Progress = SILENT
+    until: int | None = None
+    on_point: Callable[[Point, Evaluation], None] | None = None
