@@ -31,6 +31,7 @@ FLOORS = (
     ("_merge",),
     ("_init", "_check", "_convert"),
     ("_train",),
+    ("_race",),
     ("experiment",),
     ("demo",),
     ("cli", "__main__"),

@@ -1,7 +1,7 @@
 """Mashup Learning: start fine-tuning from the best of your past checkpoints (arXiv 2603.10156).
 
 One word a step: :func:`scan`, :func:`load_task`, :func:`score`, :func:`select`,
-:func:`merge`, :func:`train`, :func:`compare`. Torch is imported when a step needs it.
+:func:`merge`, :func:`train`, :func:`race`, :func:`compare`. Torch is imported when a step needs it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mashup._check import check
     from mashup._convert import convert
     from mashup._merge.merge import Init, merge
+    from mashup._race.race import Race, race
     from mashup._score.result import Score
     from mashup._score.score import score
     from mashup._score.scores import Scores
@@ -43,6 +44,7 @@ _HOME = {
     "MergeSettings": "mashup.settings",
     "OutputError": "mashup.errors",
     "Problem": "mashup.errors",
+    "Race": "mashup._race.race",
     "Run": "mashup._train.record",
     "Score": "mashup._score.result",
     "ScoreSettings": "mashup.settings",
@@ -58,6 +60,7 @@ _HOME = {
     "load_base": "mashup.model",
     "load_task": "mashup.task",
     "merge": "mashup._merge.merge",
+    "race": "mashup._race.race",
     "read_checkpoint": "mashup.checkpoint",
     "run_experiment": "mashup.experiment.run",
     "scan": "mashup.library",
@@ -78,6 +81,7 @@ __all__ = [
     "MergeSettings",
     "OutputError",
     "Problem",
+    "Race",
     "Run",
     "Score",
     "ScoreSettings",
@@ -93,6 +97,7 @@ __all__ = [
     "load_base",
     "load_task",
     "merge",
+    "race",
     "read_checkpoint",
     "run_experiment",
     "scan",

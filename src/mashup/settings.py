@@ -492,6 +492,26 @@ class TrainSettings(Settings):
         return min(self.micro_batch_size or self.batch_size, self.batch_size)
 
 
+class RaceSettings(Settings):
+    """Which lanes a race has and how many steps they may take."""
+
+    panel: ClassVar[str] = "Race"
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (),
+        description="peak rates for every start; by default a third, one and three times the rate "
+        "of the library's checkpoints",
+    )
+    budget: int | None = Field(None, ge=1, description="most optimizer steps of all lanes together")
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (0.5,), description="more factors on the merge; each is one more start"
+    )
+
+    @field_validator("learning_rates", "scales")
+    @classmethod
+    def _once(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(dict.fromkeys(values))
+
+
 _TRL_BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _LATER = (
     *(*_TRL_BATCH, "optim", "gradient_checkpointing"),

@@ -25,6 +25,7 @@ from mashup.cli import (
     init,
     loo,
     merge,
+    race,
     report,
     scan,
     score,
@@ -34,7 +35,7 @@ from mashup.cli import (
 from mashup.errors import MashupError
 
 _VERBS = (
-    *(scan, check, convert, score, merge, init, train, compare, loo, report),
+    *(scan, check, convert, score, merge, init, train, race, compare, loo, report),
     *(demo, env),
 )
 _CLOSED_PIPE, _TERMINATED = 141, 143  # 128 + SIGPIPE and SIGTERM, as a shell counts them

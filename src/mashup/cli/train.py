@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import typer
 from pydantic import Field
@@ -19,6 +19,9 @@ from mashup.settings import TrainSettings
 
 class TrainOptions(ModelOptions, DataOptions, TrainSettings, JsonOption):
     output: str = Field(description="folder of the run")
+    keep: Literal["last", "best"] = Field(
+        "best", description="weights to keep: of the last point, or of the one with least dev loss"
+    )
     init: str | None = Field(
         None, description="checkpoint to start from: an adapter, or a whole model with full"
     )

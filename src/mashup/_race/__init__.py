@@ -1,0 +1,1 @@
+"""Race: several starts and learning rates under one budget; see :mod:`mashup._race.race`."""

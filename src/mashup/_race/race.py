@@ -1,0 +1,575 @@
+"""A race: several starts and learning rates under one budget; the best one is the trained run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel
+
+from mashup._init import Sample
+from mashup._race.plan import NOISE, SCRATCH, DevPoint, Lane, Plan, Verdict, judge, make_plan
+from mashup._race.starts import Choosing, choose, expected_starts, make_start, usable_sources
+from mashup._train.record import FINISHED, RUN, Run, read_started
+from mashup._train.run import train_until
+from mashup._train.trainer import curve_steps, steps_of
+from mashup._train.work import Ways, run_tokens
+from mashup.checkpoint import check_base
+from mashup.checkpoint.read import check_start
+from mashup.errors import DivergedError, InputError, Problem, UsageError, gather
+from mashup.evaluate.evaluate import Evaluation
+from mashup.files import (
+    digest_of,
+    disk_errors,
+    make_folder,
+    move,
+    only_one,
+    read_lines,
+    read_state,
+    refuse_existing,
+    to_json,
+    write_text,
+)
+from mashup.library import Library, checkpoint_digest, scan
+from mashup.model import AnyBase, Base, load_base
+from mashup.processes import process_count
+from mashup.progress import SILENT, Progress
+from mashup.results.curve import CURVE, Point, read_curve
+from mashup.settings import RaceSettings, ScoreSettings, SelectSettings, TrainSettings
+from mashup.task import Task, load_task
+
+RACE = "race.json"
+_WORK = ".race"  # lanes, starts and dev values; gone when the race is over
+
+
+@dataclass(frozen=True)
+class Race:
+    """A finished race, on disk.
+
+    Attributes:
+        path: a trained run, as :func:`mashup.train` leaves it, with ``race.json``.
+        run: that run.
+        record: what ``race.json`` holds: starts, lanes, verdicts, steps, seconds, sentence.
+    """
+
+    path: Path
+    run: Run
+    record: dict[str, Any]
+
+    @property
+    def sentence(self) -> str:
+        """Which lane won, and how sure that is."""
+        return str(self.record["sentence"])
+
+    @classmethod
+    def open(cls, path: str | Path) -> Race:
+        """A race that was finished before.
+
+        Raises:
+            InputError: not a finished race.
+        """
+        path = Path(path)
+        record = read_state(_State, path / RACE, _fix(path)).model_dump()
+        if record["status"] != "finished":
+            fix = "give the same command again to finish it"
+            raise InputError(Problem("race is not finished", str(path), fix=fix))
+        return cls(path, Run.open(path), record)
+
+
+class _State(BaseModel, extra="allow"):
+    """``race.json``."""
+
+    version: Literal[1] = 1
+    status: Literal["running", "finished"]
+    digest: str
+    seconds: dict[str, float] = {}
+    steps: dict[str, int] = {}
+    train_seconds: dict[str, float] = {}
+
+
+class _DevLine(BaseModel):
+    """A line of a lane's dev values."""
+
+    step: int
+    losses: list[float | None]
+    tokens: list[int]
+
+
+def race(
+    base: AnyBase,
+    task: Any,
+    *,
+    output: str | Path,
+    library: Library | str | Path | None = None,
+    starts: Mapping[str, str | Path] | Sequence[str | Path] = (),
+    learning_rates: Sequence[float] | None = None,
+    budget: int | None = None,
+    scales: Sequence[float] | None = None,
+    score: ScoreSettings | None = None,
+    select: SelectSettings | None = None,
+    merge_options: Mapping[str, Any] | None = None,
+    settings: TrainSettings | None = None,
+    split_seed: int = 42,
+    accept_base: bool = False,
+    strict: bool = False,
+    progress: Progress = SILENT,
+) -> Race:
+    """Train from several starts at several learning rates, and keep the best by dev loss.
+
+    Scratch is always in the race. Lanes (a start at a rate) are compared at a quarter and half of
+    a run, and given up when another is ahead; see :mod:`mashup._race.plan`. The same call again
+    continues a race that was killed. A race with one start and one rate is :func:`mashup.train`.
+
+    Args:
+        base: a loaded base or its name, or a transformers model in memory.
+        task: a loaded task, or its dataset as :func:`mashup.load_task` takes it.
+        output: the folder of the trained run.
+        library: past checkpoints, from which starts are made: the merge of the best ``k``, the
+            merge at each of ``scales``, the mean of all that know the task, the best single one.
+        starts: folders of more starts, with names or without.
+        learning_rates: peak rates for every start; by default that of ``settings`` where it is
+            given there, else a third, one and three times the rate that most checkpoints of the
+            library were trained with.
+        budget: most optimizer steps of all lanes together.
+        scales: more factors on the merge; 0.5 by default.
+        score, select: how checkpoints are scored and chosen.
+        merge_options: of :func:`mashup.merge`.
+        settings: of every lane. ``keep`` is ``best`` and ``test_points`` ``end`` unless given.
+        split_seed: of the scoring sample.
+        accept_base: take starts and checkpoints that name no base or another one.
+        strict: stop at a broken checkpoint instead of skipping it.
+        progress: where to show bars.
+
+    Raises:
+        InputError: bad input, an output of something else, or no lane whose loss is a number.
+        UsageError: impossible settings.
+    """
+    start = time.perf_counter()
+    output, settings = Path(output).absolute(), race_settings(settings)
+    asked = {"learning_rates": learning_rates or None, "budget": budget, "scales": scales}
+    ours = RaceSettings(**{name: one for name, one in asked.items() if one is not None})
+    score, select = score or ScoreSettings(), select or SelectSettings()
+    sample = Sample(score.samples, split_seed, settings.max_length)
+    merging = dict(merge_options or {})
+    how = Choosing(score, select, ours.scales, merging, sample, accept_base, strict)
+    taken = expected_starts(select.k, ours.scales) if library else []
+    given = named_starts(starts, taken)
+    task, sources = _read_inputs(base, task, library, given, output, settings)
+    base = load_base(base)
+    tokens = run_tokens(base, task, settings)
+    rates = ours.learning_rates or default_rates(sources, settings)
+    config = {
+        "base": base.about,
+        "tokens": tokens.digest,
+        "starts": {name: checkpoint_digest(folder) for name, folder in given.items()},
+        "sources": sorted(checkpoint_digest(one.path) for one in sources.usable) if sources else [],
+        "choosing": how.to_json() if sources else {},
+        "rates": list(rates),
+        "budget": ours.budget,
+        "settings": settings.model_dump(),
+    }
+    points = curve_steps(steps_of(len(tokens.train), settings), settings)
+    with only_one(output), disk_errors(output):
+        book = _Book.open(output, config, start)
+        track = _Track(base, task, output, settings, how, progress, book)
+        if book.values["status"] == "finished":
+            progress.say(FINISHED)
+        elif "winner" in book.values:  # stopped while its files got their place
+            track.finish(book.values["winner"])
+        else:
+            folders = given | (track.make_starts(sources) if sources else {})
+            track.run(make_plan(list(folders), rates, points, ours.budget), folders)
+        shutil.rmtree(output / _WORK, ignore_errors=True)
+    return Race.open(output)
+
+
+def _read_inputs(
+    base: Any, task: Any, library: Any, starts: Mapping[str, Path], output: Path,
+    settings: TrainSettings,
+) -> tuple[Task, Library | None]:  # fmt: skip
+    """Task and library, once everything that needs no torch has been checked.
+
+    Raises:
+        MashupError: with all problems at once.
+    """
+
+    def start(folder: Path) -> Callable[[], None]:
+        return lambda: check_start(folder, full=settings.is_full)
+
+    def read_task() -> Task:
+        read = task if isinstance(task, Task) else load_task(task)
+        if not read.dev:
+            fix = "give `dev_rows`, or a dataset with more rows"
+            problem = Problem("nothing to decide a race by", read.name, "no dev rows", "some", fix)
+            raise InputError(problem)
+        return read
+
+    named = isinstance(base, str | Path)
+    *_, read, sources = gather(
+        _refuse_processes,
+        lambda: refuse_existing(output, RACE),
+        lambda: check_base(base) if named else None,
+        *map(start, starts.values()),
+        read_task,
+        lambda: scan(library) if isinstance(library, str | Path) else library,
+    )
+    return read, sources
+
+
+def planned(
+    task: Task,
+    settings: TrainSettings,
+    ours: RaceSettings,
+    library: Library | None,
+    starts: Sequence[str | Path],
+    k: int,
+) -> Plan:
+    """The plan of a race with every start that its library may give.
+
+    Rows that turn out to be too long are still counted.
+    """
+    given = expected_starts(min(k, len(library.usable)), ours.scales) if library else []
+    names = [*named_starts(starts, given), *given]
+    settings = race_settings(settings)
+    points = curve_steps(steps_of(len(task.train), settings), settings)
+    rates = ours.learning_rates or default_rates(library, settings)
+    return make_plan(names, rates, points, ours.budget)
+
+
+def race_settings(settings: TrainSettings | None) -> TrainSettings:
+    """Training settings of a race: the best point is kept, test rows are read at the end."""
+    settings = settings or TrainSettings()
+    values = {"keep": "best", "test_points": "end"}
+    new = {name: one for name, one in values.items() if name not in settings.model_fields_set}
+    return settings.model_copy(update=new) if new else settings
+
+
+def named_starts(
+    starts: Mapping[str, str | Path] | Sequence[str | Path], taken: Sequence[str] = ()
+) -> dict[str, Path]:
+    """Folders by name; without names, by the shortest ends of their paths that differ.
+
+    Args:
+        starts: folders.
+        taken: names of other starts.
+
+    Raises:
+        UsageError: a name that is taken or cannot be part of a file name.
+    """
+    if isinstance(starts, Mapping):
+        named = {str(name): Path(folder) for name, folder in starts.items()}
+    else:
+        paths = {Path(folder).absolute() for folder in starts}
+        named, depth = {}, 0
+        while len(named) < len(paths):
+            depth += 1
+            named = {"-".join(path.parts[-depth:]).replace("/", ""): path for path in paths}
+        named = {name: named[name] for name in sorted(named)}
+    used = {SCRATCH, *taken}
+    problems = [
+        Problem("bad name of a start", "`starts`", name, f"a file name, none of {', '.join(used)}")
+        for name in named
+        if name in used or not name.strip(".") or "/" in name or "\0" in name or len(name) > 100
+    ]
+    if problems:
+        raise UsageError(*problems)
+    return named
+
+
+def default_rates(library: Library | None, settings: TrainSettings) -> tuple[float, ...]:
+    """The rate of ``settings`` where it was given, else a third, one and three times a middle.
+
+    The middle is the rate that most checkpoints of the library were trained with, where their
+    ``run.json`` names one; else the default rate.
+    """
+    middle = settings.learning_rate
+    if "learning_rate" in settings.model_fields_set:
+        return (middle,)
+    known = []
+    for one in library.usable if library else ():
+        try:
+            known.append(float(read_started(one.path)["config"]["settings"]["learning_rate"]))
+        except (InputError, KeyError, TypeError, ValueError):
+            continue  # not a run of ours
+    if known:
+        middle = max(sorted(set(known)), key=known.count)
+    return tuple(float(f"{middle * factor:.2g}") for factor in (1 / 3, 1, 3))
+
+
+def _refuse_processes() -> None:
+    if process_count() > 1:
+        found, fix = f"{process_count()} processes", "start it without accelerate"
+        raise UsageError(Problem("race in several processes", "race", found, "one", fix))
+
+
+def _fix(path: Path) -> str:
+    return f"remove {path} and give the same command again"
+
+
+@dataclass
+class _Book:
+    """``race.json`` while the race runs: what was done, and every second of it.
+
+    Attributes:
+        path: the file.
+        values: its content.
+        begun: when this go began (``time.perf_counter``).
+        before: seconds of earlier goes.
+    """
+
+    path: Path
+    values: dict[str, Any]
+    begun: float
+    before: float = 0.0
+    _running: tuple[str, float] | None = None
+
+    @classmethod
+    def open(cls, output: Path, config: Mapping[str, Any], begun: float) -> _Book:
+        """Begin a race or go on with one.
+
+        Raises:
+            InputError: ``output`` holds another race, or something else.
+        """
+        path, digest = output / RACE, digest_of(config)
+        if not path.exists():
+            refuse_existing(output)
+            make_folder(output)
+            values: dict[str, Any] = {"version": 1, "status": "running", "digest": digest}
+            values |= {"config": dict(config), "seconds": {}, "steps": {}, "train_seconds": {}}
+            book = cls(path, values, begun)
+            book.save()
+            return book
+        values = read_state(_State, path, _fix(output)).model_dump()
+        if values["digest"] != digest:
+            old, new = values.get("config", {}), json.loads(to_json(config))
+            keys = [key for key in new if old.get(key) != new[key]]
+            found = f"a race with other {', '.join(keys) or 'settings'}"
+            fix = "choose another `output`, or give the settings of that race"
+            raise InputError(Problem("output exists already", str(output), found, "this race", fix))
+        return cls(path, values, begun, sum(values["seconds"].values()))
+
+    @contextmanager
+    def charged(self, name: str) -> Iterator[None]:
+        """Charge the seconds of the block to ``name``."""
+        self._running = (name, time.perf_counter())
+        try:
+            yield
+        finally:
+            self.save()
+            self._running = None
+
+    def save(self, **values: Any) -> None:
+        """Write the file with the seconds so far; those charged to nothing else are ``rest``."""
+        now, seconds = time.perf_counter(), self.values["seconds"]
+        if self._running:
+            name, since = self._running
+            seconds[name] = seconds.get(name, 0.0) + now - since
+            self._running = (name, now)
+        others = sum(value for name, value in seconds.items() if name != "rest")
+        total = self.before + now - self.begun
+        seconds["rest"] = max(0.0, total - others)
+        self.values |= values | {"total_seconds": total}
+        write_text(self.path, to_json(self.values))
+
+
+@dataclass
+class _Track:
+    """What all lanes of a race share."""
+
+    base: Base
+    task: Task
+    output: Path
+    settings: TrainSettings
+    how: Choosing
+    progress: Progress
+    book: _Book
+
+    def make_starts(self, library: Library) -> dict[str, Path]:
+        """Score the library and make its starts; none where no checkpoint helps."""
+        with self.book.charged("score"):
+            sources, left_out = usable_sources(library, self.task, is_full=self.settings.is_full)
+            for problem in left_out:
+                self.progress.say(f"left out: {problem.where}: {problem.what} ({problem.found})")
+            chosen = choose(sources, self.base, self.task, self.how, self.progress)
+        if not chosen:
+            self.progress.say("no checkpoint of the library is better than the base: scratch alone")
+        folders, about = {}, {}
+        for name, (selection, scale) in chosen.items():
+            folders[name] = self.output / _WORK / "starts" / name
+            with self.book.charged(f"start {name}"):
+                init = make_start(
+                    selection, scale, self.base, self.task, self.how, folders[name], self.progress
+                )
+            parents = [score.name for score in selection.chosen]
+            rank = init.manifest.get("resolved_rank")
+            about[name] = {"parents": parents, "scale": scale, "rank": rank}
+        self.book.save(starts=about)
+        return folders
+
+    def run(self, plan: Plan, folders: Mapping[str, Path]) -> None:
+        """All rungs; then the winner's files get their place."""
+        self.progress.say(
+            f"{len(plan.lanes)} lanes, compared at steps {', '.join(map(str, plan.rungs))}; "
+            f"{plan.most} steps at most"
+        )
+        rungs: list[dict[str, Any]] = []
+        last: dict[Lane, Verdict] = {}
+        alive = list(plan.lanes)
+        for number, rung in enumerate(plan.rungs):
+            is_end = rung == plan.rungs[-1]
+            if len(alive) == 1 and not is_end:
+                continue  # nobody to compare it with
+            curves = {
+                lane: self._advance(lane, folders.get(lane.start), rung, is_end) for lane in alive
+            }
+            verdicts = judge(curves, number, plan.rungs, self.settings.keep)
+            last |= {one.lane: one for one in verdicts}
+            rungs.append({"step": rung, "lanes": [_told(one) for one in verdicts]})
+            for one in [] if is_end else verdicts:
+                self._note_seconds(one.lane)
+                if one.reason:
+                    self._give_up(one, rung)
+            alive = [one.lane for one in verdicts if not one.reason]
+        first = last[alive[0]]
+        if not math.isfinite(first.loss):
+            fix, where = "give smaller `learning_rates`", str(self.output)
+            raise DivergedError(
+                Problem("training diverged", where, "all dev losses", "numbers", fix)
+            )
+        for lane in curves:
+            self._note_seconds(lane)
+        steps = self.book.values["steps"]
+        sentence = _sentence(first, last, sum(steps.values()), plan.most, len(self.task.dev))
+        name = first.lane.name
+        self.book.save(rungs=rungs, most_steps=plan.most, winner=name, sentence=sentence)
+        self.finish(name)
+
+    def finish(self, winner: str) -> None:
+        """Give the winner's files their place; ``run.json`` comes last, then the race is over."""
+        folder = self._folder(winner)
+        for path in sorted(folder.glob("*"), key=lambda one: one.name == RUN):
+            move(path, self.output / path.name)
+        self.book.save(status="finished")
+
+    def _advance(self, lane: Lane, start: Path | None, rung: int, is_end: bool) -> list[DevPoint]:
+        """Train a lane up to a rung unless it is there; its points up to the rung."""
+        values = self.output / _WORK / "dev" / f"{lane.name}.jsonl"
+        points = _read_points(values, rung)
+        if points and points[-1].step == rung and not (is_end and not self._is_over(lane)):
+            return points
+        make_folder(values.parent)
+        _drop_cut_line(values)
+        spent = self.book.values["steps"]
+
+        def note(point: Point, dev: Evaluation) -> None:
+            spent[lane.name] = max(spent.get(lane.name, 0), point.step)
+            _write_point(values, point.step, dev)
+            self.book.save()
+
+        ways = Ways(
+            self.how.accept_base,
+            progress=self.progress,
+            until=None if is_end else rung,
+            on_point=note,
+        )
+        settings = self.settings.model_copy(update={"learning_rate": lane.rate})
+        self.progress.say(f"{lane.name}: to step {rung}")
+        try:
+            with self.book.charged(f"lane {lane.name}"):
+                train_until(
+                    self.base, self.task, output=self._folder(lane.name), init=start,
+                    settings=settings, ways=ways,
+                )  # fmt: skip
+        except DivergedError as error:
+            self.progress.say(f"{lane.name}: {error.problems[0].found}")
+            tokens = np.ones(1, dtype=np.int64)
+            return [DevPoint(rung, np.array([math.inf]), tokens)]
+        return _read_points(values, rung)
+
+    def _is_over(self, lane: Lane) -> bool:
+        folder = self._folder(lane.name)
+        return (folder / RUN).exists() and read_started(folder)["status"] == "finished"
+
+    def _folder(self, lane: str) -> Path:
+        return self.output / _WORK / "lanes" / lane
+
+    def _note_seconds(self, lane: Lane) -> None:
+        """Note the seconds of the lane's training steps so far, without evaluations."""
+        if points := read_curve(self._folder(lane.name) / CURVE):
+            self.book.values["train_seconds"][lane.name] = points[-1].seconds
+
+    def _give_up(self, verdict: Verdict, rung: int) -> None:
+        """Say why, and remove the lane's files."""
+        name = verdict.lane.name
+        self.progress.say(
+            f"{name}: given up at step {rung}, dev loss {verdict.loss:.4f}: {verdict.reason}"
+        )
+        self.book.save()
+        shutil.rmtree(self._folder(name), ignore_errors=True)
+
+
+def _write_point(path: Path, step: int, dev: Evaluation) -> None:
+    losses = [one if math.isfinite(one) else None for one in dev.losses.tolist()]
+    line = json.dumps({"step": step, "losses": losses, "tokens": dev.tokens.tolist()})
+    with path.open("a") as stream:
+        stream.write(line + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _drop_cut_line(path: Path) -> None:
+    """Remove a last line that a kill cut off, so that the next one begins a line."""
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        path.write_bytes(content[: content.rfind(b"\n") + 1])
+
+
+def _read_points(path: Path, rung: int) -> list[DevPoint]:
+    """Dev values up to a rung; of a step that was measured twice, the later ones."""
+    if not path.exists():
+        return []
+    lines = read_lines(_DevLine, path, _fix(path.parents[2]), may_be_cut=True)
+    latest = {one.step: one for one in lines if one.step <= rung}
+    return [
+        DevPoint(one.step, np.array(one.losses, dtype=np.float64), np.array(one.tokens))
+        for _, one in sorted(latest.items())
+    ]
+
+
+def _told(verdict: Verdict) -> dict[str, Any]:
+    loss, (behind, error) = verdict.loss, verdict.behind
+    return {
+        "lane": verdict.lane.name,
+        "dev_loss": loss if math.isfinite(loss) else None,
+        "behind": behind if math.isfinite(behind) else None,
+        "standard_error": error if math.isfinite(error) else None,
+        "given_up": verdict.reason or None,
+    }
+
+
+def _sentence(
+    first: Verdict, last: Mapping[Lane, Verdict], steps: int, most: int, examples: int
+) -> str:
+    """The winner against scratch, or scratch against the best other start."""
+    won = f"{first.lane.start} at learning rate {first.lane.rate:g} won: dev loss {first.loss:.4f}"
+    work = f"{steps} of at most {most} steps"
+    is_scratch = first.lane.start == SCRATCH
+    rivals = [one for lane, one in last.items() if (lane.start == SCRATCH) != is_scratch]
+    if not rivals:
+        return f"{won}; no other start; {work}"
+    rival = min(rivals, key=lambda one: one.loss)
+    behind, error = rival.behind
+    name = f"the best other start, {rival.lane.start}" if is_scratch else SCRATCH
+    sure = f"ahead by {behind:.4f} ± {error:.4f} nats a token"
+    if behind <= NOISE * error:
+        sure = f"within noise: {sure}"
+    return f"{won}, {rival.loss:.4f} for {name} ({sure}, {examples} dev examples); {work}"

@@ -1,0 +1,142 @@
+"""The starts that a library gives: merges of the checkpoints that fit a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mashup._init import Sample, make_init
+from mashup._merge.manifest import MANIFEST
+from mashup._merge.merge import Init
+from mashup._score.racing import finalists_for
+from mashup._score.score import score
+from mashup._select import Selection, select
+from mashup.errors import InputError, Problem
+from mashup.library import Library
+from mashup.library.leakage import leaking
+from mashup.model import Base
+from mashup.progress import Progress
+from mashup.settings import ScoreSettings, SelectSettings
+from mashup.task import Task
+
+#: Most checkpoints in the mean of all that know the task.
+MOST_PARENTS = 16
+#: What the starts of a library are called; those that a library cannot give are not made.
+MERGE, BEST, ALL = "merge", "best-single", "all"
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """How starts are made from a library.
+
+    Attributes:
+        score, select: settings of those two steps.
+        scales: more factors on the merge; each is one more start.
+        merging: options of :func:`mashup.merge`.
+        sample: which examples are scored on.
+        accept_base: take checkpoints that name no base or another one.
+        strict: stop at a broken checkpoint.
+    """
+
+    score: ScoreSettings
+    select: SelectSettings
+    scales: tuple[float, ...]
+    merging: Mapping[str, Any]
+    sample: Sample
+    accept_base: bool = False
+    strict: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """What decides which starts are made."""
+        return {
+            "score": self.score.model_dump(),
+            "select": self.select.model_dump(),
+            "scales": list(self.scales),
+            "merging": {name: str(value) for name, value in self.merging.items()},
+            "sample": [self.sample.samples, self.sample.seed, self.sample.max_length],
+        }
+
+
+def expected_starts(k: int, scales: tuple[float, ...]) -> list[str]:
+    """Names of all starts that a library can give."""
+    merged = [MERGE, *(f"{MERGE}-x{scale:g}" for scale in scales), ALL] if k > 1 else []
+    return [*merged, BEST] if merged else [BEST, *(f"{BEST}-x{scale:g}" for scale in scales)]
+
+
+def usable_sources(
+    library: Library, task: Task, *, is_full: bool
+) -> tuple[Library, tuple[Problem, ...]]:
+    """The checkpoints that may become starts, and why others may not.
+
+    A LoRA starts from LoRAs; all weights start from both. A checkpoint that was trained on dev or
+    test prompts of the task is left out: it would win the race by memory.
+
+    Raises:
+        InputError: no checkpoint is left.
+    """
+    fix = "give `finetuning_type` full to train all weights"
+    problems = {
+        str(one.path): Problem(
+            "whole model", str(one.path), "all weights", "a LoRA, since a LoRA is trained", fix
+        )
+        for one in library.checkpoints
+        if one.kind == "full" and not is_full
+    }
+    problems |= leaking(library.usable, task)
+    kept = tuple(one for one in library.checkpoints if str(one.path) not in problems)
+    if problems and not any(one.usable for one in kept):
+        raise InputError(*problems.values())
+    return replace(library, checkpoints=kept), tuple(problems.values())
+
+
+def choose(
+    library: Library, base: Base, task: Task, how: Choosing, progress: Progress
+) -> dict[str, tuple[Selection, float]]:
+    """Name of each start to what is merged for it, and the factor on the merge.
+
+    Empty where no checkpoint is better than the base for sure.
+    """
+    scores = score(
+        library, base, task,
+        samples=how.sample.samples, seed=how.sample.seed, max_length=how.sample.max_length,
+        criterion=how.score.criterion, strategy=how.score.strategy,
+        finalists=max(finalists_for(how.select.k), MOST_PARENTS),
+        accept_base=how.accept_base, strict=how.strict, progress=progress,
+    )  # fmt: skip
+    merged = select(scores, k=how.select.k, diversity=how.select.diversity)
+    if merged.is_empty:
+        return {}
+    single = select(scores, k=1)
+    everybody = select(scores, k=MOST_PARENTS)
+    starts = {MERGE: (merged, 1.0)} if len(merged.chosen) > 1 else {BEST: (single, 1.0)}
+    name, (selection, _) = next(iter(starts.items()))
+    starts |= {f"{name}-x{scale:g}": (selection, scale) for scale in how.scales}
+    if len(everybody.chosen) > len(merged.chosen):
+        starts[ALL] = (everybody, 1.0)
+    starts[BEST] = (single, 1.0)
+    return starts
+
+
+def make_start(
+    selection: Selection,
+    scale: float,
+    base: Base,
+    task: Task,
+    how: Choosing,
+    folder: Path,
+    progress: Progress,
+) -> Init:
+    """The folder of a start, made unless it is there."""
+    if (folder / MANIFEST).exists():
+        return Init.open(folder)
+    options = dict(how.merging)
+    if len(selection.chosen) == 1:
+        options |= {"method": "linear", "weights": None}
+    if scale != 1.0:
+        options["scale"] = scale
+    return make_init(
+        selection, base, task, how.sample, folder,
+        accept_base=how.accept_base, progress=progress, **options,
+    )  # fmt: skip

@@ -1,0 +1,152 @@
+"""``mashup race``: several starts and learning rates under one budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import typer
+from pydantic import Field
+
+from mashup.cli import show
+from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
+from mashup.cli.options import JsonOption, add_command
+from mashup.cli.train import settings_of
+from mashup.settings import RaceSettings, ScoreSettings, SelectSettings, TrainSettings
+
+
+class Options(
+    ModelOptions,
+    DataOptions,
+    ScoreOptions,
+    SelectSettings,
+    MergeOptions,
+    TrainSettings,
+    RaceSettings,
+    JsonOption,
+):
+    library: str | None = Field(
+        None,
+        description="folder with checkpoints in it, to make starts from",
+        json_schema_extra={"positional": True},
+    )
+    output: str = Field(description="folder of the trained run")
+    starts: tuple[str, ...] = Field((), description="folders of more checkpoints to start from")
+    keep: Literal["last", "best"] = Field(
+        "best", description="weights to keep: of the last point, or of the one with least dev loss"
+    )
+    test_points: Literal["all", "end", "none"] = Field(
+        "end", description="points at which the test rows are read; dev rows are at all"
+    )
+    dry_run: bool = Field(False, description="print the lanes and their steps, and stop")
+
+
+def register(app: typer.Typer) -> None:
+    add_command(app, "race", Options, run)
+
+
+def run(options: Options) -> None:
+    """Train from several starts at several rates under one budget, and keep the best run."""
+    options.note_unused()
+    if options.dry_run:
+        _print_plan(options)
+        return
+    library, task = _inputs(options)
+    base = options.load_base()
+    from mashup._race.race import race
+    from mashup.progress import Bars
+
+    done = race(
+        base,
+        task,
+        output=options.output,
+        library=library,
+        starts=options.starts,
+        learning_rates=options.learning_rates,
+        budget=options.budget,
+        scales=options.scales,
+        score=ScoreSettings(
+            **{name: getattr(options, name) for name in ScoreSettings.model_fields}
+        ),
+        select=SelectSettings(k=options.k, diversity=options.diversity),
+        merge_options=options.merging(),
+        settings=settings_of(options),
+        split_seed=options.split_seed,
+        accept_base=options.accept_base,
+        strict=options.strict,
+        progress=Bars(),
+    )
+    if options.json_:
+        show.print_json(done.record)
+    else:
+        _print(done)
+
+
+def _inputs(options: Options) -> tuple[Any, Any]:
+    """Library, if one is given, and task: mistakes are found before torch is imported."""
+    from mashup.checkpoint import check_base
+    from mashup.checkpoint.read import check_start
+    from mashup.errors import gather
+    from mashup.files import refuse_existing
+    from mashup.library import scan
+
+    def sources() -> Any:
+        if options.library is None:
+            return None
+        return scan(options.library, all_checkpoints=options.all_checkpoints)
+
+    def starts() -> None:
+        full = settings_of(options).is_full
+        gather(*(lambda one=one: check_start(Path(one), full=full) for one in options.starts))
+
+    *_, library, task = gather(
+        lambda: refuse_existing(Path(options.output), "race.json"),
+        lambda: check_base(options.model),
+        starts,
+        sources,
+        options.load_task,
+    )
+    return library, task
+
+
+def _print_plan(options: Options) -> None:
+    library, task = _inputs(options)
+    from mashup._race.race import planned
+
+    plan = planned(task, settings_of(options), _ours(options), library, options.starts, options.k)
+    if options.json_:
+        lanes = [{"start": lane.start, "learning_rate": lane.rate} for lane in plan.lanes]
+        show.print_json({"lanes": lanes, "rungs": plan.rungs, "most_steps": plan.most})
+        return
+    rates: dict[str, list[str]] = {}
+    for lane in plan.lanes:
+        rates.setdefault(lane.start, []).append(f"{lane.rate:g}")
+    show.table(("start", "learning rates"), [(name, " ".join(one)) for name, one in rates.items()])
+    at = ", ".join(map(str, plan.rungs))
+    show.line(f"{len(plan.lanes)} lanes, compared at steps {at}; {plan.most} steps at most")
+    show.line("starts that the library turns out not to give are left out")
+
+
+def _ours(options: Options) -> RaceSettings:
+    return RaceSettings(**{name: getattr(options, name) for name in RaceSettings.model_fields})
+
+
+def _print(done: Any) -> None:
+    """Every lane with what it came to, then the sentence."""
+    record, rows, seen = done.record, [], set()
+    for rung in reversed(record["rungs"]):
+        for one in rung["lanes"]:
+            if one["lane"] in seen:
+                continue
+            seen.add(one["lane"])
+            loss = "–" if one["dev_loss"] is None else f"{one['dev_loss']:.4f}"
+            seconds = f"{record['seconds'].get('lane ' + one['lane'], 0.0):.1f}"
+            end = one["given_up"] or "won"
+            rows.append((one["lane"], str(rung["step"]), loss, seconds, end))
+    columns = ("lane", "step", "dev loss", "seconds", "")
+    show.table(columns, rows, numbers=columns[1:4])
+    kept = done.run.kept
+    test = "" if kept.test_accuracy is None else f", test accuracy {kept.test_accuracy:.1%}"
+    show.line(done.sentence)
+    show.line(f"kept: step {kept.step}, dev loss {kept.dev_loss:.4f}{test}")
+    show.line(f"{record['total_seconds']:.1f} s in all; written: {done.path}")
