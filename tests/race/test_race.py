@@ -271,7 +271,7 @@ def test_the_command_line(tiny_base, rows, start, tmp_path):
 
     planned = mashup("--dry-run")
     assert planned.returncode == 0, planned.stderr
-    assert "4 lanes, compared at steps 1, 2, 4; 12 steps at most" in planned.stdout
+    assert "4 lanes, compared at steps 1, 2, 4; 10 steps at most" in planned.stdout
     assert not (tmp_path / "race").exists()
     refused = mashup("--budget", "3")
     assert refused.returncode == 2
@@ -281,4 +281,4 @@ def test_the_command_line(tiny_base, rows, start, tmp_path):
     assert json.loads(done.stdout)["status"] == "finished"
     shown = mashup()
     assert "won" in shown.stdout
-    assert "of at most 12 steps" in shown.stdout
+    assert "of at most 10 steps" in shown.stdout
