@@ -11,8 +11,8 @@ from mashup._score.choose import Strategy
 from mashup._score.racing import finalists_for
 from mashup._score.score import score
 from mashup._select import Selection, select
-from mashup._train.work import run_tokens
 from mashup._train.trainer import steps_of
+from mashup._train.work import run_tokens
 from mashup.checkpoint import check_base
 from mashup.errors import DivergedError, InputError, Problem
 from mashup.experiment.arms import make_plan
