@@ -108,8 +108,8 @@ def check_start(
     """
     start = time.perf_counter()
     opened = open_checkpoint(init)
-    found_fit = fit_loaded(opened, base_shapes(base), base.model, accept_base=accept_base)
-    raise_all(found_fit.problems)
+    shapes = base_shapes(base)
+    raise_all(fit_loaded(opened, shapes, base.model, accept_base=accept_base).problems)
     with applied(base.model, read_change(base.model, opened)):
         scored = evaluate_showing(base.model, batches, progress, "start check, as scored")
     model = attach(base.model, settings, init)
