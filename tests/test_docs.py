@@ -74,6 +74,17 @@ def test_a_flag_in_a_table_exists_and_has_this_default(verb, flag, default):
     assert default == shown(flags_of(verb)[flag.replace("-", "_")])
 
 
+def test_the_page_of_experiments_has_a_file_that_is_taken_and_names_every_setting(tmp_path):
+    from mashup.experiment.settings import Choosing, Merging, TaskData, read_experiment
+
+    page = ROOT / "docs/loo.md"
+    (tmp_path / "experiment.yaml").write_text(blocks(page, "yaml")[0])
+    experiment = read_experiment(tmp_path / "experiment.yaml")
+    models = (type(experiment), TaskData, Choosing, Merging)
+    names = {name for model in models for name in model.model_fields}
+    assert {name for name in names if name not in page.read_text()} == set()
+
+
 def anchors(page):
     """Anchors of a page's headings, as GitHub makes them."""
     text = FENCE.sub("", page.read_text())
