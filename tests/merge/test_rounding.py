@@ -49,7 +49,7 @@ def test_the_loss_is_what_is_written(half, tmp_path, size, loud):
     assert init.manifest["relative_error"] == pytest.approx(
         written_error(half, init, lora), rel=0.01
     )
-    assert ("--dtype float32" in quality(init.manifest)) is loud
+    assert ("`dtype` float32" in quality(init.manifest)) is loud
 
 
 @pytest.mark.parametrize("size", [1e-4, 1e-7])
@@ -59,7 +59,7 @@ def test_what_a_float32_model_loses_of_a_small_change(tiny_base, tmp_path, size)
     expected = written_error(tiny_base, init, lora)
     assert expected > 1e-6
     assert init.manifest["relative_error"] == pytest.approx(expected, rel=0.01)
-    assert "--dtype float32" not in quality(init.manifest)
+    assert "`dtype` float32" not in quality(init.manifest)
 
 
 def test_tensors_that_no_parent_changes_are_rounded_too(tiny_base, tmp_path):
