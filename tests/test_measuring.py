@@ -165,5 +165,5 @@ def test_init_makes_a_soup_of_what_helps(tiny_base, donors, data, losses, tmp_pa
     "how", [{"method": "greedy_soup"}, {"weights": "loss"}, {"weights": "newton"}]
 )
 def test_without_a_task_there_is_nothing_to_measure_on(donors, tmp_path, how):
-    with pytest.raises(ValueError, match="--dataset"):
+    with pytest.raises(ValueError, match="`dataset`"):
         merge(list(donors.values()), output=tmp_path / "m", accept_base=True, **how)
