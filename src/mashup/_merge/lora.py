@@ -41,10 +41,8 @@ from mashup._merge.parents import Parent
 from mashup._merge.plan_lora import LoraPlan, Module, Saved
 from mashup._merge.shards import ShardWriter, cast, open_shards, plan_shards
 from mashup.checkpoint.adapter import WEIGHTS
-from mashup.checkpoint.config import CONFIG
 from mashup.delta import Delta, Factors
 from mashup.errors import InputError
-from mashup.files import read_json
 from mashup.headers import TensorInfo
 from mashup.progress import SILENT, Progress
 from mashup.similarity.products import inner
@@ -255,8 +253,7 @@ def peft_config(
 
     Keys are those of PEFT (https://huggingface.co/docs/peft/developer_guides/checkpoint).
     """
-    paths = [parent.checkpoint.path for parent in parents if not parent.is_full]
-    configs = [read_json(path / CONFIG) for path in paths]
+    configs = [parent.opened.config.raw for parent in parents if parent.opened.config]
     complete = len(configs) == len(parents)
     first = configs[0] if configs else {}
     alphas = {m.name: m.scale * written.sizes[m.name] for m in plan.modules}
@@ -285,7 +282,9 @@ def peft_config(
     }
 
 
-def _targets(configs: Sequence[dict[str, Any]], modules: list[str], *, complete: bool) -> list[str]:
+def _targets(
+    configs: Sequence[Mapping[str, Any]], modules: list[str], *, complete: bool
+) -> list[str]:
     """The union of the parents' suffixes where those name their modules, else full names."""
     filters = ("layers_to_transform", "layers_pattern", "exclude_modules")
     plain = complete and all(
@@ -298,7 +297,7 @@ def _targets(configs: Sequence[dict[str, Any]], modules: list[str], *, complete:
     return sorted({target for config in configs for target in config["target_modules"]})
 
 
-def _union(configs: Sequence[dict[str, Any]], key: str) -> list[str] | None:
+def _union(configs: Sequence[Mapping[str, Any]], key: str) -> list[str] | None:
     """All names that any parent gives; None for none, as PEFT writes it."""
     return sorted({name for config in configs for name in config.get(key) or ()}) or None
 

@@ -60,12 +60,10 @@ def describe_parents(prepared: Prepared, base: str, given: str) -> dict[str, Any
 
 def _notes(prepared: Prepared, given: str) -> list[str]:
     """What a user should know about the parents, a sentence each."""
-    quantised = {
-        p.checkpoint.path: quantised_note(p.checkpoint.base, given) for p in prepared.in_order
-    }
+    quantised = {p.path: quantised_note(p.checkpoint.base, given) for p in prepared.in_order}
     same: dict[str, list[str]] = {}
     for parent in prepared.in_order:
-        same.setdefault(parent.digest, []).append(str(parent.checkpoint.path))
+        same.setdefault(parent.digest, []).append(str(parent.path))
     return [
         *(f"{path}: {note}" for path, note in quantised.items() if note),
         *(f"the same checkpoint {len(p)} times: {', '.join(p)}" for p in same.values() if p[1:]),
@@ -78,9 +76,7 @@ def _partial(prepared: Prepared) -> dict[str, Any]:
         return {}
     counting = [p for p in prepared.parents if p.weight != 0 or prepared.recipe.method.needs_gram]
     both = zip(counting, prepared.reference.covered, strict=True)
-    return {
-        str(p.checkpoint.path): one.coverage.to_json() for p, one in both if one.coverage.is_partial
-    }
+    return {str(p.path): one.coverage.to_json() for p, one in both if one.coverage.is_partial}
 
 
 def _parent(parent: Parent, prepared: Prepared) -> dict[str, Any]:
@@ -89,7 +85,7 @@ def _parent(parent: Parent, prepared: Prepared) -> dict[str, Any]:
     names = {one.name for one in tensors}
     return {
         "name": parent.checkpoint.name,
-        "path": str(parent.checkpoint.path),
+        "path": str(parent.path),
         "kind": parent.checkpoint.kind,
         "task": parent.checkpoint.task,
         "digest": parent.digest,
@@ -131,7 +127,7 @@ def describe_full(prepared: Prepared, written: Energy) -> dict[str, Any]:
         "bytes": plan.bytes_written,
         "relative_error": written.relative_error,
         "tied": reference.tied,
-        "fingerprint": fingerprint(reference.folder),
+        "fingerprint": fingerprint(reference.folder, reference.model.config),
         "vocabulary": str(reference.vocabulary) if reference.bases else None,
     }
 

@@ -16,11 +16,11 @@ from mashup._merge.lora import merged_in_memory
 from mashup._merge.manifest import card
 from mashup._merge.methods import METHODS
 from mashup._merge.methods.greedy_soup import chosen_weights
-from mashup._merge.parents import Parent, read_parents, weights_for
+from mashup._merge.parents import Parent, make_parents, open_parents, weights_for
 from mashup._merge.plan import Prepared, prepare
 from mashup._merge.write import write_folder
 from mashup._select import NOTHING_HELPS, Selection
-from mashup.checkpoint import Checkpoint, check_base, read_checkpoint
+from mashup.checkpoint import Checkpoint, Opened, check_base
 from mashup.checkpoint.card import CARD
 from mashup.checkpoint.history import MANIFEST
 from mashup.delta import Delta
@@ -33,7 +33,7 @@ from mashup.settings import MergeSettings
 
 #: A merge in memory to its loss on the task's sample, in nats a token.
 Measure = Callable[[Delta], float]
-Parents = Selection | Sequence[Checkpoint | str | Path]
+Parents = Selection | Sequence[Checkpoint | Opened | str | Path]
 
 
 class _Manifest(BaseModel, extra="allow"):
@@ -147,14 +147,15 @@ def prepare_merge(
         losses = [score.loss for score in parents.chosen]
         parents = _scored(parents)
     method = METHODS[settings.method]
-    weights, *_ = gather(
+    weights, _, opened = gather(
         lambda: weights_for(method, settings.weights, len(parents), losses),
         lambda: _check_settings(settings, len(parents), measured=measure is not None),
+        lambda: open_parents(parents),
     )
     if isinstance(base, str | Path):
-        check_base(base, (_base_named(parent) for parent in parents))
+        check_base(base, (one.checkpoint.base for one in opened))
     named = name_of(base) if base is not None else None
-    read = read_parents(parents, weights, base=named, accept_base=settings.accept_base)
+    read = make_parents(opened, weights, base=named, accept_base=settings.accept_base)
     if measure is not None and settings.method == "greedy_soup":
         read = _greedy(read, settings, base, measure)
     counting = [p for p in read if p.weight != 0 or method.needs_gram]
@@ -187,10 +188,6 @@ def _check_settings(settings: MergeSettings, count: int, *, measured: bool) -> N
         raise UsageError(*problems)
 
 
-def _base_named(parent: Checkpoint | str | Path) -> str:
-    return (parent if isinstance(parent, Checkpoint) else read_checkpoint(Path(parent))).base
-
-
 def _recipe(settings: MergeSettings, parents: Sequence[Parent]) -> Recipe:
     """What is done to every tensor; equal parents are told apart by a number."""
     weights, digests = tuple(p.weight for p in parents), [p.digest for p in parents]
@@ -216,9 +213,7 @@ def _greedy(
     return tuple(replace(p, weight=w) for p, w in zip(parents, weights, strict=True))
 
 
-def cost_of(
-    parents: Sequence[str | Path], settings: MergeSettings, base: str | Path | None
-) -> dict[str, Any]:
+def cost_of(parents: Parents, settings: MergeSettings, base: str | Path | None) -> dict[str, Any]:
     """What a merge would read, write and hold in memory, in bytes, without doing it.
 
     A greedy soup counts as the mean of all parents, and weights that are measured as uniform.

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 from mashup._merge.changes import Change, OnDisk
 from mashup._merge.methods import Method
-from mashup.checkpoint import (
-    Adapter,
-    Checkpoint,
-    LoraModule,
-    Stored,
-    read_adapter,
-    read_adapter_config,
-    read_checkpoint,
-)
+from mashup.checkpoint import Adapter, Checkpoint, LoraModule, Opened, open_checkpoint
 from mashup.checkpoint.fit import identity_problem
-from mashup.checkpoint.full import read_untied
 from mashup.checkpoint.read import with_unique_names
-from mashup.errors import InputError, Problem, UsageError, raise_all
+from mashup.errors import Problem, UsageError, gather, raise_all
 from mashup.library import adapter_digest, model_digest
 from mashup.settings import WeightsName
 from mashup.weights import read
@@ -33,46 +24,50 @@ class Parent:
     """One checkpoint that goes into a merge; its numbers are read when they are needed.
 
     Attributes:
-        checkpoint: what and where it is.
+        opened: its settings and headers.
         digest: of its content.
         weight: its coefficient, before λ.
         place: its position in the order that the user gave.
-        adapter: what a LoRA changes; None for a whole model.
-        tensors: of a whole model, without a head that repeats the embeddings.
-        moved: its changes, where they were aligned with the base's layout or vocabulary.
+        moved: its changes, where they were aligned with the base's head or vocabulary.
     """
 
-    checkpoint: Checkpoint
+    opened: Opened
     digest: str
     weight: float
     place: int
-    adapter: Adapter | None
-    tensors: Mapping[str, Stored]
     moved: Mapping[str, Change] | None = None
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return self.opened.checkpoint
+
+    @property
+    def path(self) -> Path:
+        return self.opened.path
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """What a LoRA changes; None for a full checkpoint."""
+        return self.opened.adapter
+
+    @property
+    def is_full(self) -> bool:
+        return self.opened.is_full
 
     @cached_property
     def changes(self) -> Mapping[str, Change]:
         """Name of a base tensor to what this parent changes in it."""
         if self.moved is not None:
             return self.moved
+        values = {name: OnDisk(stored) for name, stored in self.opened.values.items()}
         if self.adapter is None:
-            return {name: Change(OnDisk(stored)) for name, stored in self.tensors.items()}
-        return changes_of(self.adapter)
-
-    @property
-    def is_full(self) -> bool:
-        return self.adapter is None
-
-
-def changes_of(adapter: Adapter) -> dict[str, Change]:
-    """Name of a base tensor to what a LoRA changes in it."""
-    loras = {module.tensor: module for module in adapter.modules.values()}
-    saved = {name: OnDisk(stored) for name, stored in adapter.saved.items()}
-    rows, shifts = adapter.rows, adapter.biases
-    return {
-        name: Change(saved.get(name), loras.get(name), rows.get(name), shifts.get(name))
-        for name in sorted(loras.keys() | saved.keys() | rows.keys() | shifts.keys())
-    }
+            return {name: Change(value) for name, value in values.items()}
+        loras = {module.tensor: module for module in self.adapter.modules.values()}
+        rows, shifts = self.adapter.rows, self.adapter.biases
+        return {
+            name: Change(values.get(name), loras.get(name), rows.get(name), shifts.get(name))
+            for name in sorted(loras.keys() | values.keys() | rows.keys() | shifts.keys())
+        }
 
 
 def weights_for(
@@ -120,58 +115,51 @@ def weights_for(
     return given
 
 
-def read_parents(
-    checkpoints: Sequence[Checkpoint | str | Path],
-    weights: Sequence[float],
-    *,
-    base: str | None = None,
-    accept_base: bool,
+def open_parents(given: Sequence[Checkpoint | Opened | str | Path]) -> list[Opened]:
+    """Read the settings and headers of all parents, once, and give each a name of its own.
+
+    Raises:
+        InputError: parents that are missing or broken; all at once.
+    """
+    opened = gather(*(partial(_opened, one) for one in given))
+    named = with_unique_names(one.checkpoint for one in opened)
+    return [replace(one, checkpoint=name) for one, name in zip(opened, named, strict=True)]
+
+
+def _opened(given: Checkpoint | Opened | str | Path) -> Opened:
+    return given if isinstance(given, Opened) else open_checkpoint(given)
+
+
+def make_parents(
+    opened: Sequence[Opened], weights: Sequence[float], *, base: str | None, accept_base: bool
 ) -> tuple[Parent, ...]:
-    """Describe the parents, sorted by content, so that the result does not depend on their order.
+    """The parents, sorted by content, so that the result does not depend on their order.
 
     What cannot be averaged is taken by :attr:`Parent.place`. A full checkpoint's digest covers
     samples of its weights only; where two are equal, their paths decide.
 
     Args:
-        checkpoints: by value or path.
+        opened: in the order of the user.
         weights: one per checkpoint.
         base: name of the base, where the caller gives it.
         accept_base: accept parents whose base name differs or is blank.
 
     Raises:
-        InputError: a parent that is broken or names another base; all at once.
+        InputError: parents of different bases, or LoRAs that change nothing; all at once.
     """
-    found = with_unique_names(
-        c if isinstance(c, Checkpoint) else read_checkpoint(Path(c)) for c in checkpoints
-    )
-    raise_all(checkpoint.problem for checkpoint in found if checkpoint.problem)
     if not accept_base:
-        raise_all(_base_problems(found, base))
-    parents: list[Parent] = []
-    problems: list[Problem] = []
-    for place, (checkpoint, weight) in enumerate(zip(found, weights, strict=True)):
-        try:
-            parents.append(_parent(checkpoint, weight, place))
-        except InputError as error:
-            problems += error.problems
-    raise_all([*problems, *_shape_problems(parents)])
-    raise_all(_changes_nothing(parent) for parent in parents if _is_zero(parent))
-    return tuple(sorted(parents, key=_content))
+        named = base or next((one.checkpoint.base for one in opened if one.checkpoint.base), "")
+        raise_all(identity_problem(one.checkpoint, named) for one in opened)
+    raise_all(_shape_problems(opened))
+    raise_all(_changes_nothing(one.path) for one in opened if _is_zero(one.adapter))
+    parents = [
+        Parent(one, model_digest(one) if one.is_full else adapter_digest(one), weight, place)
+        for place, (one, weight) in enumerate(zip(opened, weights, strict=True))
+    ]
+    return tuple(sorted(parents, key=lambda p: (p.digest, p.weight, str(p.path.resolve()))))
 
 
-def _content(parent: Parent) -> tuple[str, float, str]:
-    return parent.digest, parent.weight, str(parent.checkpoint.path.resolve())
-
-
-def _parent(checkpoint: Checkpoint, weight: float, place: int) -> Parent:
-    folder = checkpoint.path
-    if checkpoint.kind == "lora":
-        adapter = read_adapter(folder, read_adapter_config(folder))
-        return Parent(checkpoint, adapter_digest(folder), weight, place, adapter, {})
-    return Parent(checkpoint, model_digest(folder), weight, place, None, read_untied(folder)[0])
-
-
-def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
+def _shape_problems(parents: Sequence[Opened]) -> list[Problem]:
     """LoRAs whose modules have other widths than the same modules of the parents before them.
 
     Widths are compared, not shapes, since an adapter does not always say whether the base stores
@@ -186,7 +174,7 @@ def _shape_problems(parents: Sequence[Parent]) -> list[Problem]:
         if wrong:
             found = f"{wrong[0]}: {shapes[wrong[0]]}"
             expected = f"{seen[wrong[0]]} as in the others"
-            where, fix = str(parent.checkpoint.path), "merge checkpoints of one base"
+            where, fix = str(parent.path), "merge checkpoints of one base"
             problems.append(Problem("checkpoints of different bases", where, found, expected, fix))
     return problems
 
@@ -196,22 +184,13 @@ def _widths(module: LoraModule) -> tuple[int, ...]:
     return both if module.experts == 1 else (module.experts, *both)
 
 
-def _is_zero(parent: Parent) -> bool:
+def _is_zero(adapter: Adapter | None) -> bool:
     """Whether a LoRA changes nothing: B = 0, as before any training, or s = 0."""
-    adapter = parent.adapter
     if adapter is None or adapter.saved or adapter.rows or adapter.biases:
         return False
     return not any(m.scale and bool(read(m.B).any()) for m in adapter.modules.values())
 
 
-def _changes_nothing(parent: Parent) -> Problem:
+def _changes_nothing(path: Path) -> Problem:
     found, fix = "B = 0 (it was saved before it was trained) or lora_alpha = 0", "leave it out"
-    where = str(parent.checkpoint.path)
-    return Problem("adapter changes nothing", where, found, "a trained adapter", fix)
-
-
-def _base_problems(checkpoints: Sequence[Checkpoint], base: str | None) -> list[Problem]:
-    """Parents that name no base, or another one than ``base`` or the first named one."""
-    named = base or next((c.base for c in checkpoints if c.base), "")
-    found = (identity_problem(checkpoint, named) for checkpoint in checkpoints)
-    return [problem for problem in found if problem]
+    return Problem("adapter changes nothing", str(path), found, "a trained adapter", fix)

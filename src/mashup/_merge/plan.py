@@ -10,14 +10,14 @@ from typing import Literal
 import torch
 
 from mashup._merge.combine import Recipe, Tensors, needs_base
-from mashup._merge.configs import settings_problems
+from mashup._merge.configs import config_problems
 from mashup._merge.full import FullPlan, plan_full
 from mashup._merge.methods import Method
 from mashup._merge.parents import Parent
 from mashup._merge.plan_lora import LoraPlan, plan_lora
 from mashup._merge.reference import Reference, copied_problems, match
 from mashup._merge.vocabulary import number_problems
-from mashup.checkpoint import BaseShapes, Opened, fit, locate, read_adapter_config
+from mashup.checkpoint import BaseShapes, fit, locate
 from mashup.checkpoint.fit import settings_problem
 from mashup.checkpoint.identity import read_config
 from mashup.errors import InputError, Problem, UsageError, raise_all
@@ -101,14 +101,12 @@ def _reference(
     if folder is None and (into_lora or not all(parent.is_full for parent in parents)):
         fix = "give `base`: a LoRA is a change of its base"
         raise InputError(Problem("base model is needed", "`base`", "none", "the base model", fix))
-    whole = [parent for parent in parents if parent.is_full]
+    full = [parent.opened for parent in parents if parent.is_full]
+    model = BaseShapes.read(folder) if folder else BaseShapes.of(parents[0].opened)
     if not settings.accept_base:
-        reference = folder or parents[0].checkpoint.path
-        expected = read_config(reference)
-        for one in (parent.checkpoint.path for parent in whole):
-            raise_all([settings_problem(one, read_config(one), expected, reference)])
-    found = match(parents, folder, settings, into_lora=into_lora)
-    raise_all(settings_problems(whole, folder, same=not settings.accept_base))
+        raise_all(settings_problem(o.path, o.settings, model.config, model.name) for o in full)
+    found = match(parents, model, settings, is_base=folder is not None, into_lora=into_lora)
+    raise_all(config_problems(full, model if folder else None, same=not settings.accept_base))
     return found
 
 
@@ -132,18 +130,13 @@ def _compared(
     except InputError:
         name = name_of(base)
         shapes = skeleton_shapes(folder, name) if loaded is None else shapes_of(loaded, name)
-        misfits = [] if shapes is None else [p for one in parents for p in _misfits(shapes, one)]
+        found = [] if shapes is None else [fit(p.opened, shapes, accept_base=True) for p in parents]
+        misfits = [problem for one in found for problem in one.problems]
         quantised = read_config(folder).get("quantization_config")
         if shapes is None or (misfits and not quantised):
             raise
     raise_all(misfits)
     return None
-
-
-def _misfits(shapes: BaseShapes, parent: Parent) -> tuple[Problem, ...]:
-    config = read_adapter_config(parent.checkpoint.path)
-    opened = Opened(parent.checkpoint, config, parent.adapter)
-    return fit(opened, shapes, accept_base=True).problems
 
 
 def _base_is_missing(recipe: Recipe, tensors: Sequence[Tensors]) -> list[Problem]:

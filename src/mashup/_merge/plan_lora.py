@@ -15,9 +15,8 @@ from mashup._merge.combine import Tensors
 from mashup._merge.methods import Method
 from mashup._merge.parents import Parent
 from mashup._merge.reference import Reference
-from mashup.checkpoint import Adapter, AdapterConfig, read_adapter_config
+from mashup.checkpoint import Adapter, AdapterConfig
 from mashup.checkpoint.conv1d import is_conv1d
-from mashup.checkpoint.identity import read_config
 from mashup.checkpoint.vocabulary import BY_TOKEN, FILE, POSITIONS
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.files import digest_file
@@ -136,7 +135,7 @@ def plan_lora(
     raise_all(_vocabulary_problems(parents, saved, reference))
     if not method.is_sum:
         raise_all(_split_problems(method, changes, keys, reference))
-    config = read_config(reference.folder) if reference else {}
+    config = reference.model.config if reference else {}
     loras = (m for p in parents if p.adapter for m in p.adapter.modules.values())
     scale = max((m.scale for m in loras), default=1.0)
     modules, left_out = [], []
@@ -280,7 +279,7 @@ def _refusals(parents: Sequence[Parent]) -> list[Problem]:
             "new rows of tokens (trainable_token_indices)": adapter and adapter.rows,
             "biases of the LoRA (lora_bias)": adapter and adapter.biases,
         }
-        where, expected = str(parent.checkpoint.path), "factors and whole modules"
+        where, expected = str(parent.path), "factors and whole modules"
         has = [kind for kind, there in kinds.items() if there]
         problems += [Problem(_CANNOT, where, kind, expected, _INTO_FULL) for kind in has]
     adapters = [parent.adapter for parent in parents if parent.adapter]
@@ -301,7 +300,7 @@ def _mix_problems(parents: Sequence[Parent]) -> list[Problem]:
     PEFT puts no LoRA on a module in ``modules_to_save``. It loads a tensor that is saved whole
     either into a copy or into the base itself, and has one ``ensure_weight_tying`` for all.
     """
-    pairs = [(p.adapter, read_adapter_config(p.checkpoint.path)) for p in parents if p.adapter]
+    pairs = [(p.adapter, p.opened.config) for p in parents if p.adapter and p.opened.config]
     loras = {m.tensor for adapter, _ in pairs for m in adapter.modules.values()}
     saving = [config.targets for _, config in pairs if config.targets.saved]
     both = sorted(n for n in loras if any(targets.saves_tensor(n) for targets in saving))
@@ -334,7 +333,7 @@ def _naming_problems(parents: Sequence[Parent]) -> list[Problem]:
     For instance of a compiled model (``_orig_mod.``), or of one with and one without a vision
     part.
     """
-    loras = {str(p.checkpoint.path): set(p.adapter.modules) for p in parents if p.adapter}
+    loras = {str(p.path): set(p.adapter.modules) for p in parents if p.adapter}
     expected = "the names that modules have in the base, the same in all"
     fix = "save it again from the model that was not wrapped, or rename its tensors"
     problems = []
@@ -358,7 +357,7 @@ def _vocabulary_problems(
     """Saved embeddings of parents whose tokenizers differ, and no base to align them with."""
     if reference or not any(one.tensors.name.endswith(BY_TOKEN) for one in saved):
         return []
-    files = [parent.checkpoint.path / FILE for parent in parents]
+    files = [parent.path / FILE for parent in parents]
     digests = {digest_file(path) for path in files if path.is_file()}
     if len(digests) < 2:
         return []

@@ -7,22 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mashup._merge.changes import Change, OnDisk, Value
-from mashup._merge.parents import Parent, changes_of
+from mashup._merge.parents import Parent
 from mashup._merge.vocabulary import align
-from mashup.checkpoint import Stored, laid_out
-from mashup.checkpoint.conv1d import turned
-from mashup.checkpoint.fit import COMPUTED, Coverage, Shape, coverage, shape_of_rows
-from mashup.checkpoint.full import (
-    average_problem,
-    breaks_tie,
-    changed_apart,
-    read_settings,
-    read_untied,
-    tie_problem,
-    with_head,
-)
-from mashup.checkpoint.identity import HEAD, read_config
-from mashup.checkpoint.tokens import Place, Tables, differ, embedding_place, read_tables
+from mashup.checkpoint import BaseShapes, Stored
+from mashup.checkpoint.fit import COMPUTED, Coverage, Shape, arranged, coverage, shape_of_rows
+from mashup.checkpoint.full import average_problem, breaks_tie, tie_problem, with_head
+from mashup.checkpoint.identity import HEAD
+from mashup.checkpoint.tokens import Tables, differ, read_tables
 from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS
 from mashup.errors import InputError, Problem, raise_all
 from mashup.settings import MergeSettings
@@ -41,22 +32,28 @@ class Reference:
     """What the merged model looks like.
 
     Attributes:
-        folder: where its tensors are described: the base, or the first parent.
+        model: whose tensors and settings they are: the base, or the first parent.
         is_base: whether that is the base.
-        tied: whether its output head is its embedding.
-        tensors: name to place of its tensors; no head where it is tied.
+        tied: whether the result's output head is its embedding.
+        tensors: name to place of the result's tensors in ``model``; no head where it is tied.
         vocabulary: folder whose tokenizer the result has.
         bases: values of the base that are not as stored, having been aligned.
         covered: per parent, its changes and what does not fit.
     """
 
-    folder: Path
+    model: BaseShapes
     is_base: bool
     tied: bool
     tensors: Mapping[str, Stored]
     vocabulary: Path
     bases: Mapping[str, Value] = field(default_factory=dict)
     covered: tuple[Covered, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where ``model`` is."""
+        assert self.model.folder is not None
+        return self.model.folder
 
     @property
     def changes(self) -> list[Mapping[str, Change]]:
@@ -70,34 +67,38 @@ class Reference:
 
 
 def match(
-    parents: Sequence[Parent], base: Path | None, settings: MergeSettings, *, into_lora: bool
+    parents: Sequence[Parent],
+    model: BaseShapes,
+    settings: MergeSettings,
+    *,
+    is_base: bool,
+    into_lora: bool,
 ) -> Reference:
     """Match the parents with the base, or with the first of them when none is given.
 
     Args:
-        parents: at least one; a LoRA needs ``base``.
-        base: folder of the base model.
+        parents: at least one; a LoRA needs the base.
+        model: the base, or the first parent, as read from files.
         settings: whether to merge in part, whether to untie, whose vocabulary to take.
+        is_base: whether ``model`` is the base.
         into_lora: the result is a LoRA, which breaks no ties: its base stays as it is.
 
     Raises:
         InputError: tensors without a place, places without a tensor, ties that would break,
             vocabularies that cannot be aligned; all at once where they are independent.
     """
-    folder = base or parents[0].checkpoint.path
-    read_settings(folder)
-    tensors, tied = read_untied(folder)
-    reference = Reference(folder, base is not None, tied, tensors, folder)
+    assert model.folder is not None
+    reference = Reference(model, is_base, model.tied, model.stored, model.folder)
     breaking = [
         parent
         for parent in parents
-        if breaks_tie(_apart(parent), tensors, whole=parent.is_full, tied=tied)
+        if breaks_tie(parent.opened.apart, model.own, whole=parent.is_full, tied=model.tied)
     ]
     if breaking and not settings.untie and not into_lora:
-        raise InputError(*(tie_problem(str(p.checkpoint.path), tied=tied) for p in breaking))
+        raise InputError(*(tie_problem(str(p.path), tied=model.tied) for p in breaking))
     if breaking:
-        reference = replace(reference, tied=False, tensors=with_head(tensors))
-    parents = [_laid_out(parent, reference) for parent in parents]
+        reference = replace(reference, tied=False, tensors=with_head(model.stored))
+    parents = [_arranged(parent, model) for parent in parents]
     if breaking:
         parents = [p if into_lora and p.adapter else _with_head(p) for p in parents]
     tokenizer = Path(settings.tokenizer) if settings.tokenizer else None
@@ -106,9 +107,7 @@ def match(
     covered = [_cover(parent, places, reference) for parent in parents]
     if not settings.allow_partial:
         both = zip(covered, parents, strict=True)
-        raise_all(
-            problem for one, p in both for problem in one.coverage.problems(str(p.checkpoint.path))
-        )
+        raise_all(problem for one, p in both for problem in one.coverage.problems(str(p.path)))
     return replace(reference, covered=tuple(covered))
 
 
@@ -134,29 +133,17 @@ def _stored(value: object) -> Stored | None:
     return value.stored if isinstance(value, OnDisk) else None
 
 
-def _apart(parent: Parent) -> list[str]:
-    """Names of what a parent changes in one of a tied pair alone."""
-    return changed_apart(parent.adapter) if parent.adapter else list(parent.changes)
-
-
-def _laid_out(parent: Parent, reference: Reference) -> Parent:
-    """A LoRA of stacked experts or Conv1D, turned as the base's tensors are."""
-    adapter = parent.adapter
-    if adapter is None:
+def _arranged(parent: Parent, model: BaseShapes) -> Parent:
+    """A LoRA of stacked experts or Conv1D, in the layout of the base's tensors."""
+    if parent.adapter is None:
         return parent
-    shapes = {name: stored.shape for name, stored in reference.tensors.items()}
-    placed = {name: m for name, m in adapter.modules.items() if m.tensor in shapes}
-    placed = turned(laid_out(placed, shapes), read_config(reference.folder))
-    if all(module == adapter.modules[name] for name, module in placed.items()):
-        return parent
-    changed = replace(adapter, modules={**adapter.modules, **placed})
-    return replace(parent, adapter=changed, moved=changes_of(changed))
+    return replace(parent, opened=replace(parent.opened, adapter=arranged(parent.adapter, model)))
 
 
 def _with_head(parent: Parent) -> Parent:
     """The parent with what its head computes with, where that was its embedding."""
     if parent.adapter is None:
-        return replace(parent, tensors=with_head(parent.tensors))
+        return replace(parent, moved=with_head(parent.changes))
     changes = dict(parent.changes)
     for name, change in parent.changes.items():
         if not name.endswith(EMBEDDINGS) or HEAD in changes:
@@ -199,9 +186,8 @@ def _align(
     reference: Reference, parents: Sequence[Parent], tokenizer: Path | None
 ) -> tuple[Reference, Sequence[Parent]]:
     """Align all tensors that have one row a token, if any vocabulary differs."""
-    places = [_embedding_place(parent) for parent in parents]
-    shapes = {name: stored.shape for name, stored in reference.tensors.items()}
-    base = embedding_place(reference.folder, shapes)
+    places = [parent.opened.embedding for parent in parents]
+    base = reference.model.embedding
     others = [place for place in places if place]
     if base is None or not any(differ(base, place) for place in others):
         return reference, parents
@@ -229,8 +215,3 @@ def _aligned(
                     own[name] = change
     moved_parents = [replace(p, moved=own) for p, own in zip(parents, changes, strict=True)]
     return replace(reference, bases=bases, vocabulary=tables.folder), moved_parents
-
-
-def _embedding_place(parent: Parent) -> Place | None:
-    shapes = {name: tuple(c.value.shape) for name, c in parent.changes.items() if c.value}
-    return embedding_place(parent.checkpoint.path, shapes)

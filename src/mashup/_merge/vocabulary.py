@@ -103,7 +103,7 @@ def number_problems(parents: Sequence[Parent]) -> list[Problem]:
     by_number = any(change.lora or change.rows for _, changes in own for change in changes)
     if not by_number:
         return []
-    known = [read_vocabulary(p.checkpoint.path) for p, changes in own if changes]
+    known = [read_vocabulary(p.path) for p, changes in own if changes]
     given = [one for one in known if one is not None]
     return [] if all(one == given[0] for one in given) else [_lora_on_embeddings()]
 

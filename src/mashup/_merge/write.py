@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -72,12 +73,12 @@ def write_folder(
         if isinstance(base, Base):
             base.tokenizer.save_pretrained(folder)
         else:
-            _carry_tokenizer([p.checkpoint.path for p in parents], folder)
+            _carry_tokenizer([p.path for p in parents], folder)
     seen = frozenset().union(*(read_prompts(parent.checkpoint.run) for parent in parents))
     if seen:  # what the parents were trained on, so that nobody tests on it later
         write_text(folder / PROMPTS, "\n".join(sorted(seen)) + "\n")
     source = _settings_source(prepared)
-    cards = [*([source] if source else []), *(p.checkpoint.path for p in parents)]
+    cards = [*([source] if source else []), *(p.path for p in parents)]
     about |= {"card": kept_heads(cards), "options": _asked(settings)}
     named = licenses(cards)
     notes = [*about.get("notes", []), *_differences(parents, folder)]
@@ -112,7 +113,7 @@ def _settings_source(prepared: Prepared) -> Path | None:
     reference = prepared.reference
     if reference is None or reference.is_base:
         return reference.folder if reference else None
-    return prepared.in_order[0].checkpoint.path
+    return prepared.in_order[0].path
 
 
 def _carry_model(folder: Path, prepared: Prepared) -> None:
@@ -121,13 +122,15 @@ def _carry_model(folder: Path, prepared: Prepared) -> None:
     assert reference is not None
     assert isinstance(plan, FullPlan)
     moved = bool(reference.bases)
-    trained = [p.checkpoint.path for p in prepared.in_order if p.is_full]
+    trained = [p.path for p in prepared.in_order if p.is_full]
     known = [reference.vocabulary, *trained] if moved else [*trained, reference.folder]
     rows = [one.shape[0] for one in plan.tensors if one.name.endswith(BY_TOKEN)]
     source = _settings_source(prepared) or reference.folder
     tokenizer = _carry_tokenizer(known, folder)
-    special = read_config(tokenizer) if tokenizer else {}
-    config = read_config(source)
+    configs = {p.path: p.opened.settings for p in prepared.in_order if p.is_full}
+    configs[reference.folder] = reference.model.config
+    special = (configs.get(tokenizer) or read_config(tokenizer)) if tokenizer else {}
+    config = copy.deepcopy(dict(configs[source]))
     text = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     for part in (config, text):
         if "tie_word_embeddings" in part or part is config:
@@ -182,7 +185,7 @@ def _differences(parents: Sequence[Parent], output: Path) -> list[str]:
     notes = []
     for what, read in _ONE_OF_ALL.items():
         kept = _readable(read, output)
-        own = {str(p.checkpoint.path): _readable(read, p.checkpoint.path) for p in parents}
+        own = {str(p.path): _readable(read, p.path) for p in parents}
         others = [path for path, value in own.items() if value and value != kept]
         if kept and others:
             source = next((path for path, value in own.items() if value == kept), "the base")

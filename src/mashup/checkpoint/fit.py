@@ -115,6 +115,15 @@ class BaseShapes:
             str(name), with_head(shapes) if tied else shapes, settings, tied, folder, tensors
         )
 
+    @classmethod
+    def of(cls, opened: Opened) -> BaseShapes:
+        """A full checkpoint, where no base is given and others are compared with it."""
+        shapes = {name: stored.shape for name, stored in opened.values.items()}
+        return cls(
+            str(opened.path), with_head(shapes) if opened.tied else shapes, opened.settings,
+            opened.tied, opened.path, opened.values,
+        )  # fmt: skip
+
     @cached_property
     def own(self) -> Mapping[str, Shape]:
         """Shapes without the head of a tied model."""

@@ -46,16 +46,17 @@ def read_task(folder: Path) -> str:
     return str(task.get("name") or "") if isinstance(task, Mapping) else str(task)
 
 
-def read_base(folder: Path) -> str:
+def read_base(folder: Path, config: Mapping[str, Any] | None = None) -> str:
     """Name of the base that a whole model was trained from, "" when the folder does not say.
 
     From our ``mashup.json``, the head of the model card (``base_model``), or the
-    ``_name_or_path`` that older versions of transformers left in ``config.json``.
+    ``_name_or_path`` that older versions of transformers left in ``config.json``, which is
+    ``config`` where it has been read.
     """
+    config = _optional(folder / "config.json") if config is None else config
     card = card_head(folder).get("base_model")
     named = card[0] if isinstance(card, list) and card else card
-    config = _optional(folder / "config.json").get("_name_or_path")
-    for name in (read_manifest(folder).get("base"), named, config):
+    for name in (read_manifest(folder).get("base"), named, config.get("_name_or_path")):
         if isinstance(name, str) and name.strip() and not _is_self(name, folder):
             return name.strip()
     return ""

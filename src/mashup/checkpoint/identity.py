@@ -93,13 +93,17 @@ def _located(name: str) -> str:
     return os.path.abspath(name) if os.path.isdir(name) else name
 
 
-def fingerprint(folder: Path) -> dict[str, Any]:
+def fingerprint(folder: Path, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Sizes of the model in ``folder`` as ``config.json`` has them, and its tokenizer.
+
+    Args:
+        folder: of the model.
+        config: its ``config.json``, where it has been read.
 
     Empty without a readable ``config.json``. The tokenizer is a digest of ``tokenizer.json``,
     None when that file is not there.
     """
-    config = read_config(folder)
+    config = read_config(folder) if config is None else config
     if not config:
         return {}
     text = _text_config(config)

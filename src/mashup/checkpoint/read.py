@@ -316,7 +316,7 @@ def _summary(opened: Opened) -> dict[str, Any]:
     folder, config, read = opened.path, opened.config, opened.adapter
     if config is None or read is None:
         size, count = total_bytes(opened.tensors), len(opened.tensors)
-        return {"base": read_base(folder), "bytes": size, "modules": count}
+        return {"base": read_base(folder, opened.settings), "bytes": size, "modules": count}
     places = {*read.modules, *(name.rpartition(".")[0] for name in (*read.copied, *read.rows))}
     return {
         "bytes": (folder / adapter.WEIGHTS).stat().st_size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from pydantic import Field
@@ -12,8 +12,11 @@ from pydantic import Field
 from mashup.cli import show
 from mashup.cli.common import MergeOptions, say_left_out
 from mashup.cli.options import JsonOption, add_command, positional
-from mashup.errors import gather, raise_all
+from mashup.errors import gather
 from mashup.settings import MergeSettings, RowSettings
+
+if TYPE_CHECKING:
+    from mashup.checkpoint import Opened
 
 _NAMED = 8  # tensors that are named; all of them are in the manifest
 
@@ -40,15 +43,15 @@ def run(options: Options) -> None:
     """Merge checkpoints exactly into a LoRA or a model that any trainer takes."""
     options.note_unused()
     folders = _folders(options)
-    _check(options, folders)
+    opened = _check(options, folders)
     if options.dry_run:
-        _dry_run(options, folders)
+        _dry_run(options, opened)
         return
     from mashup._merge.merge import merge
     from mashup.progress import Bars
 
     given = _settings(options) | _measured(options, folders)
-    init = merge(folders, output=options.output, base=options.model, progress=Bars(), **given)
+    init = merge(opened, output=options.output, base=options.model, progress=Bars(), **given)
     init = _as_named(init, dict(zip(folders, options.checkpoints, strict=True)))
     if options.json_:
         show.print_json(init.manifest)
@@ -56,18 +59,18 @@ def run(options: Options) -> None:
         print_init(init)
 
 
-def _check(options: Options, folders: list[str]) -> None:
+def _check(options: Options, folders: list[str]) -> list[Opened]:
     """Check without torch what can be: the output, the base, the checkpoints' headers."""
-    from mashup.checkpoint import check_base, read_checkpoint
+    from mashup.checkpoint import check_base, open_checkpoint
     from mashup.files import refuse_existing
 
-    _, *read = gather(
+    _, *opened = gather(
         lambda: refuse_existing(Path(options.output)),
-        *(partial(read_checkpoint, Path(folder)) for folder in folders),
+        *(partial(open_checkpoint, Path(folder)) for folder in folders),
     )
     if options.model:
-        check_base(options.model, (one.base for one in read))
-    raise_all(one.problem for one in read)
+        check_base(options.model, (one.checkpoint.base for one in opened))
+    return opened
 
 
 def _folders(options: Options) -> list[str]:
@@ -110,11 +113,11 @@ def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
     return measuring(folders, options.model, task, options.samples)
 
 
-def _dry_run(options: Options, folders: list[str]) -> None:
+def _dry_run(options: Options, opened: list[Opened]) -> None:
     """Check everything and show what the merge would cost."""
     from mashup._merge.merge import cost_of
 
-    cost = cost_of(folders, MergeSettings(**_settings(options)), options.model)
+    cost = cost_of(opened, MergeSettings(**_settings(options)), options.model)
     if options.json_:
         show.print_json(cost)
         return
