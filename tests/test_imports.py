@@ -74,7 +74,7 @@ def test_scanning_and_checking_need_no_torch(tmp_path):
 
 
 def test_choosing_and_reports_need_no_torch():
-    code = "import mashup._select, mashup._merge.methods, mashup._report.experiment, mashup.results"
+    code = "import mashup._select, mashup._merge.methods, mashup._report.write, mashup.results"
     assert not loaded_after(f"{code}; import mashup; mashup.select") & {"torch", "transformers"}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mashup._report.experiment import write_experiment_report
+from mashup import report
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 STUDIES = sorted(path.parent for path in RESULTS.glob("*/records.jsonl"))
@@ -14,7 +14,7 @@ STUDIES = sorted(path.parent for path in RESULTS.glob("*/records.jsonl"))
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
 def test_a_page_is_rebuilt_from_its_records(folder, tmp_path):
-    write_experiment_report([folder], tmp_path)
+    report(folder, tmp_path)
     kept = folder / "report"
     assert (tmp_path / "report.md").read_text() == (kept / "report.md").read_text()
     for table in sorted((kept / "tables").glob("*.csv")):

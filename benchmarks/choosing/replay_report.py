@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from mashup._report.figures import render
 
 MEASURES = {
     "regret": "regret@1 over exhaustive's, points",
@@ -35,7 +35,16 @@ def write(groups: Mapping[tuple[str, int], Mapping[str, list[Any]]], folder: Pat
     (folder / "replay.md").write_text(note + "\n" + _tables(points))
     for name, figure in (("replay", _curves(points)), ("replay_history", _history(points))):
         for kind in ("png", "svg"):
-            (folder / f"{name}.{kind}").write_bytes(render(figure, kind))
+            (folder / f"{name}.{kind}").write_bytes(_render(figure, kind))
+
+
+def _render(figure: Figure, kind: str) -> bytes:
+    """The bytes of a picture: ``png`` or ``svg``; the same picture gives the same bytes."""
+    stream = io.BytesIO()
+    about = {"Date": None} if kind == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "mashup", "svg.fonttype": "path"}):
+        figure.savefig(stream, format=kind, dpi=160, metadata=about)
+    return stream.getvalue()
 
 
 def _points(groups: Mapping[tuple[str, int], Mapping[str, list[Any]]]) -> list[dict[str, Any]]:

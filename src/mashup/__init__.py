@@ -1,7 +1,8 @@
 """Mashup Learning: start fine-tuning from the best of your past checkpoints (arXiv 2603.10156).
 
 One word a step: :func:`scan`, :func:`load_task`, :func:`score`, :func:`select`,
-:func:`merge`, :func:`train`, :func:`race`, :func:`compare`. Torch is imported when a step needs it.
+:func:`merge`, :func:`train`, :func:`race`, :func:`compare`, :func:`report`. Torch is imported when
+a step needs it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from mashup._convert import convert
     from mashup._merge.merge import Init, merge
     from mashup._race.race import Race, race
+    from mashup._report.write import Report, report
     from mashup._score.result import Score
     from mashup._score.score import score
     from mashup._score.scores import Scores
@@ -45,6 +47,7 @@ _HOME = {
     "OutputError": "mashup.errors",
     "Problem": "mashup.errors",
     "Race": "mashup._race.race",
+    "Report": "mashup._report.write",
     "Run": "mashup._train.record",
     "Score": "mashup._score.result",
     "ScoreSettings": "mashup.settings",
@@ -62,6 +65,7 @@ _HOME = {
     "merge": "mashup._merge.merge",
     "race": "mashup._race.race",
     "read_checkpoint": "mashup.checkpoint",
+    "report": "mashup._report.write",
     "run_experiment": "mashup.experiment.run",
     "scan": "mashup.library",
     "score": "mashup._score.score",
@@ -82,6 +86,7 @@ __all__ = [
     "OutputError",
     "Problem",
     "Race",
+    "Report",
     "Run",
     "Score",
     "ScoreSettings",
@@ -99,6 +104,7 @@ __all__ = [
     "merge",
     "race",
     "read_checkpoint",
+    "report",
     "run_experiment",
     "scan",
     "score",

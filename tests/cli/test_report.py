@@ -1,9 +1,12 @@
 """``mashup report``: pages from records, for experiments and for comparisons."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
+from comparisons import write_comparison
 from mashup.results.records import commonest_record, write_records
 from studies import write_study
 
@@ -12,7 +15,7 @@ def test_one_folder_writes_its_report_within(mashup, tmp_path):
     folder = write_study(tmp_path / "study", targets=("trec", "sst2"))
     code, out, _ = mashup("report", folder)
     assert code == 0
-    assert "small: +8.5 points" in out
+    assert "Mashup is better than scratch: +8.5 points" in out
     assert (folder / "report/index.html").exists()
     assert str(folder / "report/index.html") in out.replace("\n", "")
 
@@ -23,7 +26,7 @@ def test_several_folders_and_json(mashup, tmp_path):
     code, out, _ = mashup("report", one, two, "-o", tmp_path / "both", "--json")
     assert code == 0
     told = json.loads(out)
-    assert told["verdicts"]["one"]["answer"] == "mashup is better than scratch"
+    assert told["verdicts"]["one"]["lead"] == "mashup is better than scratch on trec"
     assert (tmp_path / "both/tables/models.csv").exists()
 
 
@@ -55,8 +58,45 @@ def test_records_that_are_of_no_one_run_are_told(mashup, tmp_path):
     assert "study" in err
 
 
-def test_a_comparison_stands_alone(mashup, tmp_path):
-    (tmp_path / "comparison.json").write_text("{}")
-    code, _, err = mashup("report", tmp_path, "-o", tmp_path / "elsewhere")
-    assert code == 2
-    assert "beside its records" in err
+def test_a_comparison_is_written_beside_its_records_or_elsewhere(mashup, tmp_path):
+    folder = write_comparison(tmp_path)
+    code, out, _ = mashup("report", folder)
+    assert code == 0
+    assert "Mashup is better than scratch on tickets" in out
+    assert str(folder / "table.md") in out.replace("\n", "")
+    code, out, _ = mashup("report", folder, "-o", tmp_path / "elsewhere")
+    assert code == 0
+    assert (tmp_path / "elsewhere/index.html").exists()
+    assert (tmp_path / "elsewhere/table.md").exists()
+
+
+def test_reports_of_both_kinds_stand_side_by_side(mashup, tmp_path):
+    study = write_study(tmp_path / "study", targets=("trec", "sst2"))
+    code, out, _ = mashup("report", study, write_comparison(tmp_path), "-o", tmp_path / "both")
+    assert code == 0
+    assert "small: Mashup is better than scratch" in out
+    assert "2 " in (tmp_path / "both/report.md").read_text()
+
+
+def test_no_report_needs_torch(tmp_path):
+    """On a machine where torch, transformers and peft cannot be imported."""
+    study = write_study(tmp_path / "study", targets=("trec",))
+    code = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "peft", "datasets", "safetensors"):
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Absent())
+from mashup.cli.__main__ import main
+for folder in {[str(study), str(write_comparison(tmp_path))]!r}:
+    try:
+        main(["report", folder])
+    except SystemExit as done:
+        assert not done.code, done.code
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "page: " in done.stdout

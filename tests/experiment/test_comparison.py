@@ -17,8 +17,7 @@ from mashup import (
     score,
     train,
 )
-from mashup._report.material import read_material
-from mashup._report.summarise import summarise
+from mashup._report.write import read_studies
 from mashup.experiment.work import joined
 from mashup.files import only_one
 from mashup.library.leakage import leaking
@@ -109,7 +108,8 @@ def test_arms_are_compared_when_the_test_rows_are_read_at_the_end_alone(
 def test_what_the_commonest_answer_gets_right_is_on_record_and_is_no_run(done, task):
     (value,) = values(done, "test_accuracy", "commonest-answer")
     assert value == commonest_accuracy(task)
-    assert "commonest-answer" not in {arm.name for arm in summarise(read_material(done.path)).arms}
+    (study,) = read_studies([done.path])
+    assert "commonest-answer" not in study.arms
 
 
 def test_every_arm_trains_the_same_rank(done):

@@ -45,7 +45,7 @@ def test_a_donor_that_has_seen_the_test_rows_is_left_out_and_named(experiment, t
     assert 0 < left_out.value <= 1
     assert {r.donor for r in records if r.metric == "chosen"} == {"three"}
     report = (tmp_path / "out/report/report.md").read_text()
-    assert "Donors that were left out" in report
+    assert "Skipped source checkpoints" in report
     assert f"{100 * left_out.value:.1f} %" in report
 
 

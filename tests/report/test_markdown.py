@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mashup._report.markdown import markdown, render_table
-from mashup._report.material import read_material
-from mashup._report.summarise import summarise
+from mashup._report.formats import to_markdown
+from mashup._report.markdown import markdown
+from mashup._report.sections import make_parts
 from mashup._report.tables import Cell, Table
+from mashup._report.write import read_studies
 
 
 def table_of(folder):
-    return markdown(summarise(read_material(folder)))
+    return markdown(make_parts(read_studies([folder])), None)
 
 
 def row_of(text, name):
@@ -21,29 +22,32 @@ def row_of(text, name):
 
 def test_one_row_an_arm_with_its_numbers(make_folder):
     text = table_of(make_folder())
-    assert row_of(text, "scratch")[:7] == (["scratch", "base", "66.0 %", "0.950", "–", "–", "60"])
-    assert row_of(text, "mashup")[:5] == (
-        ["mashup", "tweet_emotion + subjectivity", "74.0 %", "0.730", "+8.0 [+3.0, +14.0] better"]
+    assert row_of(text, "scratch")[:6] == ["scratch", "base", "66.0 %", "–", "–", "0.950"]
+    assert row_of(text, "scratch")[8:] == ["0", "60", "60"]
+    assert row_of(text, "mashup")[:4] == (
+        ["mashup", "tweet_emotion + subjectivity", "74.0 %", "+8.0 [+3.0, +14.0]"]
     )
-    assert row_of(text, "merged-untrained")[5:] == ["–", "6.8", "never", "never", "never"]
+    assert row_of(text, "mashup")[6] == "12 / 24 (50 % fewer)"
+    assert row_of(text, "merged-untrained")[6:] == ["never", "never", "6.8", "0", "6.8"]
 
 
 def test_parts_come_in_order(make_folder):
     text = table_of(make_folder(budgets=(0.5, 1.0)))
-    heads = ["Mashup is better", "Paper's rule (flattering)", "## Costs", "## Curves"]
-    heads += ["## Checkpoints on", "## Budget ladder", "## How this was measured"]
+    heads = ["**Mashup is better", "figures/gains.png", "| Starts from", "## Comparisons"]
+    heads += ["## Curves", "## Costs", "## Steps and seconds to parity", "paper's rule"]
+    heads += ["## Budget ladder", "## Source checkpoints", "## How this was measured"]
     places = [text.index(head) for head in heads]
     assert places == sorted(places)
 
 
 def test_ladder_says_which_budget_is_enough(make_folder):
     text = table_of(make_folder(budgets=(0.5, 0.75, 1.0)))
-    assert "mashup reaches the dev loss of scratch's full run with 50 % of the steps" in text
-    assert "scratch reaches" not in text
+    assert "Mashup reaches the dev loss of scratch's full run with 50 % of the steps" in text
+    assert "cratch reaches" not in text
 
 
 def test_no_ladder_without_budgets(make_folder):
-    assert "ladder" not in table_of(make_folder())
+    assert "adder" not in table_of(make_folder())
 
 
 def test_costs_are_split(make_folder, plans):
@@ -73,7 +77,7 @@ def test_left_out_and_unchanged_are_listed(make_folder):
 
 def test_learning_rates_of_a_grid(make_folder):
     text = table_of(make_folder(about={"learning_rates": [1e-4, 5e-4]}))
-    assert "best by dev loss of 0.0001 and 0.0005, for each arm" in text
+    assert "0.0001 and 0.0005; each arm, target and seed takes the best by dev loss" in text
 
 
 def test_long_rankings_are_cut_with_a_note(make_folder):
@@ -81,21 +85,21 @@ def test_long_rankings_are_cut_with_a_note(make_folder):
     text = table_of(make_folder(library=library))
     assert "| run-9 " in text
     assert "| run-10 " not in text
-    assert "And 35 more, in `scores.json`." in text
+    assert "And 36 more, in `tables/ranking.csv`." in text
 
 
 def test_empty_library(make_folder, plans):
     same = plans["scratch"]
     text = table_of(make_folder(library=(), chosen=0, mashup=same, best_single=same))
-    assert text.startswith("**Nothing beat the base on tickets; start from the base")
+    assert "\n\n**Nothing beat the base on tickets; start from the base.**" in text
     assert row_of(text, "best-single")[1] == "base"
 
 
 def test_nothing_in_a_name_ends_a_cell():
-    text = render_table(Table(("a", "b"), ((Cell("x|<i>"), Cell("1")),)))
+    text = to_markdown(Table("x", "X", ("a", "b"), ((Cell("x|<i>"), Cell("1")),)))
     assert text.splitlines()[2] == "| x\\|&lt;i> |   1 |"
 
 
 def test_narrow_columns_have_a_rule_that_is_one():
-    table = Table(("Arm", "p"), ((Cell("a"), Cell("–")),))
-    assert render_table(table).splitlines()[1] == "| --- | --: |"
+    table = Table("x", "X", ("Arm", "p"), ((Cell("a"), Cell("–")),))
+    assert to_markdown(table).splitlines()[1] == "| --- | --: |"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mashup._report import numbers
-from mashup._report.summary import Reach
+from mashup._report.study import Reach
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,8 @@ def test_listed():
     assert numbers.listed([]) == ""
     assert numbers.listed(["a"]) == "a"
     assert numbers.listed(["a", "b", "c"]) == "a, b and c"
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.2, 1), (7.2, 8), (123.4, 130), (98765, 99000)])
+def test_estimates_have_two_digits(value, shown):
+    assert numbers.rounded(value) == shown

@@ -1,26 +1,41 @@
-"""What a report is made of: the files of a comparison, read and sorted by run."""
+"""What a report is made of: the files of an experiment or of a comparison, read and checked."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from mashup.errors import InputError, Problem, raise_all
 from mashup.files import read_state
+from mashup.results.comparison import ABOUT as COMPARISON
 from mashup.results.comparison import read_about
-from mashup.results.curve import Point
 from mashup.results.records import Record, read_records
 
-_CURVE = ("dev_loss", "dev_accuracy", "test_loss", "test_accuracy")
+RECORDS, SCORES, EXPERIMENT = "records.jsonl", "scores.json", "experiment.json"
+
+
+class _Experiment(BaseModel, extra="allow"):
+    """``experiment.json``: the part that is shown."""
+
+    version: Literal[1] = 1
+    base: str = ""
+    note: str | None = ""
+    choose: dict[str, Any] = {}
+    merge: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    tasks: dict[str, Any] = {}
+    learning_rates: list[float] = []
+    train_rows: int | None = None
+    dev_rows: int | None = None
+    test_rows: int | None = None
 
 
 class _Score(BaseModel, extra="allow"):
-    """What a report reads of a row of ``scores.json``."""
+    """A row of ``scores.json``: the part that is shown."""
 
     name: str
     digest: str
@@ -28,105 +43,75 @@ class _Score(BaseModel, extra="allow"):
     accuracy: float
     difference: float
     standard_error: float | None = None
+    form: float | None = None
+    knowledge: float | None = None
+    knowledge_error: float | None = None
 
 
 _Scores = Annotated[list[_Score], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
-class Material:
-    """The three files.
+class Folder:
+    """One experiment or comparison on disk.
 
     Attributes:
-        records: ``records.jsonl``.
-        scores: ``scores.json``: one row a checkpoint, best first, the base last.
-        about: ``comparison.json``: what was compared, with which settings.
+        records: ``records.jsonl``; never empty.
+        about: ``comparison.json`` or ``experiment.json``, empty if an experiment has none.
+        scores: ``scores.json`` of a comparison: best first, the base last. None otherwise.
     """
 
+    path: Path
     records: tuple[Record, ...]
-    scores: tuple[dict[str, Any], ...]
     about: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One run of an arm.
-
-    Attributes:
-        points: its curve, from step 0; of an untrained arm only that.
-        values: everything else that was measured, by metric; None is never.
-    """
-
-    arm: str
-    seed: int
-    budget: float
-    points: tuple[Point, ...]
-    values: Mapping[str, float | None]
+    scores: tuple[dict[str, Any], ...] | None = None
 
     @property
-    def last(self) -> Point:
-        return self.points[-1]
-
-    @property
-    def accuracy(self) -> float:
-        """On the test rows, at the end."""
-        return _read(self.last.test_accuracy)
-
-    @property
-    def loss(self) -> float:
-        """On the test rows, at the end, in nats an answer token."""
-        return _read(self.last.test_loss)
-
-    @property
-    def trained(self) -> bool:
-        return self.last.step > 0
-
-    @property
-    def overhead(self) -> float:
-        """Seconds before the first step."""
-        return self.seconds("total") - self.seconds("train")
-
-    def seconds(self, cost: str) -> float:
-        return self.values.get(f"{cost}_seconds") or 0.0
+    def sources(self) -> tuple[str, ...]:
+        """Names of the files that were read."""
+        if self.scores is not None:
+            return RECORDS, SCORES, COMPARISON
+        return (RECORDS, EXPERIMENT) if self.about else (RECORDS,)
 
 
-def _read(value: float | None) -> float:
-    return math.nan if value is None else value
+def is_comparison(folder: Path) -> bool:
+    """Whether a folder is one of ``mashup compare``."""
+    return (folder / COMPARISON).exists()
 
 
-def read_material(folder: Path) -> Material:
-    """Read the three files of a comparison.
+def read_folders(paths: Sequence[Path]) -> tuple[Folder, ...]:
+    """Read every folder.
 
     Raises:
-        InputError: one is missing, or not what it should be.
+        InputError: folders without records or with damaged files; all problems at once.
     """
-    fix = "give the same 'mashup compare' again: finished runs are kept"
-    about = read_about(folder)
-    rows: list[_Score] = read_state(_Scores, folder / "scores.json", fix)
-    records = read_records(folder / "records.jsonl")
-    return Material(records, tuple(row.model_dump() for row in rows), about)
+    problems: list[Problem] = []
+    folders = []
+    for path in paths:
+        try:
+            folders.append(_read(path))
+        except InputError as error:
+            problems += error.problems
+    raise_all(problems)
+    return tuple(folders)
 
 
-def measured(records: Iterable[Record]) -> tuple[Measured, ...]:
-    """The runs behind ``records``, in their order; differences between arms have no run."""
-    own = [record for record in records if record.seed >= 0]
-    order = list(dict.fromkeys(_key(record) for record in own))
-    groups = groupby(sorted(own, key=lambda r: order.index(_key(r))), key=_key)
-    return tuple(_measured(*key, list(group)) for key, group in groups)
+def _read(path: Path) -> Folder:
+    if is_comparison(path):
+        fix = "give the same `mashup compare` again: finished runs are kept"
+        about = read_about(path)
+        rows: list[_Score] = read_state(_Scores, path / SCORES, fix)
+        return Folder(path, _records(path), about, tuple(row.model_dump() for row in rows))
+    records = _records(path)
+    fix = "remove it, or give the same `mashup loo` again, which writes it again"
+    file = path / EXPERIMENT
+    known = read_state(_Experiment, file, fix) if file.exists() else _Experiment()
+    return Folder(path, records, known.model_dump(exclude_unset=True))
 
 
-def _key(record: Record) -> tuple[str, int, float]:
-    return record.arm, record.seed, record.budget
-
-
-def _measured(arm: str, seed: int, budget: float, records: list[Record]) -> Measured:
-    at: dict[int, dict[str, Any]] = {}
-    values: dict[str, float | None] = {}
-    for record in records:
-        if record.metric in _CURVE:
-            place = at.setdefault(record.step, {"seconds": record.seconds, "tokens": record.tokens})
-            place[record.metric] = record.value
-        else:
-            values[record.metric] = record.value
-    points = tuple(Point(step=step, **at[step]) for step in sorted(at))
-    return Measured(arm, seed, budget, points, values)
+def _records(path: Path) -> tuple[Record, ...]:
+    records = read_records(path / RECORDS)
+    if not records:
+        fix = "continue `mashup loo` until a first target is done"
+        raise InputError(Problem("no records yet", str(path / RECORDS), "an empty file", fix=fix))
+    return records

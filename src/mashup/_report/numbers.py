@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mashup._report.ranking import RankRow
-from mashup._report.summary import Reach
+from mashup._report.study import Reach, Source
 from mashup.results.statistics import Difference
 
 NONE = "–"
@@ -14,12 +13,12 @@ NONE = "–"
 
 def percent(share: float) -> str:
     """``71.0 %``."""
-    return f"{100 * share:.1f} %"
+    return NONE if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def loss(value: float) -> str:
     """``0.912``."""
-    return f"{value:.3f}"
+    return NONE if math.isnan(value) else f"{value:.3f}"
 
 
 def signed(value: float, digits: int = 3) -> str:
@@ -43,13 +42,26 @@ def seconds(value: float) -> str:
     return "0" if value == 0 else f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
 
 
+def rounded(value: float) -> int:
+    """Two significant digits, rounded up: more digits of an estimate would mislead."""
+    if value < 1:
+        return 1
+    unit = 10 ** max(0, math.floor(math.log10(value)) - 1)
+    return int(math.ceil(value / unit) * unit)
+
+
 def interval(difference: Difference) -> str:
     """The 95 % interval of a difference of shares, in points: ``[+1.0, +8.6]``."""
     return f"[{points(difference.low)}, {points(difference.high)}]"
 
 
+def loss_interval(difference: Difference) -> str:
+    """The 95 % interval of a difference of losses, in nats: ``[−0.120, +0.041]``."""
+    return f"[{signed(difference.low)}, {signed(difference.high)}]"
+
+
 def against(value: float, scratch: float) -> str:
-    """How much of scratch's cost it takes: ``50 % fewer``, ``58 % more``, ``the same``."""
+    """The share of scratch's cost that is needed: ``50 % fewer``, ``58 % more``, ``the same``."""
     if not scratch:
         return "the same" if not value else NONE
     share = round(100 * (value / scratch - 1))
@@ -57,7 +69,7 @@ def against(value: float, scratch: float) -> str:
 
 
 def reached(reach: Reach | None, unit: str) -> str:
-    """``12 / 24`` (the arm's, scratch's), or ``never`` when some seed never gets there.
+    """``12 / 24`` (the arm's, scratch's), or ``never`` when some run never gets there.
 
     Args:
         reach: by one of the rules of parity.
@@ -67,33 +79,31 @@ def reached(reach: Reach | None, unit: str) -> str:
         return NONE
     if reach.never:
         return "never"
-    mine, theirs = amounts(reach, unit)
+    mine, theirs = _amounts(reach, unit)
     show = count if unit == "steps" else seconds
     return f"{show(mine)} / {show(theirs)}"
 
 
 def saving(reach: Reach | None, unit: str) -> str:
-    """What :func:`reached` says as a share, or in how many of several seeds it was never."""
+    """The same as a share: ``50 % fewer``; for never, in how many of several runs."""
     if reach is None:
         return ""
-    return never_in(reach) if reach.never else against(*amounts(reach, unit))
+    if reach.never:
+        return f"in {reach.never} of {reach.seeds} seeds" if reach.seeds > 1 else ""
+    return against(*_amounts(reach, unit))
 
 
-def never_in(reach: Reach) -> str:
-    """``in 2 of 3 seeds``; empty for one seed."""
-    return f"in {reach.never} of {reach.seeds} seeds" if reach.seeds > 1 else ""
-
-
-def amounts(reach: Reach, unit: str) -> tuple[float, float]:
-    """The arm's and scratch's steps or seconds, where every seed got there."""
+def _amounts(reach: Reach, unit: str) -> tuple[float, float]:
+    """The arm's and scratch's steps or seconds, where every run gets there."""
     if unit == "steps":
         return reach.steps or 0.0, reach.scratch_steps
     return reach.seconds or 0.0, reach.scratch_seconds
 
 
-def difference(row: RankRow) -> str:
-    """``−0.120 ± 0.018``: difference to the base and its standard error."""
-    return f"{signed(row.difference)} ± {row.error:.3f}"
+def difference(source: Source) -> str:
+    """``−0.120 ± 0.018``: difference to the base and its standard error, where it is known."""
+    error = f" ± {source.error:.3f}" if source.error is not None else ""
+    return f"{signed(source.difference)}{error}"
 
 
 def listed(names: Sequence[object]) -> str:
@@ -105,3 +115,8 @@ def listed(names: Sequence[object]) -> str:
 def plural(number: int, noun: str) -> str:
     """``1 seed``, ``3 seeds``."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def capital(text: str) -> str:
+    """``text`` with a large first letter, the rest as it is."""
+    return text[:1].upper() + text[1:]

@@ -1,44 +1,137 @@
-"""Write everything that a reader of a comparison sees, from the files of its folder alone."""
+"""Write everything that a reader sees, from the folders of experiments and comparisons alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from mashup._report.figures import curves_figure, ranking_figure, render
+from mashup._report.canvas import to_png, to_svg_file
+from mashup._report.formats import to_csv, to_latex
 from mashup._report.markdown import markdown
-from mashup._report.material import read_material
+from mashup._report.material import is_comparison, read_folders
 from mashup._report.page import page
-from mashup._report.style import LIGHT
-from mashup._report.summarise import summarise
-from mashup.files import only_one, write_bytes, write_text
+from mashup._report.sections import Section, make_parts, side_by_side
+from mashup._report.study import Study
+from mashup._report.summarise import make_study
+from mashup._report.verdict import Verdict
+from mashup.errors import Problem, UsageError
+from mashup.files import disk_errors, only_one, write_bytes, write_text
+from mashup.results.records import consistent
+
+_PAGE, _REPORT, _TABLE = "index.html", "report.md", "table.md"
 
 
-def rebuild(folder: Path) -> None:
-    """Write table, pictures and page again.
+@dataclass(frozen=True)
+class Report:
+    """A report on disk.
 
-    Needs ``records.jsonl``, ``scores.json`` and ``comparison.json`` in ``folder`` and makes
-    ``table.md``, ``index.html``, ``curves.png``, ``curves.svg`` and ``scores.png``; the same
-    files give the same bytes.
+    Attributes:
+        path: the folder that it was written into.
+        page: the HTML page. markdown: the same as Markdown.
+        verdicts: the answer of each experiment, by its name.
+        studies: the values that are shown.
+    """
+
+    path: Path
+    page: Path
+    markdown: Path
+    verdicts: dict[str, Verdict]
+    studies: tuple[Study, ...]
+
+
+def report(folders: str | Path | Sequence[str | Path], output: str | Path | None = None) -> Report:
+    """Write pages, tables and pictures of finished experiments and comparisons again.
+
+    Writes ``index.html``, ``report.md`` (``table.md`` for a comparison), ``tables/*.csv`` and
+    ``*.tex``, ``figures/*.png`` and ``*.svg``. The same records give the same bytes. Torch is not
+    needed.
+
+    Args:
+        folders: outputs of ``mashup loo`` and ``mashup compare``. Several stand side by side.
+        output: folder to write into. By default the folder itself for a comparison,
+            ``FOLDER/report`` for an experiment, and ``report`` for several.
 
     Raises:
-        InputError: a file is missing or not what it should be; the comparison is running.
+        InputError: a folder without records or with damaged files; a comparison that is running.
+        UsageError: no folder; two experiments with one name.
         OutputError: the disk is full or not writable.
     """
-    with only_one(folder):
-        write_report(folder)
+    given = [folders] if isinstance(folders, str | Path) else folders
+    paths = [Path(folder) for folder in given]
+    if not paths:
+        raise UsageError(Problem("no folder", "`folders`", fix="give at least one folder"))
+    target = Path(output) if output is not None else _default(paths)
+    running = len(paths) == 1 and target.resolve() == paths[0].resolve()
+    with consistent(Path(", ".join(map(str, paths)))):
+        studies = read_studies(paths)
+        with only_one(target, wait=not running):
+            return _write(studies, paths, target)
 
 
-def write_report(folder: Path) -> None:
-    """:func:`rebuild` for a caller that holds the folder's lock."""
-    summary = summarise(read_material(folder))
-    curves = curves_figure(summary, LIGHT)
-    pictures = {
-        "curves.svg": render(curves, "svg"),
-        "curves.png": render(curves, "png"),
-        "scores.png": render(ranking_figure(summary.ranking, LIGHT), "png"),
-    }
-    texts = {"table.md": markdown(summary), "index.html": page(summary)}
-    for name, content in pictures.items():
-        write_bytes(folder / name, content)
-    for name, text in texts.items():
-        write_text(folder / name, text)
+def write_report(folder: Path) -> Report:
+    """The report of a comparison into its own folder, for a caller that holds its lock."""
+    return _write(read_studies([folder]), [folder], folder)
+
+
+def read_studies(folders: Sequence[Path]) -> tuple[Study, ...]:
+    """The values that the report of some folders shows.
+
+    Raises:
+        InputError: a folder without records or with damaged files.
+        UsageError: two experiments with one name.
+    """
+    studies = tuple(make_study(folder) for folder in read_folders(folders))
+    names = [study.name for study in studies]
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        fix = "give each folder once; experiments side by side need different names"
+        raise UsageError(Problem("two experiments with one name", ", ".join(twins), fix=fix))
+    return studies
+
+
+def _default(folders: Sequence[Path]) -> Path:
+    if len(folders) > 1:
+        return Path("report")
+    return folders[0] if is_comparison(folders[0]) else folders[0] / "report"
+
+
+def _write(studies: tuple[Study, ...], folders: Sequence[Path], output: Path) -> Report:
+    name = _TABLE if len(folders) == 1 and is_comparison(folders[0]) else _REPORT
+    parts, models = make_parts(studies), side_by_side(studies)
+    with disk_errors(output):
+        for kind in ("tables", "figures"):
+            (output / kind).mkdir(parents=True, exist_ok=True)
+        for part in parts:
+            for section in (part.first, *part.sections):
+                _write_files(section, output, part.prefix)
+        if models:
+            _write_files(models, output, "")
+        write_text(output / name, markdown(parts, models))
+        write_text(output / _PAGE, page(parts, models, _beside(studies, folders, output, name)))
+    verdicts = {part.study.name: part.verdict for part in parts}
+    return Report(output, output / _PAGE, output / name, verdicts, studies)
+
+
+def _beside(
+    studies: Sequence[Study], folders: Sequence[Path], output: Path, markdown_name: str
+) -> list[str]:
+    """Files that the page links to: its Markdown, and the records if they lie near."""
+    names = [markdown_name]
+    for study, folder in zip(studies, folders, strict=True):
+        if folder.resolve() == output.resolve():
+            names += study.files
+        elif folder.resolve() == output.resolve().parent:
+            names += [f"../{name}" for name in study.files]
+    return names
+
+
+def _write_files(section: Section, output: Path, prefix: str) -> None:
+    for table in section.tables:
+        name = f"{prefix}{table.key}"
+        write_text(output / f"tables/{name}.csv", to_csv(table))
+        write_text(output / f"tables/{name}.tex", to_latex(table, name))
+    for figure in section.figures:
+        whole = figure.whole()
+        write_bytes(output / f"figures/{prefix}{figure.key}.png", to_png(whole))
+        write_bytes(output / f"figures/{prefix}{figure.key}.svg", to_svg_file(whole))

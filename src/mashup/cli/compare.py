@@ -81,42 +81,10 @@ def run(options: Options) -> None:
 
 def print_comparison(done: Any, *, as_json: bool = False) -> None:
     """The summary of a comparison, or all its records."""
+    from mashup._report.write import read_studies
+    from mashup.cli.report import print_studies
+
     if as_json:
         show.print_json([record.to_json() for record in done.records])
     else:
-        print_summary(done.path)
-
-
-def print_summary(folder: Path) -> None:
-    """A screen about the comparison in a folder: the verdict, a row for each arm, and the pages."""
-    from mashup._report import numbers
-    from mashup._report.markdown import capital
-    from mashup._report.material import read_material
-    from mashup._report.summarise import summarise
-    from mashup._report.verdict import make_verdict
-
-    def points(gain: Any) -> str:
-        return f"{numbers.points(gain.value)} {numbers.interval(gain)}" if gain else numbers.NONE
-
-    summary = summarise(read_material(folder))
-    verdict = make_verdict(summary)
-    show.line(" ".join((capital(verdict.sentence), *verdict.notes)))
-    columns = (
-        *("arm", "starts from", "accuracy", "over scratch", "mashup over it"),
-        *("seconds", "parity"),
-    )
-    rows = [
-        (
-            *(arm.name, arm.start, numbers.percent(arm.accuracy), points(arm.accuracy_gain)),
-            *(points(summary.over.get(arm.name)), numbers.seconds(arm.seconds)),
-            numbers.reached(arm.fair, "steps"),
-        )
-        for arm in summary.arms
-    ]
-    show.table(columns, rows, numbers=("accuracy", "seconds", "parity"))
-    show.line(
-        "accuracy on test; differences in points with 95 % intervals; parity: steps to scratch's "
-        "final dev loss, the arm's / scratch's; scoring and merging are charged"
-    )
-    show.line(f"report: {folder / 'table.md'}")
-    show.line(f"page: {folder / 'index.html'}")
+        print_studies(read_studies([done.path]), done.table, done.page)

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from pydantic import Field
 
 from mashup.cli import show
-from mashup.cli.compare import print_summary
 from mashup.cli.options import JsonOption, add_command, positional
-from mashup.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    from mashup._report.study import Study
+
+#: Columns of the table of arms that a terminal has room for, and their heads there.
+_COLUMNS = {
+    "Test accuracy": "accuracy",
+    "Over scratch, points": "over scratch",
+    "mashup over it, points": "mashup over it",
+    "Total seconds": "seconds",
+    "Steps to parity": "parity",
+}
 
 
 class Options(JsonOption):
-    folders: tuple[str, ...] = positional("folders of mashup loo, or one of mashup compare")
+    folders: tuple[str, ...] = positional("folders of mashup loo and mashup compare")
     output: str | None = Field(
-        None, description="folder to write into; FOLDER/report, or report for several"
+        None,
+        description="folder to write into; FOLDER/report for mashup loo, the folder itself for "
+        "mashup compare, report for several",
     )
 
 
@@ -26,43 +40,41 @@ def register(app: typer.Typer) -> None:
 
 
 def run(options: Options) -> None:
-    """Write the report of finished experiments, or of a comparison, again from their records."""
-    from mashup.results.records import consistent
+    """Write the report of finished experiments and comparisons again from their records."""
+    from mashup._report.write import report
 
-    with consistent(Path(", ".join(options.folders))):
-        _run(options)
-
-
-def _run(options: Options) -> None:
-    from mashup._report.experiment import write_experiment_report
-    from mashup._report.experiment.verdicts import lead
-
-    folders = [Path(folder) for folder in options.folders]
-    compared = [folder for folder in folders if (folder / "comparison.json").exists()]
-    if compared:
-        _rebuild(folders, options)
-        return
-    output = Path(options.output or (folders[0] / "report" if len(folders) == 1 else "report"))
-    studies = write_experiment_report(folders, output)
+    done = report(options.folders, options.output)
     if options.json_:
-        told = {study.name: asdict(lead(study)) for study in studies}
-        show.print_json({"page": str(output / "index.html"), "verdicts": told})
-        return
-    for study in studies:
-        show.line(f"{study.name}: {lead(study).numbers or lead(study).answer}")
-    show.line(f"page: {output / 'index.html'}")
-
-
-def _rebuild(folders: list[Path], options: Options) -> None:
-    """A comparison's pages lie in its own folder."""
-    from mashup._report import rebuild
-
-    if len(folders) > 1 or options.output:
-        what = "a comparison's report is written beside its records"
-        fix = "give the folder of one comparison, without --output"
-        raise UsageError(Problem(what, ", ".join(map(str, folders)), fix=fix))
-    rebuild(folders[0])
-    if options.json_:
-        show.print_json({"page": str(folders[0] / "index.html")})
+        verdicts = {name: asdict(one) for name, one in done.verdicts.items()}
+        show.print_json({"page": str(done.page), "verdicts": verdicts})
     else:
-        print_summary(folders[0])
+        print_studies(done.studies, done.markdown, done.page)
+
+
+def print_studies(studies: Sequence[Study], markdown: Path, page: Path) -> None:
+    """A screen: the verdict of each experiment, the arms of a single one, and the pages."""
+    from mashup._report.numbers import capital
+    from mashup._report.tables import arms_table
+    from mashup._report.verdict import make_verdict
+
+    for study in studies:
+        verdict = make_verdict(study)
+        name = f"{study.name}: " if len(studies) > 1 else ""
+        show.line(" ".join((f"{name}{capital(verdict.sentence)}", *verdict.notes)))
+    if len(studies) == 1:
+        table = arms_table(studies[0])
+        places = [place for place, name in enumerate(table.columns) if name in _COLUMNS]
+        heads = [_COLUMNS[table.columns[place]] for place in places]
+        starts = ["starts from"] if table.second else []
+        rows = [
+            [row[0].text, *(row[0].detail for _ in starts)]
+            + [f"{row[place].text} {row[place].detail}".strip() for place in places]
+            for row in table.rows
+        ]
+        show.table(["arm", *starts, *heads], rows, numbers=("accuracy", "seconds"))
+        show.line(
+            "accuracy on test; differences in points with 95 % intervals; parity: steps to "
+            "scratch's final dev loss, the arm's / scratch's; scoring and merging are charged"
+        )
+    show.line(f"report: {markdown}")
+    show.line(f"page: {page}")

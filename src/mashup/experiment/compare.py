@@ -206,7 +206,7 @@ def _run(experiment: Experiment, given: Given, output: Path, progress: Progress)
     commonest = {task.name: commonest_accuracy(task)}
     records = all_records(experiment, plan, worker.store, commonest)
     write_records(output / RECORDS, records)
-    from mashup._report import write_report
+    from mashup._report.write import write_report
 
     write_report(output)
     return Comparison(output, given.selection, results, records)
