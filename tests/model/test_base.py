@@ -69,9 +69,15 @@ class Evil:
         return (open, (str(self.path), "w"))
 
 
+def long_by_text(folder):
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": [4096]}))
+
+
 @pytest.mark.parametrize(
     ("damage", "title", "found"),
     [
+        (long_by_text, "damaged tokenizer", "model_max_length [4096]"),
         (cut, "cannot load base model", "header"),
         (pickled, "cannot load base model", "Weights only load failed"),
         ({"vocab_size": "32"}, "cannot load base model", "expected int, got str"),

@@ -1,8 +1,9 @@
 import pytest
 
 from mashup.task import Example, Message
-from mashup.task.example import RowError, from_row
+from mashup.task.example import RowError, conversation_key, from_row
 
+PAIR = ("user", "assistant")
 ASKED = Example((Message("user", "Is it?"), Message("assistant", "yes")))
 
 
@@ -92,3 +93,19 @@ def test_one_conversation_cut_at_several_turns_is_kin():
     turns = [("user", "Hi"), ("assistant", "Yes?"), ("user", "Is it?"), ("assistant", "yes")]
     assert from_row(messages(*turns)).prompt_key == from_row(messages(*turns[:2])).prompt_key
     assert from_row(messages(*turns)).first_answer == 1
+
+
+def test_the_keys_of_a_conversation_are_those_of_all_before_each_answer():
+    turns = [Message("system", "s"), *[Message(r, f"{r} {n}") for n in range(12) for r in PAIR]]
+    example = Example(tuple(turns))
+    ends = [i for i, turn in enumerate(turns) if turn.role == "assistant"]
+    assert example.prompts == {conversation_key(turns[:end]) for end in ends}
+    windows = {conversation_key(turns[max(1, end - 15) : end]) for end in ends}
+    assert windows < example.seen
+    assert conversation_key(turns[1 : ends[8]]) not in example.seen  # nine user turns back
+
+
+def test_a_conversation_without_end_is_a_bad_row():
+    turns = [{"role": role, "content": "a"} for role in PAIR] * 1001
+    with pytest.raises(RowError, match="2,002 turns, more than 2,000"):
+        from_row({"messages": turns})

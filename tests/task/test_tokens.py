@@ -173,3 +173,17 @@ def test_shots_in_the_prompt_are_not_answers(tokenizer):
     (tokens,) = tokenize(tokenizer, [example], max_length=200)
     answer = [i for i, learnt in zip(tokens.ids, tokens.answer, strict=True) if learnt]
     assert tokenizer.decode(answer) == "six<|im_end|>"
+
+
+def test_a_row_that_is_too_long_is_rendered_once(tokenizer, monkeypatch):
+    row = talk(*[(role, "a") for _ in range(400) for role in ("user", "assistant")])
+    calls, render = [], tokenizer.apply_chat_template
+
+    def counted(*arguments, **named):
+        calls.append(arguments)
+        return render(*arguments, **named)
+
+    monkeypatch.setattr(tokenizer, "apply_chat_template", counted)
+    with refused("cannot use row", found="longer than 512 tokens"):
+        one(tokenizer, row)
+    assert len(calls) == 1

@@ -160,7 +160,7 @@ def load_base(
         (model if small else model.to(where)).eval()
     except Exception as error:  # files of others, read by libraries whose errors have no base
         raise InputError(_cannot_load(str(name), attn_implementation, error)) from error
-    raise_all([_incomplete(str(name), info)])
+    raise_all([_incomplete(str(name), info), _odd_length(str(name), tokenizer)])
     revision = getattr(model.config, "_commit_hash", None)
     return Base(str(name), model, tokenizer, revision, attn_implementation)
 
@@ -279,6 +279,15 @@ def _incomplete(name: str, info: Mapping[str, Any]) -> Problem | None:
     fix = "copy or download it again: its files are not of one model, or not all there"
     expected, code = "all weights of the model", "base.incomplete"
     return Problem("base model is incomplete", name, found, expected, fix, code)
+
+
+def _odd_length(name: str, tokenizer: Any) -> Problem | None:
+    """The problem of a tokenizer whose length limit cannot be compared with a number."""
+    limit = getattr(tokenizer, "model_max_length", None)
+    if limit is None or isinstance(limit, int | float):
+        return None
+    fix = "copy tokenizer_config.json of the model again"
+    return Problem("damaged tokenizer", name, f"model_max_length {limit!r:.40}", "a number", fix)
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -19,9 +20,13 @@ _SHAREGPT = {
     "observation": "tool",
     "function": "tool",
 }
-#: How many user turns before an answer are searched for a held-out prompt.
+#: How many user turns before an answer are compared with held-out prompts.
 _BACK = 8
 _LISTS = (list, tuple)
+#: Between the turns of a conversation that a key is made of.
+_BETWEEN = "\x1e"
+#: The most turns of one row. No model has a context for more, and each learnt answer has keys.
+MOST_TURNS = 2_000
 
 
 class Message(NamedTuple):
@@ -72,7 +77,7 @@ class Example:
     @property
     def prompts(self) -> frozenset[bytes]:
         """Keys of what this row asks: of everything before each of its learnt answers."""
-        return frozenset(conversation_key(self.messages[:end]) for end in self._answers())
+        return frozenset(key for _, key, _ in self._answers())
 
     @property
     def seen(self) -> frozenset[bytes]:
@@ -82,22 +87,31 @@ class Example:
         and so on up to eight, with the turns between: a question is the same question when it
         comes as a second turn.
         """
-        found = set(self.prompts)
-        for end in self._answers():
-            asked = [i for i in range(end) if self.messages[i].role == "user"]
-            found |= {conversation_key(self.messages[start:end]) for start in asked[-_BACK:]}
+        found = set()
+        for end, key, asked in self._answers():
+            found.add(key)
+            found |= {conversation_key(self.messages[start:end]) for start in asked}
         return frozenset(found)
 
-    def _answers(self) -> Iterator[int]:
-        for index in range(self.first_answer, len(self.messages)):
-            if self.messages[index].role == "assistant":
-                yield index
+    def _answers(self) -> Iterator[tuple[int, bytes, Sequence[int]]]:
+        """Of each learnt answer its index, the key of all before it, and the last user turns."""
+        first, asked = self.first_answer, deque[int](maxlen=_BACK)
+        before = hashlib.sha256()
+        for index, turn in enumerate(self.messages):
+            if index >= first and turn.role == "assistant":
+                yield index, before.digest(), asked
+            before.update(f"{_BETWEEN if index else ''}{_part(*turn)}".encode())
+            if turn.role == "user":
+                asked.append(index)
 
 
 def conversation_key(turns: Sequence[tuple[str, str]]) -> bytes:
     """SHA-256 of roles and texts; runs of white space count as one space."""
-    parts = "\x1e".join([f"{role}\x1f{' '.join(text.split())}" for role, text in turns])
-    return hashlib.sha256(parts.encode()).digest()
+    return hashlib.sha256(_BETWEEN.join([_part(*turn) for turn in turns]).encode()).digest()
+
+
+def _part(role: str, text: str) -> str:
+    return f"{role}\x1f{' '.join(text.split())}"
 
 
 class RowError(ValueError):
@@ -296,6 +310,8 @@ def _joined(content: Any) -> Any:
 
 
 def _checked(messages: Turns, prompt_turns: int | None = None) -> Example:
+    if len(messages) > MOST_TURNS:
+        raise RowError(f"{len(messages):,} turns, more than {MOST_TURNS:,}")
     for role, content in messages:
         if role not in ROLES:
             raise RowError(f"unknown role {role!r}; expected {', '.join(ROLES)}")

@@ -101,7 +101,10 @@ def tokenize(
     for number, example in enumerate(examples, 1):
         place = example.where or f"{where}, row {number}"
         try:
-            ids, answer = render(tokenizer, example)
+            ids, answer = render(tokenizer, example, max_length)
+            if len(ids) > max_length:
+                long.append((len(ids), place))
+                continue
             if not any(answer):
                 fix = "use a tokenizer whose chat template writes the assistant's text"
                 raise TokenError("no token of an answer: the chat template leaves it out", fix)
@@ -110,10 +113,7 @@ def tokenize(
             if isinstance(error, _LimitError):
                 break
             continue
-        if len(ids) > max_length:
-            long.append((len(ids), place))
-        else:
-            made.append(Tokens(tuple(ids), tuple(answer), example.prompt_key))
+        made.append(Tokens(tuple(ids), tuple(answer), example.prompt_key))
     if long and not (drop_long and made):
         found = f"longer than {max_length} tokens; the longest has {max(long)[0]}"
         places[found, _SHORTEN] = [place for _, place in long]
@@ -133,11 +133,14 @@ def _problems(places: dict[tuple[str, str], list[str]]) -> Iterator[Problem]:
         yield Problem("more bad rows", f"and {count} more of this dataset", fix=fix)
 
 
-def _chat(tokenizer: Any, example: Example) -> tuple[list[int], list[bool]]:
+def _chat(tokenizer: Any, example: Example, most: int) -> tuple[list[int], list[bool]]:
+    """Token ids and which are learnt; without the latter where there are more than ``most``."""
     turns = [{"role": role, "content": content} for role, content in example.messages]
     whole = _apply(tokenizer, turns, prompt=False).rstrip()
     ids = _encode(tokenizer, whole)
     answer = [False] * len(ids)
+    if len(ids) > most:  # each answer below takes as long as the whole
+        return ids, answer
     for index, turn in enumerate(turns):
         if turn["role"] == "assistant" and index >= example.first_answer:
             start = _prefix(tokenizer, ids, whole, _apply(tokenizer, turns[:index], prompt=True))
@@ -251,7 +254,8 @@ def _no_prefix() -> TokenError:
     return TokenError("the prompt is not a token prefix of prompt and answer", fix)
 
 
-def _plain(tokenizer: Any, example: Example) -> tuple[list[int], list[bool]]:
+def _plain(tokenizer: Any, example: Example, most: int) -> tuple[list[int], list[bool]]:
+    del most
     prompt, completion = plain_text(example.messages)
     head = _open_ended(tokenizer, tokenizer(prompt, verbose=False)["input_ids"])
     ids = _open_ended(tokenizer, tokenizer(prompt + completion, verbose=False)["input_ids"])
