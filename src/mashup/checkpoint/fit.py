@@ -211,7 +211,7 @@ def identity_problem(checkpoint: Checkpoint, base: str) -> Problem | None:
         return Problem("base model not named", where, "a blank name", base, fix, UNNAMED)
     if same:
         return None
-    what = _foreign(checkpoint.kind == 'full')
+    what = _other_base(checkpoint.kind == "full")
     fix = "give the base that it names, or pass `accept_base` if both names mean one model"
     return Problem(what, where, checkpoint.base, base, fix, FOREIGN)
 
@@ -242,7 +242,7 @@ def distance_problem(folder: Path, share: float, most: float) -> Problem:
     """
     found = f"{share:.2f} times the norm of the base's weights away from them"
     fix = "give the base that it was trained from, or pass `accept_base`"
-    what = _foreign(True)
+    what = _other_base(True)
     return Problem(what, str(folder), found, f"at most {most}", fix, FOREIGN)
 
 
@@ -352,7 +352,7 @@ class Coverage:
         faults += [f"{name}: none in it" for name in self.missing]
         found = f"{len(faults)} tensors do not fit, the first {faults[0]}"
         fix = "give the base that it was trained on, or leave it out"
-        what = _foreign(self.is_full)
+        what = _other_base(self.is_full)
         return Problem(what, where, found, "tensors of the base", fix, FOREIGN)
 
     def to_json(self) -> dict[str, list[str]]:
@@ -596,5 +596,5 @@ def _buffers(opened: Opened, base: BaseShapes) -> list[Problem]:
     return [problem for problem in found if problem]
 
 
-def _kind(is_full: bool) -> str:
-    return "whole model" if is_full else "adapter"
+def _other_base(is_full: bool) -> str:
+    return "whole model of another base" if is_full else "adapter of another base"
