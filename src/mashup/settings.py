@@ -323,7 +323,7 @@ class MergeSettings(MethodSettings):
 
     seed: int = Field(42, description="seed of random methods and of the rotation of factors")
     output_kind: Literal["auto", "lora", "full"] = Field(
-        "auto", description="what to write; auto writes a LoRA unless a parent is a whole model"
+        "auto", description="what to write; auto writes a LoRA unless a parent is a full checkpoint"
     )
     dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of the written weights; auto: a model's own, float32 for a LoRA"

@@ -1,4 +1,4 @@
-"""Merge into a whole model: safetensors to safetensors, tensor by tensor, in bounded memory."""
+"""Merge into a full checkpoint: safetensors to safetensors, tensor by tensor, in bounded memory."""
 
 from __future__ import annotations
 

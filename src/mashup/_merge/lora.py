@@ -48,7 +48,7 @@ from mashup.progress import SILENT, Progress
 from mashup.similarity.products import inner
 from mashup.weights import SAFETENSORS
 
-#: A squared sum this small beside its parts is the rounding error of parts that cancel.
+#: Relative to its parts, a squared sum this small is the rounding error of parts that cancel.
 _NOISE = 1e-24
 _ONE_FILE = 1 << 62  # bytes: an adapter is never sharded
 
@@ -308,7 +308,7 @@ def _union(configs: Sequence[Mapping[str, Any]], key: str) -> list[str] | None:
 def merged_in_memory(parents: Sequence[Parent], plan: LoraPlan | FullPlan, recipe: Recipe) -> Delta:
     """The merge as a delta for a loaded base, for methods that are weighted sums.
 
-    LoRAs stay in factors, stacked and exact; whole models become whole tensors.
+    LoRAs stay in factors, stacked and exact; full checkpoints become whole tensors.
     """
     if isinstance(plan, FullPlan):
         return Delta({}, False, saved={one.name: _whole(one, recipe) for one in plan.tensors})

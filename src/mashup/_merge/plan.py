@@ -89,7 +89,7 @@ def prepare(
 def _kind(wanted: str, parents: Sequence[Parent], method: Method) -> Literal["lora", "full"]:
     full = any(parent.is_full for parent in parents)
     if method.name == "factor_average" and (full or wanted == "full"):
-        found, fix = "a whole model", "use `method` linear"
+        found, fix = "a full checkpoint", "use `method` linear"
         raise UsageError(Problem("LoRA only", "`method` factor_average", found, "LoRAs", fix))
     return "full" if wanted == "full" or (wanted == "auto" and full) else "lora"
 

@@ -25,7 +25,7 @@ from mashup.settings import FactorStyle, Rank
 #: Per parent, name of a base tensor to its change.
 Changes = Sequence[Mapping[str, Change]]
 _CANNOT = "cannot be merged into a LoRA"
-_INTO_FULL = "merge into a whole model: `output_kind` full and `base`"
+_INTO_FULL = "merge into a full checkpoint: `output_kind` full and `base`"
 #: What torch.compile puts into the names of the modules below a compiled one.
 _WRAPPER = "._orig_mod."
 
@@ -114,18 +114,21 @@ def plan_lora(
     """What the merged adapter holds.
 
     Args:
-        parents: LoRAs, or whole models matched with ``reference``.
+        parents: LoRAs, or full checkpoints matched with ``reference``.
         reference: None when no base is needed.
-        rank: as asked for; a number or ``energy=X`` if a parent is a whole model.
+        rank: as asked for; a number or ``energy=X`` if a parent is a full checkpoint.
         style: of the factors.
         method: with ``factor_average``, modules keep the rank and scale that the parents share.
 
     Raises:
         InputError: kinds of change that a merged LoRA cannot hold.
-        UsageError: a rank that whole models do not have.
+        UsageError: a rank that full checkpoints do not have.
     """
     if any(parent.is_full for parent in parents) and rank.text in ("sum", "max"):
-        expected, fix = "a number, or energy=X", "give `rank` 64, say; whole models have no rank"
+        expected, fix = (
+            "a number, or energy=X",
+            "give `rank` 64, say; full checkpoints have no rank",
+        )
         raise UsageError(Problem("bad rank", "`rank`", rank.text, expected, fix))
     averaged = method.name == "factor_average"
     raise_all(_unlike(parents) if averaged else ())
@@ -152,7 +155,7 @@ def plan_lora(
 def _saved(
     parents: Sequence[Parent], changes: Changes, reference: Reference | None
 ) -> tuple[tuple[Saved, ...], dict[str, str]]:
-    """Whole tensors of the adapter, and name to key of those that stand for a base tensor."""
+    """The adapter's whole tensors, and name to key of those that replace a base tensor."""
     adapters = [parent.adapter for parent in parents if parent.adapter]
     keys = {n: stored.name for adapter in adapters for n, stored in adapter.saved.items()}
     made = []
@@ -169,7 +172,7 @@ def _saved(
 
 
 def _lora_part(name: str, changes: Changes, saved: Mapping[str, str]) -> list[Change | None]:
-    """Per parent, the change without the new values that stand whole beside the LoRA."""
+    """Per parent, the change without new values that are saved whole."""
     parts = [own.get(name) for own in changes]
     if name not in saved:
         return parts

@@ -185,7 +185,7 @@ def _cover(parent: Parent, places: Mapping[str, Shape], reference: Reference) ->
 def _align(
     reference: Reference, parents: Sequence[Parent], tokenizer: Path | None
 ) -> tuple[Reference, Sequence[Parent]]:
-    """Align all tensors that have one row a token, if any vocabulary differs."""
+    """Align all tensors that have one row per token, if any vocabulary differs."""
     places = [parent.opened.embedding for parent in parents]
     base = reference.model.embedding
     others = [place for place in places if place]

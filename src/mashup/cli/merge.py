@@ -22,10 +22,10 @@ _NAMED = 8  # tensors that are named; all of them are in the manifest
 
 
 class Options(MergeOptions, MergeSettings, RowSettings, JsonOption):
-    checkpoints: tuple[str, ...] = positional("checkpoint folders: LoRAs and whole models")
+    checkpoints: tuple[str, ...] = positional("checkpoint folders: LoRAs and full checkpoints")
     output: str = Field(description="folder to write")
     model: str | None = Field(
-        None, description="base model; needed for whole models and for full output"
+        None, description="base model; needed for full checkpoints and for full output"
     )
     allow_pickle: bool = Field(False, description="read .bin files as well, weights only")
     dataset: str | None = Field(

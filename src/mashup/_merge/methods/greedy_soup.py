@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from mashup._merge.methods.linear import mix
 from mashup._merge.methods.method import Method
 
-#: Weights, one a parent, to the loss of their merge.
+#: Weights, one per parent, to the loss of their merge.
 Measure = Callable[[Sequence[float]], float]
 
 
 def chosen_weights(count: int, measure: Measure) -> tuple[tuple[float, ...], list[float]]:
     """Weights of the greedy soup (arXiv 2203.05482, recipe 1), and every loss that was measured.
 
-    Parents are measured alone, then tried in the order of their losses; each is kept if the
-    mean of those kept and it has a smaller loss. Weights are 1/m for the m that were kept.
+    Parents are measured alone, then tried in the order of their losses. Each is kept if it lowers
+    the loss of the mean of those kept so far. The m that are kept have the weight 1/m.
     """
     alone = [measure(_mean((i,), count)) for i in range(count)]
     order = sorted(range(count), key=lambda i: alone[i])

@@ -49,7 +49,7 @@ def largest(rows: Rows, k: int) -> LargestKept:
 
 
 def _histogram(rows: Tensor, top: int | None) -> Tensor:
-    """Counts of the upper 16 bits, or of the lower 16 of those whose upper are ``top``."""
+    """Counts of the upper 16 bits; with ``top``, of the lower 16 where the upper are ``top``."""
     bits = rows.abs().flatten().view(torch.int32)
     upper = bits >> 16
     values = upper if top is None else bits[upper == top] & (_HALF - 1)
