@@ -19,10 +19,11 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mashup.errors import InputError, OutputError, Problem, printable
 from mashup.strict import parse_json, read_plain
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
+#: Of the formats of files that this package writes; docs/stability.md lists them.
+VERSION = 1
+#: Code of the problem of a file that a later version of this package wrote.
+NEWER = "file.newer"
 _TICK = 20_000_000  # nanoseconds; kernels stamp files by a clock of 1 to 10 ms
 _PART, _LOCK = ".mashup-part", ".mashup-lock"
 _OURS = re.compile(rf"\..+\.[0-9a-f]{{8}}{_PART}|\..+{_LOCK}", re.DOTALL)
@@ -107,8 +112,29 @@ def read_lines(kind: type[T], path: Path, fix: str, *, may_be_cut: bool = False)
     """
     with _damage(path, fix):
         *lines, rest = read_plain(path).split(b"\n")
-        check = _checker(kind)
-        return tuple(map(check, lines if may_be_cut or not rest else [*lines, rest]))
+        lines = lines if may_be_cut or not rest else [*lines, rest]
+        for first in lines[:1]:
+            _checker(_FirstLine)(first)
+        return tuple(map(_checker(kind), lines))
+
+
+@dataclass(frozen=True)
+class _FirstLine:
+    """What the first line of a JSONL file holds besides its values."""
+
+    version: Literal[1] = 1
+
+
+def to_lines(rows: Iterable[Mapping[str, Any]], *, is_start: bool = True) -> str:
+    """JSONL text: one object a line. The first line of a file has the version of the format.
+
+    Args:
+        rows: JSON-able.
+        is_start: whether the first of them is the first line of the file.
+    """
+    first = {"version": VERSION} if is_start else {}
+    lines = [(first if place == 0 else {}) | dict(row) for place, row in enumerate(rows)]
+    return "".join(json.dumps(line) + "\n" for line in lines)
 
 
 def _checker(kind: Any) -> Callable[[bytes], Any]:
@@ -134,7 +160,8 @@ def _damage(path: Path, fix: str) -> Iterator[None]:
         first = error.errors(include_url=False, include_input=False)[0]
         if first["loc"] == ("version",):
             what, fix = "file of a newer version", "update mashup"
-            raise InputError(Problem(what, str(path), first["msg"], fix=fix)) from error
+            newer = Problem(what, str(path), first["msg"], fix=fix, code=NEWER)
+            raise InputError(newer) from error
         found = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
         raise InputError(Problem("damaged file", str(path), found, fix=fix)) from error
     except FileNotFoundError as error:

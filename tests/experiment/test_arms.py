@@ -35,8 +35,8 @@ def test_every_arm_has_its_cells_and_scratch_is_always_there():
     plan = plan_of(ARMS, draws=2)
     names = list(dict.fromkeys(cell.arm for cell in plan.cells))
     assert names[:3] == ["scratch", "mashup", "best-single"]
-    draws = {"random-1", "random-2", "single-two", "single-three"}
-    assert set(names) == (set(ARMS) - {"random", "each-single"}) | draws
+    draws = {"random-1", "random-2", "blind-1", "blind-2", "single-two", "single-three"}
+    assert set(names) == (set(ARMS) - {"random", "blind", "each-single"}) | draws
     assert {cell.arm for cell in plan_of(("mashup",)).cells} == {"scratch", "mashup"}
 
 
@@ -124,3 +124,21 @@ def test_an_arm_is_judged_by_the_point_that_is_kept_and_pays_for_all_steps(tmp_p
     assert (found["dev_loss"].step, found["dev_loss"].value) == (best.step, best.dev_loss)
     assert found["train_seconds"].value == result.run.last.seconds > best.seconds
     assert found["total_seconds"].value == result.run.last.seconds + result.before
+
+
+def test_a_rate_may_be_searched_with_some_seeds_alone():
+    more = {"learning_rates": [1e-3, 5e-4], "seeds": [1, 2, 3], "control_seeds": [1, 3]}
+    plan = plan_of(("mashup", "best-single"), search_seeds=1, **more)
+    cells = {(cell.arm, cell.seed): cell for cell in plan.cells}
+    for arm, seeds in (("scratch", (2, 3)), ("mashup", (2, 3)), ("best-single", (3,))):
+        first = cells[arm, 1].runs
+        assert len(first) == 2
+        for seed in seeds:
+            (key,) = cells[arm, seed].runs
+            assert plan.jobs[key].needs["search"] == first
+            assert plan.jobs[key].name.endswith(f"{arm} seed {seed}")
+    whole, two = plan_of(("mashup",), **more), plan_of(("mashup",), search_seeds=2, **more)
+    assert all(len(cell.runs) == 2 for cell in whole.cells)
+    (key,) = (cell.runs[0] for cell in two.cells if (cell.arm, cell.seed) == ("mashup", 3))
+    assert len(two.jobs[key].needs["search"]) == 4
+    assert set(whole.jobs) > {key for cell in two.cells if cell.seed < 3 for key in cell.runs}

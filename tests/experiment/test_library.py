@@ -11,7 +11,7 @@ from mashup import UsageError
 from mashup.experiment.run import prepare, run_jobs
 from mashup.task import Example, taught_prompts
 
-FEW = {"seeds": [1], "learning_rates": [0.01], "choose": {"samples": 8, "criterion": "loss"}}
+FEW = {"seeds": [1], "learning_rates": [0.01], "choose": {"samples": 16, "criterion": "loss"}}
 NAMES = ("family/near", "family/far", "other/strange", "other/odd")
 
 
@@ -77,14 +77,15 @@ def done(tiny_base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("library")
     for name in ("library", "twins"):
         for size, source in enumerate(NAMES):
-            save_lora(str(tiny_base), folder / name / source, seed=size, size=0.5)
+            save_lora(str(tiny_base), folder / name / source, seed=size, size=1.0)
     said(folder / "library/family/near", task="one")
     tasks = {
         "one": {"dataset": str(folder / "one.jsonl"), "relatives": ["family/*"]},
         "two": {"dataset": str(folder / "two.jsonl")},
     }
     arms = ["mashup", "random", "blind", "each-single", "best-single"]
-    experiment = written(folder, tiny_base, tasks=tasks, arms=arms, draws=2)
+    more = {"choose": {"samples": 40}, "draws": 2}  # the sources are noise: none knows the task
+    experiment = written(folder, tiny_base, tasks=tasks, arms=arms, **more)
     prepared = prepare(experiment, folder / "out")
     return prepared, run_jobs(prepared)
 

@@ -53,8 +53,8 @@ def counted(monkeypatch):
 def test_every_arm_of_every_target_has_its_results(done):
     records = read_records(done.output / "records.jsonl")
     arms = {record.arm for record in records if record.seed >= 0}
-    draws = {"random-1", "random-2", "single-two", "single-three"}
-    assert arms == (set(ARMS) - {"random", "each-single"}) | draws
+    draws = {"random-1", "random-2", "blind-1", "blind-2", "single-two", "single-three"}
+    assert arms == (set(ARMS) - {"random", "blind", "each-single"}) | draws
     assert {record.task for record in records} == {"one"}
     for arm in arms - {"merged-untrained"}:
         assert {r.metric for r in records if r.arm == arm} >= {"test_accuracy", "total_seconds"}
@@ -266,3 +266,25 @@ def test_two_processes_do_not_run_one_experiment(experiment, tmp_path):
     for folder in (prepared.output, prepared.store.root):
         with only_one(folder), refused("output is being written", where=str(folder)):
             run_jobs(prepared)
+
+
+def test_a_rate_that_one_seed_has_found_is_taken_by_the_others_and_charged(
+    tiny_base, data, tmp_path
+):
+    experiment = write_experiment(
+        tmp_path / "search.yaml", tiny_base, data, arms=["scratch", "mashup"], search_seeds=1
+    )
+    prepared = prepare(experiment, tmp_path / "out")
+    records = run_jobs(prepared)
+
+    def values(metric):
+        return {
+            (r.arm, r.seed): r.value for r in records if r.metric == metric and r.budget == 1.0
+        }  # fmt: skip
+
+    rates, search = values("learning_rate"), values("search_seconds")
+    for arm in ("scratch", "mashup"):
+        assert rates[arm, 2] == rates[arm, 1]
+        assert search[arm, 2] == pytest.approx(search[arm, 1]) > 0
+    trained = [job.name for job in prepared.plan.jobs.values() if job.kind == "train"]
+    assert sum("scratch" in name for name in trained) == 3

@@ -16,7 +16,7 @@ from mashup._merge.plan_lora import LoraPlan
 from mashup.checkpoint.card import Card, cell, command_of
 from mashup.checkpoint.history import MANIFEST
 from mashup.checkpoint.identity import fingerprint, quantised_note
-from mashup.files import size
+from mashup.files import VERSION, size
 
 #: A relative rounding error above which the text says how to avoid it.
 _LOUD = 0.01
@@ -45,6 +45,7 @@ def describe_parents(prepared: Prepared, base: str, given: str) -> dict[str, Any
     recipe, method = prepared.recipe, prepared.recipe.method
     numbers = {name: getattr(recipe.settings, name) for name in ("seed", *method.takes)}
     about: dict[str, Any] = {
+        "version": VERSION,
         "kind": "init",
         "base": base,
         "method": method.name,

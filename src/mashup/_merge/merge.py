@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from mashup._merge.combine import Recipe
 from mashup._merge.full import LIBRARIES, FullPlan, check_disk
@@ -34,6 +36,12 @@ Measure = Callable[[Delta], float]
 Parents = Selection | Sequence[Checkpoint | Opened | str | Path]
 
 
+class _Manifest(BaseModel, extra="allow"):
+    """``mashup.json`` of an init."""
+
+    version: Literal[1] = 1
+
+
 @dataclass(frozen=True)
 class Init:
     """A merged start, on disk.
@@ -55,7 +63,7 @@ class Init:
         """
         manifest = Path(path) / MANIFEST
         fix = f"remove {path} and give the same command again"
-        return cls(Path(path), read_state(dict[str, Any], manifest, fix))
+        return cls(Path(path), read_state(_Manifest, manifest, fix).model_dump())
 
     def noting(self, **values: Any) -> Init:
         """The same init with more values in its manifest, on disk as well."""

@@ -84,9 +84,10 @@ class Target:
         return {"size": (self.mashup,)} if self.experiment.is_sized else {}
 
     @cached_property
-    def scratch(self) -> dict[int, tuple[str, ...]]:
-        """Seed to keys of the whole runs from the base."""
-        return {seed: _runs(self, seed, 1.0, "scratch", None) for seed in self.experiment.seeds}
+    def scratch(self) -> dict[float, dict[int, tuple[str, ...]]]:
+        """Budget and seed to keys of the runs from the base."""
+        seeds = self.experiment.seeds
+        return {b: _runs(self, seeds, b, "scratch", None) for b in _ladder(self.experiment)}
 
 
 def make_plan(experiment: Experiment, inputs: Inputs, *, keeps_weights: bool = False) -> Plan:
@@ -143,10 +144,9 @@ def _donors(
 
 def _scratch(target: Target, arm: ArmName = "scratch") -> None:
     """From the base; with every budget."""
-    for seed, runs in target.scratch.items():
-        for budget in _ladder(target.experiment):
-            rung = runs if budget == 1.0 else _runs(target, seed, budget, arm, None)
-            target.plan.cells.append(Cell(target.name, arm, seed, budget, rung))
+    for seed in target.experiment.seeds:
+        for budget, runs in target.scratch.items():
+            target.plan.cells.append(Cell(target.name, arm, seed, budget, runs[seed]))
 
 
 def _merged(target: Target, arm: ArmName) -> None:
@@ -175,13 +175,11 @@ def _singles(target: Target, arm: ArmName) -> None:
 
 def _untrained(target: Target, arm: ArmName) -> None:
     """The start of mashup's runs; nothing of its own is run."""
+    runs = _runs(target, target.experiment.seeds, 1.0, "mashup", target.mashup)
     for seed in target.experiment.control:
-        runs = _runs(target, seed, 1.0, "mashup", target.mashup)
-        target.plan.cells.append(
-            Cell(
-                target.name, arm, seed, 1.0, runs[:1], target.mashup, target.score, trained=False
-            )
-        )  # fmt: skip
+        start = runs[seed][:1]
+        cell = Cell(target.name, arm, seed, 1.0, start, target.mashup, target.score, trained=False)
+        target.plan.cells.append(cell)
 
 
 def _longer(target: Target, arm: ArmName) -> None:
@@ -191,7 +189,7 @@ def _longer(target: Target, arm: ArmName) -> None:
             target.experiment, target.inputs, target.name, seed,
             target.experiment.learning_rates[0], words=(arm,),
         )  # fmt: skip
-        scratch = target.scratch[seed]
+        scratch = target.scratch[1.0][seed]
         needs = {"scratch": scratch, "score": (target.score,), "mashup": (target.mashup,)}
         about = dict(job.about) | {
             "words": [target.name, arm, f"seed {seed}"],
@@ -227,27 +225,60 @@ def _cells(
 ) -> None:
     """Runs from one start; of mashup with its seeds and budgets, of others those of controls."""
     is_mashup = name == "mashup"
-    own = target.experiment.seeds if is_mashup else target.experiment.control
-    for seed in own if seeds is None else seeds:
-        for budget in _ladder(target.experiment) if is_mashup else (1.0,):
-            runs = _runs(target, seed, budget, name, init)
-            target.plan.cells.append(Cell(target.name, name, seed, budget, runs, init, score))
+    if seeds is None:
+        seeds = target.experiment.seeds if is_mashup else target.experiment.control
+    budgets = _ladder(target.experiment) if is_mashup else (1.0,)
+    rungs = {budget: _runs(target, seeds, budget, name, init) for budget in budgets}
+    for seed in seeds:
+        for budget, runs in rungs.items():
+            target.plan.cells.append(Cell(target.name, name, seed, budget, runs[seed], init, score))
 
 
 def _ladder(experiment: Experiment) -> Iterable[float]:
     return sorted({1.0, *experiment.budgets}, reverse=True)
 
 
-def _runs(target: Target, seed: int, budget: float, arm: str, init: str | None) -> tuple[str, ...]:
-    """Keys of the runs of a cell, one a learning rate."""
-    jobs = (
-        training(
-            target.experiment, target.inputs, target.name, seed, rate, budget=budget, init=init,
-            words=(arm,), size=target.size, keeps_weights=target.keeps_weights,
-        )
-        for rate in target.experiment.learning_rates
-    )  # fmt: skip
-    return tuple(target.plan.add(job) for job in jobs)
+def _runs(
+    target: Target, seeds: Sequence[int], budget: float, arm: str, init: str | None
+) -> dict[int, tuple[str, ...]]:
+    """Seed to keys of the runs of a cell, one a learning rate.
+
+    Where the rate is searched with some seeds alone, the others have one run at the rate that
+    these have found.
+    """
+    rates = target.experiment.learning_rates
+    searching = seeds[: target.experiment.search_seeds]
+
+    def run(seed: int, place: int) -> Job:
+        job = training(
+            target.experiment, target.inputs, target.name, seed, rates[place], budget=budget,
+            init=init, words=(arm,), size=target.size, keeps_weights=target.keeps_weights,
+        )  # fmt: skip
+        if init is None or target.variant:
+            return job
+        same = target.scratch[budget][seed][place]  # the same run where there is nothing to merge
+        return replace(job, about=dict(job.about) | {"scratch": same})
+
+    found = {
+        seed: tuple(target.plan.add(run(seed, place)) for place in range(len(rates)))
+        for seed in searching
+    }
+    search = tuple(key for keys in found.values() for key in keys)
+    for seed in seeds[len(searching) :]:
+        found[seed] = (target.plan.add(_searched(run(seed, 0), rates, search)),)
+    return found
+
+
+def _searched(job: Job, rates: Sequence[float], search: tuple[str, ...]) -> Job:
+    """The run at the rate that others have found."""
+    words = [word for word in job.about["words"] if not str(word).startswith("rate ")]
+    folder = job.about["folder"].replace(f"lr{rates[0]!r}", "searched")
+    return replace(
+        job,
+        decides=dict(job.decides) | {"searched": list(rates)},
+        needs=dict(job.needs) | {"search": search},
+        about=dict(job.about) | {"words": words, "folder": folder},
+    )
 
 
 def _score(target: Target) -> str:

@@ -152,9 +152,10 @@ def arm_of(cell: Cell, store: Store) -> Arm:
 
 
 def _search(facts: Sequence[dict[str, Any]]) -> float:
-    """Seconds of all runs but the one that is taken."""
+    """Seconds of all runs but the one that is taken, and those that found its learning rate."""
     best = best_of(facts)
-    return sum(_seconds(one) for one in facts if one is not best)
+    found = best.get("search_seconds", 0.0) if best else 0.0
+    return found + sum(_seconds(one) for one in facts if one is not best)
 
 
 def _seconds(facts: dict[str, float]) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
@@ -34,10 +34,10 @@ from mashup.experiment.status import (
 )
 from mashup.faults import validated
 from mashup.files import (
+    VERSION,
     disk_errors,
     make_folder,
     only_one,
-    read_json,
     read_state,
     refuse_unwritable,
     to_json,
@@ -53,12 +53,14 @@ from mashup.task import commonest_accuracy
 if TYPE_CHECKING:
     from mashup.experiment.worker import Worker
 
+_FIX = "remove it; the same command writes it anew"
 EXPERIMENT, RECORDS, JOBS, REPORT = "experiment.json", "records.jsonl", "jobs", "report"
 
 
-class _Named(BaseModel):
-    """What an experiment's file must say to tell it from others."""
+class _Noted(BaseModel, extra="allow"):
+    """``experiment.json``: an experiment, and the version of the format."""
 
+    version: Literal[1] = 1
     name: str
 
 
@@ -170,7 +172,8 @@ def run_jobs(
     with _alone(prepared) if is_first() else contextlib.nullcontext():
         if is_first():
             make_folder(output)
-            write_text(output / EXPERIMENT, prepared.experiment.model_dump_json(indent=1))
+            about = prepared.experiment.model_dump(mode="json")
+            write_text(output / EXPERIMENT, to_json({"version": VERSION} | about))
             write_text(output / STORE, to_json({"jobs": str(prepared.store.root)}))
         worker = Worker(prepared.experiment, prepared.store, progress)
         run = run_ray if prepared.experiment.executor.kind == "ray" else run_local
@@ -254,7 +257,7 @@ def _refuse_other(prepared: Prepared) -> None:
     path = prepared.output / EXPERIMENT
     known = prepared.experiment.name
     if path.exists():
-        known = read_state(_Named, path, "remove it; the same command writes it anew").name
+        known = read_state(_Noted, path, _FIX).name
     if known != prepared.experiment.name:
         fix = "choose another `output`"
         where = str(prepared.output)
@@ -385,7 +388,8 @@ def _begun(folder: Path) -> Experiment:
     if not path.exists():
         found, fix = f"no {EXPERIMENT}", "give the YAML file, or the folder of its results"
         raise UsageError(Problem("no experiment here", str(folder), found, fix=fix))
-    return validated(Experiment, read_json(path), str(path))
+    values = read_state(_Noted, path, _FIX).model_dump(exclude={"version"})
+    return validated(Experiment, values, str(path))
 
 
 def _only(experiment: Experiment, names: Sequence[str]) -> Experiment:

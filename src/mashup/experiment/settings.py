@@ -140,6 +140,12 @@ class Experiment(Settings):
     control_seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="of the controls; the first of seeds"
     )
+    search_seeds: int | None = Field(
+        None,
+        ge=1,
+        description="seeds of an arm that run with every learning rate; the others run with the "
+        "one that has the least mean dev loss; all of them",
+    )
     match_rank: bool = Field(
         True, description="scratch and controls train the rank of the merge of k donors"
     )

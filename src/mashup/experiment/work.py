@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import shutil
 import time
@@ -34,7 +35,7 @@ from mashup.delta import read_delta
 from mashup.errors import DivergedError, InputError, Problem
 from mashup.experiment.arms import FROM_BASE, role_of
 from mashup.experiment.inputs import named_checkpoints
-from mashup.experiment.jobs import Job, Kind
+from mashup.experiment.jobs import RESULT, Job, Kind
 from mashup.experiment.settings import folder_of, resized
 from mashup.experiment.worker import Worker, task_of
 from mashup.files import digest_of, only_one, read_json
@@ -368,8 +369,12 @@ def run(worker: Worker, job: Job) -> dict[str, Any]:
     task, settings = worker.task(name), _settings(worker, job)
     if job.decides["shuffled"]:
         task = with_shuffled_answers(task, settings.seed)
+    search = 0.0
+    if rates := job.decides.get("searched"):
+        rate, search = _searched(worker, job.needs["search"], rates)
+        settings = settings.model_copy(update={"learning_rate": rate})
     folder = _run_folder(worker, job, init)
-    if not worker.given and (worker.store.folder(job.key) / "result.json").exists():
+    if not worker.given and (worker.store.folder(job.key) / RESULT).exists():
         shutil.rmtree(folder, ignore_errors=True)  # it was done and its weights are gone
     try:
         done = train(
@@ -393,6 +398,7 @@ def run(worker: Worker, job: Job) -> dict[str, Any]:
         "train_seconds": done.record["train_seconds"],
         "check_seconds": check["seconds"] if check else 0.0,
         "tokens": done.last.tokens,
+        "search_seconds": search,
     }
 
 
@@ -409,13 +415,13 @@ def _start(worker: Worker, job: Job) -> tuple[Base, Path | None]:
 
 def _same_as_scratch(worker: Worker, job: Job) -> dict[str, Any] | None:
     """Facts of scratch's run, where it is the same: for an arm that has nothing to start from."""
-    if "init" not in job.needs or worker.store.result(job.needs["init"][0])["path"]:
+    same = job.about.get("scratch")
+    if not same or worker.store.result(job.needs["init"][0])["path"]:
         return None
-    needs = {role: keys for role, keys in job.needs.items() if role != "init"}
-    twin = replace(job, needs=needs)
-    if not worker.store.is_done(twin):
+    if not (worker.store.folder(same) / RESULT).exists():  # Ray does them in any order
         return None
-    return worker.store.result(twin.key) | {"same_as": twin.key}
+    facts = worker.store.result(same)
+    return facts | {"same_as": same} if facts["weights"] or not job.keeps_weights else None
 
 
 def _settings(worker: Worker, job: Job) -> TrainSettings:
@@ -428,6 +434,31 @@ def _settings(worker: Worker, job: Job) -> TrainSettings:
             values |= {"lora_target_modules": ",".join(size["modules"])}
             settings = settings.model_copy(update=values)
     return _longer(worker, job, settings) if job.decides.get("longer") else settings
+
+
+def _searched(worker: Worker, runs: Sequence[str], rates: Sequence[float]) -> tuple[float, float]:
+    """The learning rate with the least mean dev loss, and the seconds of one search.
+
+    Args:
+        worker: knows the results.
+        runs: keys of the runs of the searching seeds, for each seed in the order of ``rates``.
+        rates: the grid.
+
+    Returns:
+        The rate (the first where all diverged); seconds that a searching seed spent on the others.
+    """
+    facts = [worker.store.result(key) for key in runs]
+    of_rate = {rate: facts[place :: len(rates)] for place, rate in enumerate(rates)}
+
+    def loss(rate: float) -> float:
+        return sum(
+            math.inf if one["diverged"] else one["dev_loss"] for one in of_rate[rate]
+        )  # fmt: skip
+
+    best = min(rates, key=loss)
+    others = [one for rate in rates if rate != best for one in of_rate[rate]]
+    spent = sum(one["train_seconds"] + one.get("check_seconds", 0.0) for one in others)
+    return best, spent / (len(facts) / len(rates))
 
 
 def _longer(worker: Worker, job: Job, settings: TrainSettings) -> TrainSettings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mashup.errors import InputError, MashupError, Problem
-from mashup.files import read_lines, write_text
+from mashup.files import NEWER, read_lines, to_lines, write_text
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def commonest_record(experiment: str, task: str, accuracy: float) -> Record:
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Write one JSON object per line, atomically."""
-    write_text(path, "".join(json.dumps(record.to_json()) + "\n" for record in records))
+    write_text(path, to_lines(record.to_json() for record in records))
 
 
 def read_records(path: Path) -> tuple[Record, ...]:
@@ -84,6 +83,8 @@ def read_records(path: Path) -> tuple[Record, ...]:
     try:
         return read_lines(Record, path, fix)
     except InputError as error:
+        if error.problems[0].code == NEWER:
+            raise
         found = error.problems[0].found
         raise InputError(Problem("cannot read records", str(path), found, fix=fix)) from error
 
