@@ -34,6 +34,7 @@ from mashup.processes import process_count
 ArmName = Literal[
     "scratch",
     "mashup",
+    "race",
     "scratch-longer",
     "best-single",
     "random",

@@ -34,7 +34,7 @@ def plan_of(arms, inputs=INPUTS, **more):
 def test_every_arm_has_its_cells_and_scratch_is_always_there():
     plan = plan_of(ARMS, draws=2)
     names = list(dict.fromkeys(cell.arm for cell in plan.cells))
-    assert names[:3] == ["scratch", "mashup", "best-single"]
+    assert names[:3] == ["scratch", "mashup", "race"]
     draws = {"random-1", "random-2", "blind-1", "blind-2", "single-two", "single-three"}
     assert set(names) == (set(ARMS) - {"random", "blind", "each-single"}) | draws
     assert {cell.arm for cell in plan_of(("mashup",)).cells} == {"scratch", "mashup"}

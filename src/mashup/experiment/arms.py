@@ -16,7 +16,7 @@ from mashup.settings import ARMS, ArmName
 
 #: Arms that were chosen by the ranking, and are charged for it.
 PAYS_FOR_SCORING: frozenset[ArmName] = frozenset(
-    {"mashup", "best-single", "random-init", "format-only", "merged-untrained"}
+    {"mashup", "race", "best-single", "random-init", "format-only", "merged-untrained"}
 )
 #: Role of the probe that starts from the base, which a donor has to beat.
 FROM_BASE = "probe"
@@ -201,11 +201,33 @@ def _longer(target: Target, arm: ArmName) -> None:
         target.plan.cells.append(Cell(target.name, arm, seed, 1.0, (key,), search=scratch))
 
 
+def _race(target: Target, arm: ArmName) -> None:
+    """Scratch, mashup's merge and the best single source at every rate; most are given up early."""
+    experiment, starts = target.experiment, {"merge": target.mashup}
+    starts |= {"best-single": _init(target, "best-single")}
+    rates = experiment.learning_rates
+    for seed in experiment.seeds:
+        job = training(
+            experiment, target.inputs, target.name, seed, rates[0], words=(arm,), size=target.size,
+            keeps_weights=target.keeps_weights,
+        )  # fmt: skip
+        job = replace(
+            job,
+            decides=dict(job.decides) | {"race": list(rates)},
+            needs=dict(job.needs) | {f"start {name}": (key,) for name, key in starts.items()},
+            about=dict(job.about)
+            | {"words": [target.name, arm, f"seed {seed}"], "folder": f"race-seed{seed}"},
+        )
+        runs = (target.plan.add(job),)
+        target.plan.cells.append(Cell(target.name, arm, seed, 1.0, runs, score=target.score))
+
+
 #: Arm to the function that adds its jobs and cells; scratch is always there.
 ADD: Mapping[ArmName, Callable[[Target, ArmName], None]] = {
     **dict.fromkeys(
         ("mashup", "best-single", "average-all", "random-init", "format-only"), _merged
     ),
+    "race": _race,
     "random": _draws,
     "blind": _draws,
     "random-two": _pairs,

@@ -17,7 +17,7 @@ from mashup.checkpoint import check_base
 from mashup.errors import DivergedError, InputError, Problem
 from mashup.experiment.arms import make_plan
 from mashup.experiment.jobs import Inputs, Plan, Store
-from mashup.experiment.results import ArmResult, all_records, arm_of, result_of
+from mashup.experiment.results import Arm, ArmResult, all_records, arm_of, result_of
 from mashup.experiment.run import RECORDS
 from mashup.experiment.settings import (
     Choosing,
@@ -203,6 +203,8 @@ def _run(experiment: Experiment, given: Given, output: Path, progress: Progress)
             about |= _planned(plan, worker.store, experiment)
             write_text(output / ABOUT, to_json(about))
     results = tuple(one for cell in plan.cells if (one := result_of(cell, worker.store)))
+    about |= {"arms": _told([(one.arm, one.seed) for one in results if one.budget == 1.0])}
+    write_text(output / ABOUT, to_json(about))  # by now it is known what has won a race
     commonest = {task.name: commonest_accuracy(task)}
     records = all_records(experiment, plan, worker.store, commonest)
     write_records(output / RECORDS, records)
@@ -253,16 +255,18 @@ def _about(experiment: Experiment, given: Given) -> dict[str, Any]:
 
 def _planned(plan: Plan, store: Store, experiment: Experiment) -> dict[str, Any]:
     """What each arm starts from, and the rank that all train."""
-    arms = [
-        {"arm": arm.name, "seed": cell.seed, "parents": list(arm.parents), "note": arm.note}
-        for cell in plan.cells
-        if cell.budget == 1.0
-        for arm in [arm_of(cell, store)]
-    ]
+    arms = [(arm_of(cell, store), cell.seed) for cell in plan.cells if cell.budget == 1.0]
     full = experiment.train.is_full
     sizes = [store.result(k) for j in plan.jobs.values() for k in j.needs.get("size", ())]
     rank = next((one.get("rank") for one in sizes), None) or experiment.train.lora_r
-    return {"arms": arms, "rank": 0 if full else rank}
+    return {"arms": _told(arms), "rank": 0 if full else rank}
+
+
+def _told(arms: Sequence[tuple[Arm, int]]) -> list[dict[str, Any]]:
+    return [
+        {"arm": arm.name, "seed": seed, "parents": list(arm.parents), "note": arm.note}
+        for arm, seed in arms
+    ]
 
 
 def _refuse_diverged(plan: Plan, store: Store, key: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +134,14 @@ def result_of(cell: Cell, store: Store) -> ArmResult | None:
     search += _search([store.result(key) for key in cell.search])
     overhead = {
         "score": store.result(cell.score)["seconds"] if cell.score else 0.0,
-        "merge": init.get("seconds", 0.0) + best["check_seconds"],
+        "merge": init.get("seconds", 0.0) + best.get("merge_seconds", 0.0) + best["check_seconds"],
         "search": search,
     }
     run = Run.open(store.place(best["path"]))
-    return ArmResult(arm_of(cell, store), cell.seed, cell.budget, run, overhead)
+    arm = arm_of(cell, store)
+    if "won" in best:
+        arm = replace(arm, parents=tuple(best["won"]["parents"]), note=best["won"]["sentence"])
+    return ArmResult(arm, cell.seed, cell.budget, run, overhead)
 
 
 def arm_of(cell: Cell, store: Store) -> Arm:

@@ -175,6 +175,7 @@ def work_of(job: Job, tasks: Mapping[str, Task], donors: int) -> Work:
     steps = steps_of(len(task.train), settings)
     points = 1 + len(curve_steps(steps, settings))
     tests = {"all": points, "end": 1, "none": 0}[settings.test_points]
+    steps *= 2 if job.decides.get("race") else 1  # most lanes are given up early
     held = points * len(task.dev) + tests * len(task.test)
     held += 2 * len(task.dev) if job.needs.get("init") else 0
     tokens = row * (_BACKWARD * steps * settings.batch_size + held)

@@ -21,6 +21,7 @@ from mashup._init import Sample, make_init
 from mashup._merge.algebra import generator_for
 from mashup._merge.merge import Init
 from mashup._merge.methods import METHODS
+from mashup._race.race import RACE, race
 from mashup._score.result import Score
 from mashup._score.scores import Scores
 from mashup._select import Selection
@@ -363,6 +364,8 @@ def _noisy_model(model: Any, init: Path, output: Path) -> None:
 def run(worker: Worker, job: Job) -> dict[str, Any]:
     """Train; a run that diverged is a result too. Weights go unless a later job reads them."""
     base, init = _start(worker, job)
+    if job.decides.get("race"):
+        return _raced(worker, job)
     if init is None and (facts := _same_as_scratch(worker, job)):
         return facts
     name = job.about["task"]
@@ -399,6 +402,46 @@ def run(worker: Worker, job: Job) -> dict[str, Any]:
         "check_seconds": check["seconds"] if check else 0.0,
         "tokens": done.last.tokens,
         "search_seconds": search,
+    }
+
+
+def _raced(worker: Worker, job: Job) -> dict[str, Any]:
+    """The run that wins a race, charged with the steps of all others and with every merge."""
+    settings, merging = _settings(worker, job), 0.0
+    starts: dict[str, Path] = {}
+    parents: dict[str, list[str]] = {"scratch": []}
+    for role, (key,) in job.needs.items():
+        facts = worker.store.result(key)
+        if role.startswith("start ") and facts["path"]:
+            merging += facts["seconds"]
+            if facts["parents"] not in parents.values():  # one alone is merged and best
+                parents[role.removeprefix("start ")] = facts["parents"]
+                starts[role.removeprefix("start ")] = worker.store.place(facts["path"])
+    asked = {"keep": settings.keep, "test_points": settings.test_points}  # as for all arms
+    done = race(
+        worker.base, worker.task(job.about["task"]), output=_run_folder(worker, job, None),
+        starts=starts, learning_rates=job.decides["race"],
+        settings=settings.model_copy(update=asked), accept_base=True, progress=worker.progress,
+    )  # fmt: skip
+    if not job.keeps_weights:
+        for path in {*done.path.iterdir()} - {done.path / name for name in (*_KEPT, RACE)}:
+            path.unlink()
+    check, lanes = done.run.record["start_check"], done.record["train_seconds"]
+    checked = check["seconds"] if check else 0.0
+    warm = sum(not lane.startswith("scratch-") for lane in lanes)
+    others = sum(lanes.values()) - done.run.record["train_seconds"]
+    winner = done.record["winner"].rpartition("-lr")[0]  # the name of a lane
+    return {
+        "diverged": False,
+        "path": worker.store.relative(done.path),
+        "weights": job.keeps_weights,
+        "dev_loss": done.run.kept.dev_loss,
+        "train_seconds": done.run.record["train_seconds"],
+        "check_seconds": checked,
+        "merge_seconds": merging,
+        "search_seconds": others + checked * max(0, warm - 1),
+        "tokens": done.run.last.tokens,
+        "won": {"parents": parents[winner], "sentence": done.sentence},
     }
 
 
