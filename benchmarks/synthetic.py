@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from mashup._merge.shards import open_shards, plan_shards
-from mashup.headers import TensorInfo
+from mashup.checkpoint.safetensors import TensorInfo
 
 _HIDDEN, _INNER, _VOCABULARY = 2048, 8192, 32768
 _LAYER = {  # tensor of a Llama layer -> shape

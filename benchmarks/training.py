@@ -15,7 +15,7 @@ from mashup import TrainSettings, load_base
 from mashup._train.adapter import attach, detach
 from mashup._train.trainer import AnswerTrainer, Collator, arguments
 from mashup.demo.base import demo_base
-from mashup.model.quiet import quiet_transformers
+from mashup.model.base import quiet_transformers
 from mashup.task import Example, Tokens, tokenize
 from timing import medians, ratio
 

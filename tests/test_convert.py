@@ -142,7 +142,7 @@ def test_a_copy_is_made_once_and_merges_as_the_model_does(tiny_base, tmp_path):
 
 def test_a_base_that_was_named_for_a_pickle_holds_for_its_copy(tiny_base, tmp_path):
     from mashup import read_checkpoint
-    from mashup.checkpoint.naming import write_names
+    from mashup.checkpoint.identity import write_names
 
     folder = pickled(relative_of(tiny_base, tmp_path / "lib/a", seed=1))
     write_names(tmp_path / "lib", {"a": "owner/tiny"})

@@ -17,7 +17,6 @@ FLOORS = (
     ("files",),
     ("results",),
     ("_report",),
-    ("headers",),
     ("checkpoint",),
     ("task", "tasks"),
     ("library",),

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from mashup._merge.shards import open_shards, plan_shards
 from mashup.checkpoint import adapter, full
-from mashup.checkpoint.identity import HEAD, is_tied, read_config
-from mashup.checkpoint.naming import named_base, write_names
+from mashup.checkpoint.identity import HEAD, is_tied, named_base, read_config, write_names
+from mashup.checkpoint.safetensors import TensorInfo
 from mashup.checkpoint.vocabulary import EMBEDDINGS
 from mashup.errors import InputError, OutputError, Problem
 from mashup.files import (
@@ -31,7 +31,6 @@ from mashup.files import (
     temporary_folder,
     user_cache,
 )
-from mashup.headers import TensorInfo
 from mashup.strict import check_plain
 from mashup.weights import SAFETENSORS
 

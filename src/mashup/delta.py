@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mashup.checkpoint import Adapter, LoraModule, Opened, open_checkpoint
-from mashup.checkpoint.modules import Kind
+from mashup.checkpoint.adapter import Kind
 from mashup.errors import InputError, Problem
 from mashup.weights import read_finite
 

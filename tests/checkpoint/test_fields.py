@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mashup.checkpoint.fields import KNOWN, field_problems
+from mashup.checkpoint.config import KNOWN, field_problems
 from mashup.files import read_json
 
 PLAIN = {"peft_type": "LORA", "r": 8, "lora_alpha": 16}

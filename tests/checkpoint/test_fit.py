@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 import mashup
 import mashup.checkpoint.config
-import mashup.checkpoint.stored
+import mashup.checkpoint.safetensors
 from helpers import Q_PROJ, refused, write_adapter, write_full
 from kinds import write_base
 from lora import save_lora
@@ -112,7 +112,7 @@ def opens(monkeypatch):
         monkeypatch.setattr(module, name, read)
 
     counted(mashup.checkpoint.config, "read_json", "config")
-    counted(mashup.checkpoint.stored, "read_header", "header")
+    counted(mashup.checkpoint.safetensors, "read_header", "header")
     return counts
 
 

@@ -2,7 +2,7 @@ from dataclasses import fields
 
 import pytest
 
-from mashup.checkpoint.refusals import _FIELDS, refusal
+from mashup.checkpoint.config import _FIELDS, refusal
 from mashup.files import read_json
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from helpers import full_disk, settle, write_adapter
 from mashup.library import Index, database, scan
-from mashup.library.losses import Loss
+from mashup.library.index import Loss
 
 LOSS = Loss(1.5, True, 0.25)
 
@@ -81,7 +81,7 @@ def test_processes_that_make_the_same_index_do_not_trip_over_each_other(tmp_path
     code = (
         "import sys, pathlib\n"
         "from mashup.library import Index\n"
-        "from mashup.library.losses import Loss\n"
+        "from mashup.library.index import Loss\n"
         "for root in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
         "    with Index(root) as index:\n"
         "        index.losses.keep(sys.argv[2], {'one': Loss(1.0, True, 0.5)})\n"

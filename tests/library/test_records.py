@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mashup.checkpoint import Checkpoint
 from mashup.errors import Problem
-from mashup.library.records import dump, load, to_record
+from mashup.library.scan import dump_record, load_record, to_record
 
 WORDS = st.text(max_size=8)
 CHECKPOINTS = st.builds(
@@ -27,7 +27,7 @@ CHECKPOINTS = st.builds(
 
 @given(checkpoint=CHECKPOINTS)
 def test_a_checkpoint_comes_back_from_the_index_as_it_was(checkpoint):
-    assert load(dump(checkpoint), checkpoint.path) == checkpoint
+    assert load_record(dump_record(checkpoint), checkpoint.path) == checkpoint
 
 
 def test_a_record_is_json_with_name_and_state():

@@ -4,7 +4,7 @@ import pytest
 
 from mashup.checkpoint import Checkpoint
 from mashup.errors import Problem
-from mashup.library.siblings import keep_one_per_run
+from mashup.library.scan import keep_one_per_run
 
 BROKEN = Problem("truncated safetensors", "somewhere")
 

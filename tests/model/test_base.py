@@ -10,7 +10,7 @@ from helpers import refused, write_tiny_model
 from mashup._score.store import model_key
 from mashup.errors import UsageError
 from mashup.model import load_base
-from mashup.model.device import cpu_has_bfloat16, pick_dtype
+from mashup.model.base import cpu_has_bfloat16, pick_dtype
 
 
 def test_a_base_knows_its_dtype_context_and_digest(tiny_base):

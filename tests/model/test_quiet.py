@@ -5,7 +5,7 @@ import warnings
 import pytest
 from transformers.utils import logging
 
-from mashup.model.quiet import quiet_transformers
+from mashup.model.base import quiet_transformers
 
 
 def test_levels_bars_and_warnings_come_back():

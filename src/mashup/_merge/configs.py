@@ -16,7 +16,7 @@ from typing import Any
 from mashup.checkpoint import BaseShapes, Opened
 from mashup.checkpoint.fit import settings_problem
 from mashup.errors import InputError, Problem
-from mashup.model.quiet import quiet_transformers
+from mashup.model.base import quiet_transformers
 
 _CONFIG = "config.json"
 _EMBEDDING = "embed_tokens.weight"

@@ -17,9 +17,9 @@ from mashup._merge.combine import Energy, Recipe, Tensors, energy_of, merged_pie
 from mashup._merge.reference import Reference
 from mashup._merge.shards import Shard, ShardWriter, cast, open_shards, plan_shards
 from mashup.checkpoint import Stored
+from mashup.checkpoint.safetensors import TensorInfo
 from mashup.errors import OutputError, Problem
 from mashup.files import size
-from mashup.headers import TensorInfo
 from mashup.progress import SILENT, Advance, Progress
 from mashup.weights import SAFETENSORS, TORCH
 

@@ -41,9 +41,9 @@ from mashup._merge.parents import Parent
 from mashup._merge.plan_lora import LoraPlan, Module, Saved
 from mashup._merge.shards import ShardWriter, cast, open_shards, plan_shards
 from mashup.checkpoint.adapter import WEIGHTS
+from mashup.checkpoint.safetensors import TensorInfo
 from mashup.delta import Delta, Factors
 from mashup.errors import InputError
-from mashup.headers import TensorInfo
 from mashup.progress import SILENT, Progress
 from mashup.similarity.products import inner
 from mashup.weights import SAFETENSORS

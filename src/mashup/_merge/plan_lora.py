@@ -16,7 +16,7 @@ from mashup._merge.methods import Method
 from mashup._merge.parents import Parent
 from mashup._merge.reference import Reference
 from mashup.checkpoint import Adapter, AdapterConfig
-from mashup.checkpoint.conv1d import is_conv1d
+from mashup.checkpoint.adapter import is_conv1d
 from mashup.checkpoint.vocabulary import BY_TOKEN, FILE, POSITIONS
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.files import digest_file

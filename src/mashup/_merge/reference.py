@@ -13,8 +13,7 @@ from mashup.checkpoint import BaseShapes, Stored
 from mashup.checkpoint.fit import COMPUTED, Coverage, Shape, arranged, coverage, shape_of_rows
 from mashup.checkpoint.full import average_problem, breaks_tie, tie_problem, with_head
 from mashup.checkpoint.identity import HEAD
-from mashup.checkpoint.tokens import Tables, differ, read_tables
-from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS
+from mashup.checkpoint.vocabulary import BY_TOKEN, EMBEDDINGS, Tables, differ, read_tables
 from mashup.errors import InputError, Problem, raise_all
 from mashup.settings import MergeSettings
 

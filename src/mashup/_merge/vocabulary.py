@@ -16,8 +16,7 @@ from torch import Tensor
 
 from mashup._merge.changes import Change, InMemory, Value
 from mashup._merge.parents import Parent
-from mashup.checkpoint.tokens import Tables
-from mashup.checkpoint.vocabulary import BY_TOKEN, read_vocabulary
+from mashup.checkpoint.vocabulary import BY_TOKEN, Tables, read_vocabulary
 from mashup.errors import InputError, Problem
 
 

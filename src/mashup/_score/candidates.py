@@ -15,7 +15,7 @@ from mashup.checkpoint.fit import UNNAMED, distance_problem
 from mashup.errors import InputError, Problem
 from mashup.library import Index, checkpoint_digest
 from mashup.model import Base, base_shapes, fit_loaded, read_change
-from mashup.model.swap import find
+from mashup.model.apply import find
 from mashup.progress import Progress
 from mashup.similarity.sketches import SCHEME, from_bytes, sketch, to_bytes
 

@@ -23,7 +23,7 @@ from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import Evaluation, evaluate, plain_batches, vocabulary_of
 from mashup.evaluate.prefix import shared_prefix, with_prefix
 from mashup.library import Index
-from mashup.library.losses import Loss
+from mashup.library.index import Loss
 from mashup.model import Base, applied, read_change
 from mashup.progress import NO_BAR, Advance, Bar, is_tenth
 from mashup.task import Tokens, prompts_of

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from mashup.checkpoint import Adapter, read_adapter, read_adapter_config
 from mashup.errors import Problem, UsageError
 from mashup.model import read_change
-from mashup.model.quiet import quiet_transformers
-from mashup.model.swap import find, put
+from mashup.model.apply import find, put
+from mashup.model.base import quiet_transformers
 from mashup.settings import TrainSettings
 
 

@@ -28,7 +28,7 @@ from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import Evaluation, batches_for, evaluate_showing
 from mashup.files import read_json
 from mashup.model import Base, applied, base_shapes, fit_loaded, read_change
-from mashup.model.quiet import quiet_transformers
+from mashup.model.base import quiet_transformers
 from mashup.processes import is_first, wait
 from mashup.progress import SILENT, Progress
 from mashup.results.curve import CURVE, TEST, Point, check_curve, read_curve

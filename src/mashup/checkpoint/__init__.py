@@ -1,15 +1,13 @@
 """Checkpoint: one past training result, read from headers and JSON, never from pickle."""
 
-from mashup.checkpoint.adapter import Adapter, read_adapter
+from mashup.checkpoint.adapter import Adapter, LoraModule, laid_out, read_adapter
 from mashup.checkpoint.config import AdapterConfig, read_adapter_config
-from mashup.checkpoint.experts import laid_out
 from mashup.checkpoint.fit import FOREIGN, BaseShapes, Fit, fit
 from mashup.checkpoint.full import read_tensors
 from mashup.checkpoint.identity import canonical_name, same_base
 from mashup.checkpoint.locate import check_base, locate
-from mashup.checkpoint.modules import LoraModule
 from mashup.checkpoint.read import Checkpoint, Opened, open_checkpoint, read_checkpoint
-from mashup.checkpoint.stored import Stored, read_stored
+from mashup.checkpoint.safetensors import Stored, read_stored
 
 __all__ = [
     "FOREIGN",

@@ -14,10 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mashup.checkpoint.adapter import Adapter, LoraModule
+from mashup.checkpoint.adapter import Adapter, LoraModule, laid_out, turned
 from mashup.checkpoint.config import AdapterConfig
-from mashup.checkpoint.conv1d import turned
-from mashup.checkpoint.experts import laid_out
 from mashup.checkpoint.full import (
     average_problem,
     breaks_tie,
@@ -30,9 +28,8 @@ from mashup.checkpoint.history import read_manifest
 from mashup.checkpoint.identity import same_base
 from mashup.checkpoint.locate import locate
 from mashup.checkpoint.read import Checkpoint, Opened
-from mashup.checkpoint.stored import Stored
-from mashup.checkpoint.tokens import Place, differ, embedding_place, read_tables
-from mashup.checkpoint.vocabulary import BY_TOKEN
+from mashup.checkpoint.safetensors import Stored
+from mashup.checkpoint.vocabulary import BY_TOKEN, Place, differ, embedding_place, read_tables
 from mashup.errors import InputError, Problem
 
 Shape = tuple[int, ...]

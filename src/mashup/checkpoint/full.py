@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from mashup.checkpoint.adapter import Adapter
 from mashup.checkpoint.identity import HEAD, is_tied
-from mashup.checkpoint.stored import Stored, not_floats, read_stored, same_bytes
+from mashup.checkpoint.safetensors import Stored, not_floats, read_stored, same_bytes
 from mashup.checkpoint.vocabulary import EMBEDDINGS
 from mashup.errors import InputError, MashupError, Problem, raise_all
 from mashup.files import read_json

@@ -71,7 +71,7 @@ def _row(report: Any) -> tuple[str, ...]:
 
 
 def _record(report: Any) -> dict[str, Any]:
-    from mashup.library.records import to_record
+    from mashup.library.scan import to_record
 
     return to_record(report.checkpoint) | {
         "problems": [problem.to_json() for problem in report.problems],

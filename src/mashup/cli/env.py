@@ -61,7 +61,7 @@ def describe() -> dict[str, Any]:
 
     from mashup._merge.manifest import versions
     from mashup.files import user_cache
-    from mashup.model.device import pick_device, pick_dtype
+    from mashup.model.base import pick_device, pick_dtype
 
     device = pick_device()
     return {

@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
 def run(options: ScanOptions) -> None:
     """List the checkpoints below a folder, from headers and JSON only."""
     from mashup.library import name_bases, scan
-    from mashup.library.records import to_record
+    from mashup.library.scan import to_record
 
     library = scan(options.library, all_checkpoints=options.all_checkpoints)
     if options.base:

@@ -156,7 +156,7 @@ def _quiet() -> Iterator[None]:
     """Silence transformers, its GGUF reader too, and put all back as it was."""
     from transformers import modeling_gguf_pytorch_utils as reader
 
-    from mashup.model.quiet import quiet_transformers
+    from mashup.model.base import quiet_transformers
 
     bar = reader.tqdm
     reader.tqdm = lambda items, **_: items  # this one heeds no setting of transformers

@@ -162,8 +162,7 @@ def base_key(experiment: Experiment, index: Index) -> str:
     Raises:
         InputError: the base cannot be read.
     """
-    from mashup.model.base import AUTO, named_device
-    from mashup.model.device import parse_dtype
+    from mashup.model.base import AUTO, named_device, parse_dtype
 
     folder = locate(experiment.base)
     checkpoint = read_checkpoint(folder)

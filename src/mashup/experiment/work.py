@@ -42,8 +42,8 @@ from mashup.experiment.worker import Worker, task_of
 from mashup.files import digest_of, only_one, read_json
 from mashup.library import scan
 from mashup.model import Base
+from mashup.model.apply import find
 from mashup.model.change import full_tensors
-from mashup.model.swap import find
 from mashup.processes import is_first
 from mashup.results.curve import CURVE, START_TEST, TEST
 from mashup.settings import TrainSettings

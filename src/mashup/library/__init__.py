@@ -9,8 +9,7 @@ from mashup.library.digest import (
     whole_digest,
 )
 from mashup.library.index import Index
-from mashup.library.names import name_bases
-from mashup.library.scan import Library, scan
+from mashup.library.scan import Library, name_bases, scan
 
 __all__ = [
     "Index",

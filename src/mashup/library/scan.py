@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from mashup.checkpoint import Checkpoint
-from mashup.checkpoint.naming import named_base
+from mashup.checkpoint.identity import named_base, write_names
 from mashup.checkpoint.read import describe, with_unique_names
-from mashup.errors import InputError, Problem
+from mashup.errors import InputError, Problem, UsageError
 from mashup.files import require_folder
-from mashup.library import records
 from mashup.library.index import Index
-from mashup.library.siblings import keep_one_per_run
 from mashup.library.walk import Found, find
 from mashup.tables import as_frame, as_html, as_text
 
@@ -104,12 +106,12 @@ def _read_or_remember(root: Path, found: list[Found], index: Index) -> Iterator[
         relative = (str(one.path)[start:] if root.parts else str(one.path)) or "."
         stamp, record = known.pop(relative, ("", ""))
         is_known = one.stamp and stamp == one.stamp
-        checkpoint = records.load(record, one.path) if is_known else None
+        checkpoint = load_record(record, one.path) if is_known else None
         if checkpoint is None:
             checkpoint = _read(one.path)
             if one.stamp and checkpoint.problem is None:
                 # a broken one is read again: its cause may be elsewhere
-                changed[relative] = (one.stamp, records.dump(checkpoint))
+                changed[relative] = (one.stamp, dump_record(checkpoint))
         yield checkpoint if checkpoint.base else replace(checkpoint, base=named_base(one.path))
     if changed or known:
         index.replace_checkpoints(changed, known)
@@ -131,3 +133,129 @@ def _nothing(root: Path, notes: tuple[str, ...]) -> Problem:
         "folders with adapter_config.json and adapter_model.safetensors",
         "point at the folder that your trainer wrote its runs to",
     )
+
+
+def keep_one_per_run(
+    checkpoints: Iterable[Checkpoint],
+) -> tuple[tuple[Checkpoint, ...], tuple[Checkpoint, ...]]:
+    """Split into those kept (one a run and kind) and their siblings, both sorted by path.
+
+    Broken siblings are never hidden behind a good one's back: they stay in the first
+    group, so that their problem is seen, but a usable sibling is kept beside them.
+    """
+    kept: list[Checkpoint] = []
+    hidden: list[Checkpoint] = []
+    ordered = sorted(checkpoints, key=_run_order)
+    for _, group in groupby(ordered, key=lambda c: (c.run, c.kind)):
+        siblings = list(group)
+        chosen = _choose(siblings)
+        for sibling in siblings:
+            keep = sibling is chosen or sibling.problem is not None
+            (kept if keep else hidden).append(sibling)
+    return tuple(sorted(kept, key=_path)), tuple(sorted(hidden, key=_path))
+
+
+def _run_order(checkpoint: Checkpoint) -> tuple[tuple[str, ...], str, float]:
+    step = checkpoint.step
+    return checkpoint.run.parts, checkpoint.kind, float("inf") if step is None else step
+
+
+def _path(checkpoint: Checkpoint) -> tuple[str, ...]:
+    return checkpoint.path.parts
+
+
+def _choose(siblings: list[Checkpoint]) -> Checkpoint:
+    """The last state that names a best step decides; without one, the last sibling."""
+    healthy = [sibling for sibling in siblings if sibling.problem is None] or siblings
+    told = [s.best_step for s in siblings if s.best_step is not None]
+    best = [sibling for sibling in healthy if told and sibling.step == told[-1]]
+    return best[0] if best else healthy[-1]
+
+
+def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
+    """JSON-able fields of a checkpoint, with its name and state."""
+    record = asdict(checkpoint) | {"path": str(checkpoint.path)}
+    return record | {"name": checkpoint.name, "state": checkpoint.state}
+
+
+def dump_record(checkpoint: Checkpoint) -> str:
+    return json.dumps(to_record(checkpoint))
+
+
+def load_record(text: str, folder: Path) -> Checkpoint | None:
+    """The checkpoint in ``folder`` by its record; None for a text that is none of this version."""
+    try:
+        record = json.loads(text)
+        del record["name"], record["state"]
+        record["path"] = folder
+        record["targets"] = tuple(record["targets"])
+        record["unmatched"] = tuple(record["unmatched"])
+        record["metric"] = tuple(record["metric"]) if record["metric"] else None
+        record["problem"] = Problem(**record["problem"]) if record["problem"] else None
+        checkpoint = Checkpoint(**record)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+    return checkpoint if _is_sound(checkpoint) else None
+
+
+def _is_sound(one: Checkpoint) -> bool:
+    metric = one.metric or ("", 0.0)
+    texts = (one.base, one.task, *one.targets, *one.unmatched, metric[0])
+    counts = (one.modules, one.bytes, one.rank or 0, one.best_step or 0)
+    return (
+        one.kind in ("lora", "full")
+        and all(isinstance(text, str) for text in texts)
+        and all(isinstance(count, int) for count in counts)
+        and len(metric) == 2
+        and isinstance(metric[1], int | float)
+    )
+
+
+def name_bases(root: Path, checkpoints: Sequence[Checkpoint], given: Sequence[str]) -> None:
+    """Remember ``ID:MODEL`` pairs in the library; IDs are names or patterns with ``*``.
+
+    Raises:
+        UsageError: not such a pair, no checkpoint of that name, or one that names its base.
+    """
+    names: dict[str, str] = {}
+    problems: list[Problem] = []
+    for pair in given:
+        wanted, _, base = pair.partition(":")
+        matched = _meant(wanted, checkpoints, root)
+        problems += _problems(pair, wanted, base, matched, checkpoints)
+        names |= {str(c.path.relative_to(root)): base for c in matched if not c.base}
+    if problems:
+        raise UsageError(*problems)
+    write_names(root, names)
+
+
+def _meant(wanted: str, checkpoints: Sequence[Checkpoint], root: Path) -> list[Checkpoint]:
+    """Those of this name or path; if there are none, those whose paths match it as a pattern."""
+    paths = [(c, str(c.path.relative_to(root))) for c in checkpoints]
+    exact = [c for c, path in paths if wanted in (c.name, path)]
+    return exact or [c for c, path in paths if fnmatchcase(path, wanted)]
+
+
+def _problems(
+    pair: str,
+    wanted: str,
+    base: str,
+    matched: Sequence[Checkpoint],
+    checkpoints: Sequence[Checkpoint],
+) -> list[Problem]:
+    if not base or not wanted:
+        return [Problem("bad setting", "--base", pair, "ID:MODEL, say run-7:google/gemma-3-1b-it")]
+    if not matched:
+        ends = [c.name for c in checkpoints if c.name.endswith(f"/{wanted}")]
+        if len(ends) > 1:
+            found, fix = ", ".join(ends[:5]), "give one of these names, or a pattern for all"
+            where, expected = f"--base {pair}", "a name of one"
+            return [Problem("name of several checkpoints", where, found, expected, fix)]
+        close = difflib.get_close_matches(wanted, [c.name for c in checkpoints], 1)
+        fix = f"did you mean {close[0]}?" if close else "see the names with 'mashup scan'"
+        return [Problem("no such checkpoint", "--base", wanted, fix=fix)]
+    told = [c for c in matched if c.base and c.base != base]
+    if told and len(told) == len(matched):
+        fix = "pass `accept_base` where it is used, if what it says is wrong"
+        return [Problem("base is named already", str(told[0].path), told[0].base, base, fix)]
+    return []

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from mashup.checkpoint import adapter, history
 from mashup.checkpoint.config import CONFIG
-from mashup.checkpoint.distributed import is_optimizer, trainer_of_shards
-from mashup.checkpoint.read import FULL_WEIGHTS, kind_of
+from mashup.checkpoint.read import FULL_WEIGHTS, is_optimizer, kind_of, trainer_of_shards
 from mashup.errors import printable
 from mashup.files import stamp
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+import os
+import warnings
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +21,6 @@ from mashup.checkpoint import check_base
 from mashup.checkpoint.identity import computed
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.files import digest_of
-from mashup.model.device import parse_dtype, pick_device
-from mashup.model.quiet import quiet_transformers
 
 _SIZES = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
@@ -311,3 +312,49 @@ def weights_digest(model: nn.Module) -> str:
 def _tensor_digest(tensor: Tensor) -> bytes:
     data = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy()
     return hashlib.sha256(data.data).digest()
+
+
+def pick_device() -> torch.device:
+    """CUDA, else MPS, else the CPU; of several processes each its own CUDA device."""
+    if torch.cuda.is_available():
+        own = os.environ.get("LOCAL_RANK")
+        return torch.device("cuda" if own is None else f"cuda:{own}")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def pick_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it natively, float32 elsewhere."""
+    native = {
+        "cuda": lambda: torch.cuda.get_device_capability(device)[0] >= 8,
+        "cpu": cpu_has_bfloat16,
+    }.get(device.type, lambda: False)
+    return torch.bfloat16 if native() else torch.float32
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 natively (AVX512-BF16, AMX or Arm's BF16)."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
+    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+
+
+def parse_dtype(name: str, device: torch.device) -> torch.dtype:
+    """``auto``, ``bfloat16``, ``float16`` or ``float32`` as torch's type."""
+    return pick_dtype(device) if name == "auto" else getattr(torch, name)
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Only errors within the block; levels, bars and warnings as they were after it."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -16,8 +16,8 @@ from torch import Tensor
 from mashup.checkpoint import Opened, Stored, open_checkpoint
 from mashup.delta import Delta, read_delta
 from mashup.errors import raise_all
+from mashup.model.apply import find
 from mashup.model.shapes import fit_loaded, names_in, renamed, shapes_of
-from mashup.model.swap import find
 from mashup.weights import read_finite
 
 

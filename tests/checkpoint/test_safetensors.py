@@ -10,8 +10,8 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from helpers import refused
+from mashup.checkpoint.safetensors import TensorInfo, read_header
 from mashup.errors import InputError
-from mashup.headers import TensorInfo, read_header
 
 DTYPES = {
     "F64": np.float64,

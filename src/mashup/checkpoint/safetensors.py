@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read without torch and without touching the weights.
+"""A safetensors file by its header: where each tensor is, without torch and without its numbers.
 
 Format: https://github.com/huggingface/safetensors#format. Eight bytes give the
 little-endian length N of the header, N bytes of JSON give name, dtype, shape
@@ -8,6 +8,7 @@ and byte range of every tensor, and the rest of the file is the data: no hole, n
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,77 @@ def _empty(path: Path, name: str, info: TensorInfo) -> InputError:
     found = f"{name} has shape {list(info.shape)}"
     fix = "save it again from the whole model (DeepSpeed ZeRO-3 shards leave such tensors)"
     return InputError(Problem("tensor of size zero", str(path), found, "weights", fix))
+
+
+_PIECE = 1 << 20  # bytes that are compared at once
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor in a safetensors file.
+
+    Attributes:
+        name: as the file has it.
+        path: the file.
+        info: dtype, shape and place in the file.
+    """
+
+    name: str
+    path: Path
+    info: TensorInfo
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.info.shape
+
+    @property
+    def dtype(self) -> str:
+        """safetensors' name: ``BF16``, ``F32``, ..."""
+        return self.info.dtype
+
+    @property
+    def rows(self) -> int:
+        """Length of the first dimension; 1 for a scalar."""
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def row_bytes(self) -> int:
+        return self.info.bytes // self.rows
+
+    @property
+    def row_size(self) -> int:
+        """How many numbers a row holds."""
+        return self.row_bytes // WIDTHS[self.dtype]
+
+
+def read_stored(path: Path) -> dict[str, Stored]:
+    """Every tensor of one safetensors file.
+
+    Raises:
+        InputError: as :func:`mashup.checkpoint.safetensors.read_header`.
+    """
+    return {name: Stored(name, path, info) for name, info in read_header(path).items()}
+
+
+def not_floats(stored: Stored) -> Problem | None:
+    """The problem of a tensor whose numbers are codes or integers, not weights."""
+    if stored.info.is_float:
+        return None
+    found, expected = f"{stored.name} is {stored.dtype}", "16-, 32- or 64-bit floats"
+    fix = "use the 16-bit weights, or load and save them dequantised (model.dequantize())"
+    return Problem("quantised weights", str(stored.path), found, expected, fix)
+
+
+def total_bytes(tensors: Mapping[str, Stored]) -> int:
+    return sum(stored.info.bytes for stored in tensors.values())
+
+
+def same_bytes(one: Stored, other: Stored) -> bool:
+    """Whether two stored tensors are the same to the bit; reads them until they differ."""
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    with one.path.open("rb") as first, other.path.open("rb") as second:
+        first.seek(one.info.begin)
+        second.seek(other.info.begin)
+        sizes = (min(_PIECE, one.info.bytes - done) for done in range(0, one.info.bytes, _PIECE))
+        return all(first.read(size) == second.read(size) for size in sizes)
