@@ -145,5 +145,7 @@ def test_names_cannot_become_markup_or_script(browser, tmp_path):
     report(folder, tmp_path / "out")
     page, faults = opened(browser, tmp_path / "out/index.html")
     assert page.locator("img[src=x]").count() == 0
+    open_all(page)
     assert EVIL in page.locator("body").inner_text()
+    assert any(EVIL in title for title in page.locator("svg title").all_text_contents())
     assert faults == []

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mashup._report.formats import to_markdown
-from mashup._report.markdown import markdown
+from mashup._report.formats import markdown, to_markdown
 from mashup._report.sections import make_parts
 from mashup._report.tables import Cell, Table
 from mashup._report.write import read_studies

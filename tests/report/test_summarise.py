@@ -7,8 +7,8 @@ import pytest
 from armresults import PLANS
 from mashup._report.figures import rates_of
 from mashup._report.material import read_folders
+from mashup._report.sources import agreement, knowledge_grid, relevance_grid
 from mashup._report.summarise import make_study
-from mashup._report.tables import agreement, knowledge_grid, relevance_grid
 from mashup.results.records import read_records
 from mashup.results.significance import holm, wilcoxon_p
 from studies import RATES, TARGETS, plans, write_study

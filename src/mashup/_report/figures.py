@@ -13,7 +13,6 @@ from statistics import fmean
 from mashup._report import numbers
 from mashup._report.canvas import Drawing, below, side_by_side
 from mashup._report.plots import (
-    Grid,
     Interval,
     Level,
     Look,
@@ -22,15 +21,11 @@ from mashup._report.plots import (
     intervals,
     legend,
     lines,
-    matrix,
 )
-from mashup._report.study import COSTS, MASHUP, SCRATCH, ArmRow, Rung, RunRow, Source, Study, Target
+from mashup._report.study import COSTS, MASHUP, SCRATCH, ArmRow, Rung, RunRow, Study, Target
 from mashup._report.style import colour_of, dash_of, shape_of
 from mashup._report.tables import (
     ends_of,
-    knowledge_grid,
-    relevance_grid,
-    singles_grid,
 )
 from mashup._report.verdict import contrast_sentence
 from mashup.results.curve import Point
@@ -40,16 +35,10 @@ RACE = "race"
 _MEAN = "mean over targets"
 _ACROSS = 3  # diagrams side by side in a file, where every target has one
 _BESIDE = 6  # arms that one row has room for
-_PICTURED = 30  # sources in the picture of a ranking
 _COSTS = {
     "score": ("best-single", "scoring"), "merge": ("untrained", "merging"),
     "search": ("average", "rate search"), "train": ("mashup", "training"),
 }  # fmt: skip
-_CRITERIA = {
-    "knowledge": "missing knowledge minus base, bits",
-    "loss": "loss minus base, nats per answer token",
-    "accuracy": "error rate minus base",
-}
 
 
 @dataclass(frozen=True)
@@ -423,57 +412,3 @@ def _pair(
         drawing("Dev loss", losses, numbers.loss),
         drawing("Test accuracy, %", accuracies, "{:.1f} %".format),
     )
-
-
-# Source checkpoints
-
-
-def ranking_figure(target: Target) -> Figure | None:
-    """Differences of the source checkpoints to the base, with two standard errors either way."""
-    rows = target.sources[:_PICTURED]
-    if not rows:
-        return None
-    chosen = [one.name for one in target.sources if one.chosen]
-    x_label = f"{_CRITERIA[target.criterion]}, ± 2 standard errors"
-    alt = (
-        f"Difference of each source checkpoint to the base on the sample: {x_label}. Chosen: "
-        f"{numbers.listed(chosen) or 'none'}. The table below has the numbers."
-    )
-    drawing = intervals(
-        [(one.name, [_ranked(one)]) for one in rows], x_label, bold=frozenset([*chosen, ""]),
-        alt=alt,
-    )  # fmt: skip
-    known = len(target.sources)
-    more = f": the best {len(rows)} of {known}" if known > len(rows) else ""
-    title = f"Left of the line: better than the base. Filled and bold: chosen{more}"
-    return Figure("ranking", title, (drawing,))
-
-
-def _ranked(one: Source) -> Interval:
-    look = Look(one.name, "mashup" if one.chosen else "muted", "circle")
-    reach = 2 * one.error if one.error is not None else math.nan
-    title = f"{one.name}: {numbers.difference(one)}" + ", chosen" * one.chosen
-    value = one.difference
-    return Interval(look, value, value - reach, value + reach, title, hollow=not one.chosen)
-
-
-def sources_figures(study: Study) -> tuple[Figure, ...]:
-    """Every source on every target: loss, knowledge, and the gain after training, where known."""
-    grids: tuple[tuple[str, str, Grid | None, Callable[[float], str]], ...] = (
-        ("donors", "Relevance: nats below the base", relevance_grid(study), _two_digits),
-        ("knowledge", "Knowledge, bits", knowledge_grid(study), _two_digits),
-        ("donor-gains", "Gain after training, points", singles_grid(study), numbers.points),
-    )
-    return tuple(
-        Figure(
-            key, title,
-            (matrix(title, grid, show, "source", f"Heat map of every source checkpoint on every "
-                    f"target. {title}. Framed: chosen. A table has the numbers."),),
-        )
-        for key, title, grid, show in grids
-        if grid
-    )  # fmt: skip
-
-
-def _two_digits(value: float) -> str:
-    return numbers.signed(value, 2)

@@ -14,30 +14,32 @@ from mashup._report.figures import (
     gains_figure,
     ladder_figure,
     models_figure,
-    ranking_figure,
     rates_figure,
+)
+from mashup._report.sources import (
+    chosen_table,
+    knowledge_table,
+    left_out_table,
+    problems_table,
+    ranking_figure,
+    ranking_table,
+    relevance_table,
+    singles_table,
     sources_figures,
 )
 from mashup._report.study import Study
 from mashup._report.tables import (
     Table,
     arms_table,
-    chosen_table,
     contrasts_table,
     costs_table,
     curves_table,
-    knowledge_table,
     ladder_table,
-    left_out_table,
     models_table,
     parity_table,
-    problems_table,
-    ranking_table,
     rates_table,
-    relevance_table,
     results_table,
     seeds_table,
-    singles_table,
 )
 from mashup._report.verdict import Verdict, make_verdict
 

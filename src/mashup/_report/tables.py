@@ -8,7 +8,6 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 from mashup._report import numbers
-from mashup._report.plots import Grid
 from mashup._report.study import (
     COSTS,
     MASHUP,
@@ -19,21 +18,13 @@ from mashup._report.study import (
     Reach,
     Rung,
     RunRow,
-    Source,
     Study,
     Target,
 )
 from mashup._report.verdict import contrast_verdict, ladder_sentences, target_verdict
 from mashup.results.statistics import Difference
 
-_SHOWN = 10  # rows of a ranking that are seen at once
-_FEWEST = 3  # sources from which a rank correlation is meaningful
 _RULES = {"fair": "fair rule", "paper": "paper's rule (flattering)"}
-_CRITERIA = {
-    "knowledge": ("Missing knowledge − base", "bits"),
-    "loss": ("Loss − base", "nats per answer token"),
-    "accuracy": ("Error rate − base", "shares of wrong answers"),
-}
 
 
 @dataclass(frozen=True)
@@ -76,49 +67,42 @@ class Table:
     in_markdown: bool = True
 
 
-_NOTHING = Cell(numbers.NONE)
+NOTHING = Cell(numbers.NONE)
 
 
-def _percent(share: float) -> Cell:
+def percent_cell(share: float) -> Cell:
     return Cell(numbers.percent(share), value=share)
 
 
-def _loss(value: float) -> Cell:
+def loss_cell(value: float) -> Cell:
     return Cell(numbers.loss(value), value=value)
 
 
-def _whole(value: float) -> Cell:
+def whole_cell(value: float) -> Cell:
     return Cell(numbers.count(value), value=value)
 
 
-def _seconds(value: float) -> Cell:
+def seconds_cell(value: float) -> Cell:
     return Cell(numbers.seconds(value), value=value)
 
 
-def _bits(value: float | None, error: float | None = None) -> Cell:
-    if value is None:
-        return _NOTHING
-    plus = f" ± {error:.2f}" if error is not None else ""
-    return Cell(f"{numbers.signed(value, 2)}{plus}", value=value)
+def p_cell(p: float | None) -> Cell:
+    return NOTHING if p is None else Cell(f"{p:.3f}", value=p)
 
 
-def _p_value(p: float | None) -> Cell:
-    return _NOTHING if p is None else Cell(f"{p:.3f}", value=p)
-
-
-def _gain(difference: Difference | None) -> Cell:
+def gain_cell(difference: Difference | None) -> Cell:
     """Points of accuracy, the interval below."""
     if difference is None:
-        return _NOTHING
+        return NOTHING
     tone = difference.verdict(higher_is_better=True)
     text, detail = numbers.points(difference.value), numbers.interval(difference)
     return Cell(text, detail, "" if tone == "within noise" else tone, difference.value)
 
 
-def _loss_gain(difference: Difference | None) -> Cell:
+def loss_gain_cell(difference: Difference | None) -> Cell:
     """Nats, the interval below; less is better."""
     if difference is None:
-        return _NOTHING
+        return NOTHING
     tone = difference.verdict(higher_is_better=False)
     text, detail = numbers.signed(difference.value), numbers.loss_interval(difference)
     return Cell(text, detail, "" if tone == "within noise" else tone, difference.value)
@@ -161,18 +145,18 @@ def _arm(name: str, study: Study) -> tuple[Cell, ...]:
     start = first.start + (f" ({first.note})" if first.note else "")
     reach = [_reach(first.fair, "steps"), _reach(first.fair, "seconds")]
     if only is None:
-        reach = [_whole(fmean(row.steps for row in rows))]
+        reach = [whole_cell(fmean(row.steps for row in rows))]
     return (
         Cell(name, start if only else ""),
-        *((_whole(len(rows)), _whole(seeds)) if only is None else ()),
-        _percent(fmean(row.accuracy for row in rows)),
-        _gain(over.gain if over else None),
-        _gain(mashup.gain if mashup else None),
-        _loss(fmean(row.loss for row in rows)),
+        *((whole_cell(len(rows)), whole_cell(seeds)) if only is None else ()),
+        percent_cell(fmean(row.accuracy for row in rows)),
+        gain_cell(over.gain if over else None),
+        gain_cell(mashup.gain if mashup else None),
+        loss_cell(fmean(row.loss for row in rows)),
         *reach,
-        _seconds(fmean(row.overhead for row in rows)),
-        _seconds(fmean(row.costs["train"] for row in rows)),
-        _seconds(fmean(row.seconds for row in rows)),
+        seconds_cell(fmean(row.overhead for row in rows)),
+        seconds_cell(fmean(row.costs["train"] for row in rows)),
+        seconds_cell(fmean(row.seconds for row in rows)),
     )
 
 
@@ -214,18 +198,18 @@ def contrasts_table(study: Study) -> Table:
 def _contrast(one: Contrast, several: bool) -> tuple[Cell, ...]:
     names = (Cell(f"{one.arm} − {one.other}"), Cell(contrast_verdict(one)))
     if not several:
-        return (*names, _gain(one.gain), _loss_gain(one.loss))
+        return (*names, gain_cell(one.gain), loss_gain_cell(one.loss))
     return (
         *names,
-        _whole(len(one.gains)),
-        _gain(one.gain),
-        _whole(one.count("better")),
-        _whole(one.count("worse")),
-        _p_value(one.p),
-        _p_value(one.holm),
-        _loss_gain(one.loss),
-        _p_value(one.p_loss),
-        _p_value(one.holm_loss),
+        whole_cell(len(one.gains)),
+        gain_cell(one.gain),
+        whole_cell(one.count("better")),
+        whole_cell(one.count("worse")),
+        p_cell(one.p),
+        p_cell(one.holm),
+        loss_gain_cell(one.loss),
+        p_cell(one.p_loss),
+        p_cell(one.holm_loss),
     )
 
 
@@ -240,7 +224,7 @@ def results_table(study: Study) -> Table:
         rows += [_result(target, arm) for arm in target.arms]
         if target.commonest is not None:
             names = Cell(target.task), Cell("(commonest answer)"), Cell("")
-            rows.append((*names, _percent(target.commonest), *((_NOTHING,) * 4), Cell("")))
+            rows.append((*names, percent_cell(target.commonest), *((NOTHING,) * 4), Cell("")))
     return Table("results", "Results by target and arm", columns, tuple(rows), words=3)
 
 
@@ -250,11 +234,11 @@ def _result(target: Target, arm: ArmRow) -> tuple[Cell, ...]:
         Cell(target.task),
         Cell(arm.name),
         Cell(target_verdict(target, arm.name)),
-        _percent(arm.accuracy),
-        _gain(arm.accuracy_gain),
-        _gain(target.over.get(arm.name)),
-        _loss(arm.loss),
-        _loss_gain(arm.loss_gain),
+        percent_cell(arm.accuracy),
+        gain_cell(arm.accuracy_gain),
+        gain_cell(target.over.get(arm.name)),
+        loss_cell(arm.loss),
+        loss_gain_cell(arm.loss_gain),
         Cell(", ".join(f"{rate:g}" for rate in dict.fromkeys(rates) if rate)),
     )
 
@@ -281,19 +265,19 @@ def _points(runs: Sequence[RunRow]) -> Iterator[tuple[Cell, ...]]:
     for at in zip(*(run.points for run in runs), strict=False):
         seconds = fmean(run.overhead + p.seconds for run, p in zip(runs, at, strict=True))
         yield (
-            _whole(fmean(point.step for point in at)),
-            _seconds(seconds),
-            _mean(at, "dev_loss", _loss),
-            _mean(at, "dev_accuracy", _percent),
-            _mean(at, "test_loss", _loss),
-            _mean(at, "test_accuracy", _percent),
+            whole_cell(fmean(point.step for point in at)),
+            seconds_cell(seconds),
+            _mean(at, "dev_loss", loss_cell),
+            _mean(at, "dev_accuracy", percent_cell),
+            _mean(at, "test_loss", loss_cell),
+            _mean(at, "test_accuracy", percent_cell),
         )
 
 
 def _mean(things: Iterable[Any], name: str, cell: Callable[[float], Cell]) -> Cell:
     """Of an attribute; nothing where one of the things does not have it."""
     values = [getattr(one, name) for one in things]
-    return cell(fmean(values)) if values and None not in values else _NOTHING
+    return cell(fmean(values)) if values and None not in values else NOTHING
 
 
 def costs_table(study: Study) -> Table:
@@ -302,8 +286,8 @@ def costs_table(study: Study) -> Table:
     rows = tuple(
         (
             Cell(arm),
-            *(_seconds(fmean(row.costs[cost] for row in study.rows(arm))) for cost in COSTS),
-            _seconds(fmean(row.seconds for row in study.rows(arm))),
+            *(seconds_cell(fmean(row.costs[cost] for row in study.rows(arm))) for cost in COSTS),
+            seconds_cell(fmean(row.seconds for row in study.rows(arm))),
         )
         for arm in study.arms
     )
@@ -362,10 +346,10 @@ def _shares(arm: str, rule: str, runs: Sequence[RunRow]) -> tuple[Cell, ...]:
             for run in reached
         ]
         shares = [mine / theirs for mine, theirs in pairs if theirs]
-        return _percent(median(shares)) if shares else _NOTHING
+        return percent_cell(median(shares)) if shares else NOTHING
 
     counts = (len(known), len(reached), len(known) - len(reached))
-    return Cell(arm), Cell(_RULES[rule]), *map(_whole, counts), share("steps"), share("seconds")
+    return Cell(arm), Cell(_RULES[rule]), *map(whole_cell, counts), share("steps"), share("seconds")
 
 
 def ladder_table(study: Study) -> Table | None:
@@ -391,10 +375,10 @@ def _rung(arm: str, budget: float, targets: Sequence[Target]) -> tuple[Cell, ...
     return (
         Cell(arm),
         Cell(f"{100 * budget:.0f} %", value=budget),
-        _mean(rungs, "steps", _whole),
-        _mean(rungs, "dev_loss", _loss),
-        _mean(rungs, "accuracy", _percent),
-        _mean(rungs, "seconds", _seconds),
+        _mean(rungs, "steps", whole_cell),
+        _mean(rungs, "dev_loss", loss_cell),
+        _mean(rungs, "accuracy", percent_cell),
+        _mean(rungs, "seconds", seconds_cell),
         Cell(f"{reached} of {len(rungs)}", value=reached),
     )
 
@@ -433,10 +417,10 @@ def _rate(arm: str, rate: float, study: Study) -> tuple[Cell, ...]:
     return (
         Cell(arm),
         Cell(f"{rate:g}", value=rate),
-        *map(_whole, counts),
-        _mean(healthy, "dev_loss", _loss),
-        _mean(healthy, "test_loss", _loss),
-        _mean(healthy, "test_accuracy", _percent),
+        *map(whole_cell, counts),
+        _mean(healthy, "dev_loss", loss_cell),
+        _mean(healthy, "test_loss", loss_cell),
+        _mean(healthy, "test_accuracy", percent_cell),
     )
 
 
@@ -463,175 +447,7 @@ def _seeds(name: str, rows: Iterable[ArmRow]) -> tuple[Cell, ...] | None:
     accuracy = fmean(stdev(run.accuracy for run in runs) for runs in several)
     spread = fmean(stdev(run.loss for run in runs) for runs in several)
     text = f"{100 * accuracy:.1f}"
-    return Cell(name), _whole(len(several[0])), Cell(text, value=accuracy), _loss(spread)
-
-
-# Source checkpoints
-
-
-def ranking_table(target: Target) -> Table | None:
-    """The source checkpoints on the sample of one target, and the base."""
-    rows = (*target.sources, target.base) if target.base else target.sources
-    if not rows:
-        return None
-    has_form = any(one.form is not None for one in rows)
-    word, unit = _CRITERIA[target.criterion]
-    columns = (
-        *("Checkpoint", "Loss"),
-        *(("Form, bits", "Knowledge, bits") if has_form else ()),
-        *("Accuracy", word, "Chosen"),
-    )
-    note = f"Differences in {unit}, ± one paired standard error; less is better."
-    return Table(
-        "ranking", "Source checkpoints on the sample", columns,
-        tuple(_ranked(one, target.base, has_form) for one in rows), note=note, shown=_SHOWN,
-    )  # fmt: skip
-
-
-def _ranked(one: Source, base: Source | None, has_form: bool) -> tuple[Cell, ...]:
-    known = one.knowledge
-    return (
-        Cell(one.name, tone="chosen" if one.chosen else ""),
-        _loss(one.loss),
-        *((_bits(one.form), _bits(known, one.knowledge_error)) if has_form else ()),
-        _percent(one.accuracy) if one.accuracy is not None else _NOTHING,
-        _NOTHING if one is base else Cell(numbers.difference(one), value=one.difference),
-        Cell("yes" if one.chosen else ""),
-    )
-
-
-def relevance_grid(study: Study) -> Grid | None:
-    """Loss of the base minus that of the source on the target's sample, nats; more is better."""
-    return _grid(study, lambda one: -one.difference)
-
-
-def knowledge_grid(study: Study) -> Grid | None:
-    """Knowledge of each source on the target's sample, bits; None where it was not recorded."""
-    return _grid(study, lambda one: one.knowledge)
-
-
-def singles_grid(study: Study) -> Grid | None:
-    """Test accuracy over scratch after training from each source alone; None if not run."""
-    return _grid(study, lambda one: one.single.value if one.single else None)
-
-
-def _grid(study: Study, value: Callable[[Source], float | None]) -> Grid | None:
-    values, chosen = {}, set()
-    for target in study.targets:
-        for one in target.sources:
-            if (found := value(one)) is not None:
-                values[one.name, target.task] = found
-            if one.chosen:
-                chosen.add((one.name, target.task))
-    if not values:
-        return None
-    targets = tuple(target.task for target in study.targets)
-    known = {name for name, _ in values}
-    names = (*(one for one in targets if one in known), *sorted(known.difference(targets)))
-    return Grid(names, targets, values, frozenset(chosen))
-
-
-def relevance_table(study: Study) -> Table | None:
-    """The losses before training."""
-    note = (
-        "Loss of the base minus loss of the source on the target's sample, nats per answer token: "
-        "more is better. Chosen sources are bold here and framed in the picture. A strategy may "
-        "drop a source after a few examples."
-    )
-    title = "Relevance of source checkpoints before training"
-    grid = relevance_grid(study)
-    return _matrix("relevance", title, grid, lambda v: numbers.signed(v, 2), note)
-
-
-def knowledge_table(study: Study) -> Table | None:
-    """The knowledge before training."""
-    note = "Bits above the label prior on the target's sample: more is better. Chosen are bold."
-    title = "Knowledge of source checkpoints before training"
-    grid = knowledge_grid(study)
-    return _matrix("knowledge", title, grid, lambda v: numbers.signed(v, 2), note)
-
-
-def singles_table(study: Study) -> Table | None:
-    """The gains after training from each source, and whether relevance predicted them."""
-    known = [found for target in study.targets if (found := agreement(target)) is not None]
-    note = "Points of test accuracy over scratch, from each source alone."
-    if known:
-        note += (
-            f" Rank correlation with relevance (Spearman, over sources): {fmean(known):+.2f} on "
-            f"average of {numbers.plural(len(known), 'target')}, {min(known):+.2f} to "
-            f"{max(known):+.2f}."
-        )
-    title = "Gains after training from each source"
-    return _matrix("gains", title, singles_grid(study), numbers.points, note)
-
-
-def _matrix(
-    key: str, title: str, grid: Grid | None, show: Callable[[float], str], note: str
-) -> Table | None:
-    if grid is None:
-        return None
-
-    def entry(name: str, target: str) -> Cell:
-        value = grid.values.get((name, target))
-        tone = "chosen" if (name, target) in grid.framed else ""
-        return _NOTHING if value is None else Cell(show(value), tone=tone, value=value)
-
-    rows = tuple((Cell(name), *(entry(name, t) for t in grid.columns)) for name in grid.rows)
-    return Table(key, title, ("Source", *grid.columns), rows, note=note)
-
-
-def agreement(target: Target) -> float | None:
-    """Spearman's rank correlation of relevance with the gain after training, over sources."""
-    pairs = [(-one.difference, one.single.value) for one in target.sources if one.single]
-    if len(pairs) < _FEWEST or any(len(set(column)) < 2 for column in zip(*pairs, strict=True)):
-        return None
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(*zip(*pairs, strict=True)).statistic)
-
-
-def chosen_table(study: Study) -> Table | None:
-    """How often each source was chosen, and for what."""
-    tasks: dict[str, list[str]] = {}
-    for target in study.targets:
-        for one in target.sources:
-            tasks.setdefault(one.name, []).extend([target.task] if one.chosen else [])
-    if not tasks:
-        return None
-    order = sorted(tasks.items(), key=lambda pair: (-len(pair[1]), pair[0]))
-    rows = tuple((Cell(d), Cell(numbers.listed(found)), _whole(len(found))) for d, found in order)
-    columns = ("Source", "Chosen for", "Times")
-    return Table("chosen", "Which source checkpoints were chosen", columns, rows, words=2)
-
-
-def left_out_table(study: Study) -> Table | None:
-    """Sources that were not used, since they know the target's rows or are of its own task."""
-    rows = tuple(
-        (Cell(name), Cell(target.task), Cell(why), _percent(share))
-        for target in study.targets
-        for why, shares in (("its own task", target.own_task), ("held-out rows", target.left_out))
-        for name, share in shares.items()
-    )
-    if not rows:
-        return None
-    note = (
-        "Held-out rows: trained on dev and test prompts of the target, so its gain would be "
-        "memory. Its own task: trained on the target's training prompts, or named after it. Only "
-        "sources of this experiment and runs of `mashup train` can be checked."
-    )
-    columns = ("Source", "Skipped for", "Why", "Share of these prompts")
-    return Table("left-out", "Skipped source checkpoints", columns, rows, words=3, note=note)
-
-
-def problems_table(study: Study) -> Table | None:
-    """Checkpoints that were not scored, and why."""
-    names = ("where", "what", "found", "fix")
-    problems = study.about.get("left_out", ())
-    if not problems:
-        return None
-    rows = tuple(tuple(Cell(p.get(name, "")) for name in names) for p in problems)
-    columns = ("Checkpoint", "Why", "Found", "What to do")
-    return Table("skipped", "Skipped checkpoints", columns, rows, words=4)
+    return Cell(name), whole_cell(len(several[0])), Cell(text, value=accuracy), loss_cell(spread)
 
 
 # Experiments side by side
@@ -656,12 +472,12 @@ def _model(study: Study) -> tuple[Cell, ...]:
     return (
         Cell(study.name),
         Cell(study.base.rstrip("/").rsplit("/", 1)[-1]),
-        _whole(len(study.targets)),
-        _whole(len(study.seeds)),
-        _mean(study.rows(SCRATCH), "accuracy", _percent),
-        _mean(study.rows(MASHUP), "accuracy", _percent),
-        _gain(subject.gain if subject else None),
-        _p_value(subject.p if subject else None),
-        _loss_gain(subject.loss if subject else None),
-        Cell(f"{reached} of {len(known)} runs", value=reached) if known else _NOTHING,
+        whole_cell(len(study.targets)),
+        whole_cell(len(study.seeds)),
+        _mean(study.rows(SCRATCH), "accuracy", percent_cell),
+        _mean(study.rows(MASHUP), "accuracy", percent_cell),
+        gain_cell(subject.gain if subject else None),
+        p_cell(subject.p if subject else None),
+        loss_gain_cell(subject.loss if subject else None),
+        Cell(f"{reached} of {len(known)} runs", value=reached) if known else NOTHING,
     )

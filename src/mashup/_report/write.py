@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mashup._report.canvas import to_png, to_svg_file
-from mashup._report.formats import to_csv, to_latex
-from mashup._report.markdown import markdown
+from mashup._report.formats import markdown, to_csv, to_latex
 from mashup._report.material import is_comparison, read_folders
 from mashup._report.page import page
 from mashup._report.sections import Section, make_parts, side_by_side
