@@ -78,7 +78,7 @@ def score_sources(base: mashup.Base, task: mashup.Task, library: Path, output: P
         )
         rows[name] = {
             "loss": score.loss, "accuracy": score.accuracy, "form": known.form_bits,
-            "knowledge": known.bits, "error": score.knowledge_error,
+            "knowledge": known.bits, "error": known.error,
         }  # fmt: skip
     output.write_text(json.dumps(rows, indent=1) + "\n")
 

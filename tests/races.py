@@ -6,9 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from mashup._score.candidates import Candidate
-from mashup._score.result import Score
+from mashup._score.scores import Score, Scores
 from mashup.checkpoint import Checkpoint
 from mashup.evaluate.evaluate import Evaluation
+
+
+def score_in(scores: Scores, path: Path) -> Score:
+    """The score of the checkpoint in ``path``."""
+    return next(one for one in scores.ranking if one.path == path)
 
 
 def candidate(name: str, digest: str | None = None) -> Candidate:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mashup._score.result import Score
-from mashup._score.scores import Scores
-from mashup._select import NOTHING_HELPS, select
+from mashup._score.scores import Score, Scores
+from mashup._select import NONE_KNOWS, NOTHING_HELPS, select
 from mashup.evaluate.evaluate import Evaluation
+from mashup.evaluate.knowledge import Knowledge
 from mashup.similarity.clusters import SAME, groups
 
 
@@ -139,7 +139,7 @@ def test_only_those_that_beat_the_base_are_candidates():
 
 @pytest.mark.parametrize("diversity", [-0.1, float("nan"), float("inf")])
 def test_diversity_must_be_a_price(diversity):
-    with pytest.raises(ValueError, match="0 or more"):
+    with pytest.raises(ValueError, match="at least 0"):
         select(library(LOSSES, RUN), diversity=diversity)
 
 
@@ -167,3 +167,80 @@ def test_the_chosen_are_leaders_of_groups_in_the_order_of_the_ranking(seed, coun
     assert chosen[0] == leading[0]
     assert set(chosen) <= set(leading)
     assert len(chosen) == min(k, len(leading))
+
+
+def knowing(gained, name="", form=None):
+    """A score of known bits above the label prior, for each example."""
+    made = Score(None, scored([1.0] * len(gained)).evaluation, name)
+    form = np.zeros(len(gained)) if form is None else form
+    vars(made)["knowledge"] = Knowledge(form, np.asarray(gained, float))
+    return made
+
+
+def by_knowledge(base, *ranking):
+    order = sorted(ranking, key=lambda one: -one.knowledge.bits)
+    return Scores(base, tuple(order), "knowledge", "base", "b", "d", "s")
+
+
+def test_with_a_thousand_sources_that_are_no_better_none_is_chosen():
+    generator = np.random.default_rng(0)
+    base = scored(np.full(64, 3.0))
+    chosen = 0
+    for _ in range(40):
+        losses = 3.0 + generator.normal(size=(1000, 64))
+        order = np.argsort((losses.mean(1) - 3) / losses.std(1))
+        luckiest = losses[order[:10]]  # no other can pass
+        rest = [scored([9.0, 9.0], f"early {n}") for n in range(990)]
+        ranking = [*(scored(row, str(n)) for n, row in enumerate(luckiest)), *rest]
+        found = Scores(base, tuple(ranking), "loss", "base", "b", "d", "s")
+        difference, error = ranking[0].against(base)
+        assert difference < -2 * error  # two standard errors alone would let it through
+        chosen += not select(found).is_empty
+    assert chosen <= 4  # 5 % of 40 families, and the spread of their number
+
+
+def test_none_of_many_ignorant_sources_knows_and_a_relative_among_them_is_found():
+    generator = np.random.default_rng(1)
+    labels = generator.permutation(np.arange(48) % 2)
+
+    def source(lean, name=""):
+        """Log-probabilities that lean to the right answer by ``lean`` nats, with a bias."""
+        logs = generator.standard_t(4, size=(48, 2)) + lean * np.eye(2)[labels] + [1.0, 0.0]
+        logs -= np.logaddexp(*logs.T)[:, None]
+        own = logs[np.arange(48), labels]
+        return Score(None, Evaluation(-own, np.ones(48, int), own > -0.7, logs, labels), name)
+
+    base, *ignorant = (source(0.0, str(n)) for n in range(40))
+    early = [knowing([-1.0, -1.0], f"early {n}") for n in range(960)]
+    assert select(by_knowledge(base, *ignorant, *early)).is_empty
+    selection = select(by_knowledge(base, source(4.0, "relative"), *ignorant, *early))
+    assert [score.digest for score in selection.chosen] == ["relative"]
+
+
+def test_checkpoints_that_were_eliminated_count_as_looked_at():
+    generator = np.random.default_rng(2)
+    base = knowing(np.zeros(64))
+    good = knowing(0.25 + generator.normal(size=64), "good")
+    assert 2.2 < good.knowledge.bits / good.knowledge.error < 3
+    assert not select(by_knowledge(base, good)).is_empty
+    early = [knowing(generator.normal(size=32) - 1, str(n)) for n in range(300)]
+    assert select(by_knowledge(base, good, *early)).is_empty
+
+
+def test_the_sentence_counts_those_that_know_and_those_that_give_the_form():
+    generator = np.random.default_rng(3)
+    base = knowing(np.zeros(64), form=np.full(64, 3.0))
+    noise = 0.1 * generator.normal(size=64)
+    good = [knowing(bits + noise, f"{bits}") for bits in (0.3, 0.4, 0.5)]
+    text = select(by_knowledge(base, *good)).sentence
+    assert text.startswith("3 checkpoints know this task; start from the best 2: base (0.5")
+    assert select(by_knowledge(base, good[0])).sentence.startswith(
+        "1 checkpoint knows this task; start from base (0.3"
+    )
+    formed = knowing(noise - 1, "form", form=np.full(64, 0.1))
+    nothing = knowing(noise - 1, "nothing", form=np.full(64, 3.0))
+    assert select(by_knowledge(base, formed, nothing)).sentence == (
+        "no checkpoint knows this task; start from the base (1 checkpoint gives the form of the "
+        "answers, which saves about 8 training steps and no more)"
+    )
+    assert select(by_knowledge(base, nothing)).sentence == NONE_KNOWS

@@ -6,14 +6,12 @@ import pytest
 
 from mashup import settings
 from mashup._merge.methods import METHODS
-from mashup._score.choose import STRATEGIES
 from mashup.cli.common import MergeOptions, ScoreOptions
 from mashup.experiment.settings import Choosing, Merging
 
 
 def test_words_are_those_of_the_library():
     assert set(get_args(settings.MethodName)) == set(METHODS)
-    assert get_args(settings.StrategyName) == STRATEGIES
     factors = settings.MergeSettings.model_fields["factors"].annotation
     assert get_args(factors) == settings.FACTOR_STYLES
 

@@ -34,7 +34,8 @@ def test_the_manifest_holds_what_the_written_folder_scores(tiny_base, tmp_path):
     with applied(base.model, read_delta(init.path)):
         found = evaluate(base.model, batches)
     assert about["loss"] == pytest.approx(found.loss)
-    assert about["difference"] == pytest.approx(found.loss - scores.base.loss)
+    difference = found.loss - scores.base.loss
+    assert about["difference"] == pytest.approx(difference, abs=1e-5)  # answers run as a tree
     assert about["digest"] == scores.sample_digest
     assert about["examples"] == 20
     assert type(init).open(init.path) == init

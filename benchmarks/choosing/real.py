@@ -26,9 +26,8 @@ import numpy as np
 import mashup
 from mashup import load_base, load_task
 from mashup._score.candidates import find_candidates
-from mashup._score.result import Score, paired
 from mashup._score.scorer import Scorer
-from mashup._score.scores import Scores
+from mashup._score.scores import Score, Scores
 from mashup._select import Selection, select
 from mashup.delta import Delta, read_delta
 from mashup.demo.base import demo_base
@@ -36,6 +35,7 @@ from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.library import Index, Library, scan
 from mashup.model import Base, applied
 from mashup.progress import SILENT
+from mashup.results.statistics import paired_error
 from mashup.task import Task, tokenize
 
 HERE = Path(__file__).parent
@@ -145,7 +145,7 @@ def _regret(
 ) -> dict[str, float]:
     """Held-out loss of the merge of a choice over that of the exhaustive one, and its error."""
     mine, theirs = (_judged(base, task, one, judged) for one in (chosen, best))
-    difference, error = paired(mine[:, 0] - theirs[:, 0], theirs[:, 1])
+    difference, error = paired_error(mine[:, 0] - theirs[:, 0], theirs[:, 1])
     return {
         "difference": difference,
         "error": error,

@@ -22,7 +22,7 @@ import numpy as np
 import replay_report
 from numpy.typing import NDArray
 
-from mashup._score.ledger import choose
+from mashup._score.recall import choose
 
 Array = NDArray[np.floating]
 BUDGETS = (8, 15, 30, 60, 120, 240, 480)

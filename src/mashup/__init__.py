@@ -1,8 +1,8 @@
 """Mashup Learning: start fine-tuning from the best of your past checkpoints (arXiv 2603.10156).
 
 One word a step: :func:`scan`, :func:`load_task`, :func:`score`, :func:`select`,
-:func:`merge`, :func:`train`, :func:`race`, :func:`compare`, :func:`report`. Torch is imported when
-a step needs it.
+:func:`merge`, :func:`train`, :func:`race`, :func:`compare`, :func:`report`; :func:`init` is scan
+to merge in one call. Torch is imported when a step needs it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mashup._check import check
     from mashup._convert import convert
+    from mashup._init import InitResult, init
     from mashup._merge.merge import Init, merge
     from mashup._race.race import Race, race
     from mashup._report.write import Report, report
-    from mashup._score.result import Score
     from mashup._score.score import score
-    from mashup._score.scores import Scores
+    from mashup._score.scores import Score, Scores
     from mashup._select import Selection, select
     from mashup._train.record import Run
     from mashup._train.run import train
@@ -40,6 +40,7 @@ _HOME = {
     "ExperimentResult": "mashup.experiment.run",
     "GateError": "mashup.errors",
     "Init": "mashup._merge.merge",
+    "InitResult": "mashup._init",
     "InputError": "mashup.errors",
     "Library": "mashup.library",
     "MashupError": "mashup.errors",
@@ -49,7 +50,7 @@ _HOME = {
     "Race": "mashup._race.race",
     "Report": "mashup._report.write",
     "Run": "mashup._train.record",
-    "Score": "mashup._score.result",
+    "Score": "mashup._score.scores",
     "ScoreSettings": "mashup.settings",
     "Scores": "mashup._score.scores",
     "SelectSettings": "mashup.settings",
@@ -60,6 +61,7 @@ _HOME = {
     "check": "mashup._check",
     "compare": "mashup.experiment.compare",
     "convert": "mashup._convert",
+    "init": "mashup._init",
     "load_base": "mashup.model",
     "load_task": "mashup.task",
     "merge": "mashup._merge.merge",
@@ -79,6 +81,7 @@ __all__ = [
     "ExperimentResult",
     "GateError",
     "Init",
+    "InitResult",
     "InputError",
     "Library",
     "MashupError",
@@ -99,6 +102,7 @@ __all__ = [
     "check",
     "compare",
     "convert",
+    "init",
     "load_base",
     "load_task",
     "merge",

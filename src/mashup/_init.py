@@ -1,4 +1,4 @@
-"""Scan, score, select and merge in one: the start of a training run, measured as written."""
+"""Scan, score, select and merge in one call: an init for a task, measured as written."""
 
 from __future__ import annotations
 
@@ -7,32 +7,157 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from mashup._merge.manifest import against_best
 from mashup._merge.merge import Init, merge
 from mashup._score.gradient import newton_weights, uncovered
-from mashup._score.result import Score
-from mashup._select import Selection
+from mashup._score.racing import finalists_for
+from mashup._score.score import score
+from mashup._score.scores import Criterion, Score, Scores
+from mashup._select import Selection, select
 from mashup.delta import Delta
-from mashup.errors import Problem, UsageError
+from mashup.errors import Problem, UsageError, gather
+from mashup.evaluate.answers import evaluate_sample, task_answers
 from mashup.evaluate.batches import Batch
-from mashup.evaluate.evaluate import batches_for, evaluate, evaluate_showing, sample_tokens
+from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
+from mashup.faults import resolved, suggestion
 from mashup.files import disk_errors, move, only_one, refuse_existing, temporary_folder
-from mashup.model import Base, applied, load_base, read_change
+from mashup.library import Library
+from mashup.model import AnyBase, Base, applied, load_base, read_change
 from mashup.model.change import by_own_names
 from mashup.progress import SILENT, Progress
-from mashup.task import Task
+from mashup.settings import MergeSettings, ScoreSettings, SelectSettings, Settings
+from mashup.task import Task, load_task
 
 #: Factors on a merged delta that ``scale="search"`` tries, and those that it goes on to while the
 #: largest tried so far is the best: a minimum at the edge of what was tried is none.
 SCALES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 FARTHER_SCALES = (1.75, 2.0, 2.5, 3.0, 4.0)
-#: Nats an answer token that the best parent alone must be ahead, to be taken instead of the merge.
+#: What the best parent alone must be ahead, to be taken instead of the merge: in nats per answer
+#: token, bits or share of right answers, by the criterion of the choice.
 WORTH = 0.01
 #: Paired standard errors by which two losses on the sample differ for sure.
 NOISE = 2.0
+
+
+@dataclass(frozen=True)
+class InitResult:
+    """What :func:`init` found and wrote.
+
+    Attributes:
+        scores: the ranking of the library.
+        selection: what was chosen from it; empty where no checkpoint helps.
+        init: the folder that was written; None where no checkpoint helps.
+    """
+
+    scores: Scores
+    selection: Selection
+    init: Init | None
+
+    @property
+    def sentence(self) -> str:
+        """What to start from, and why."""
+        if self.init and "instead_of" in self.init.manifest:
+            return against_best(self.init.manifest)
+        return self.selection.sentence
+
+
+def init(
+    library: Library | str | Path,
+    base: AnyBase,
+    task: Any,
+    *,
+    output: str | Path,
+    score_settings: ScoreSettings | None = None,
+    select_settings: SelectSettings | None = None,
+    merge_settings: MergeSettings | None = None,
+    seed: int = 42,
+    max_length: int = 1024,
+    accept_base: bool = False,
+    strict: bool = False,
+    always_merge: bool = False,
+    progress: Progress = SILENT,
+    **shorthands: Any,
+) -> InitResult:
+    """Find the checkpoints that fit a task best and merge them into a start for it.
+
+    Scans, scores, selects and merges, and measures the written folder on the sample.
+    ``init(library, base, task, output="init/", k=3, method="ties")`` is short for
+    ``select_settings=SelectSettings(k=3), merge_settings=MergeSettings(method="ties")``.
+
+    Args:
+        library: a scanned library or its folder.
+        base: a loaded base model or its name, or a transformers model in memory.
+        task: a loaded task, or its dataset as :func:`mashup.load_task` takes it. Only its
+            training rows are used.
+        output: the folder to make; it must not exist. Nothing is written where no checkpoint
+            helps.
+        score_settings, select_settings, merge_settings: of :func:`mashup.score`,
+            :func:`mashup.select` and :func:`mashup.merge`.
+        seed: of the sample.
+        max_length: the longest example in tokens.
+        accept_base: also take adapters that name no base or another one, if they fit.
+        strict: stop at broken checkpoints instead of skipping and counting them.
+        always_merge: write the merge even where the best checkpoint alone is clearly better.
+        progress: where to show a bar.
+        shorthands: fields of the three settings by name; None is the default. What a settings
+            object sets cannot be given here as well.
+
+    Raises:
+        UsageError: unknown, impossible or contradicting settings, all at once.
+        InputError: no such base, no usable checkpoint, unusable examples, or an existing output.
+        OutputError: no room on the disk.
+    """
+    output = Path(output)
+    scoring, selecting, merging = _settings(
+        shorthands,
+        (ScoreSettings, score_settings),
+        (SelectSettings, select_settings),
+        (MergeSettings, merge_settings),
+    )
+    refuse_existing(output)
+    base, task = load_base(base), task if isinstance(task, Task) else load_task(task)
+    scores = score(
+        library, base, task, scoring, seed=seed, finalists=finalists_for(selecting.k),
+        max_length=max_length, accept_base=accept_base, strict=strict, progress=progress,
+    )  # fmt: skip
+    selection = select(scores, selecting)
+    if selection.is_empty:
+        return InitResult(scores, selection, None)
+    options = merging.model_dump(exclude_unset=True)
+    options["accept_base"] = accept_base or merging.accept_base
+    made = make_init(
+        selection, base, task, Sample(scoring.samples, seed, max_length), output,
+        progress=progress, or_best=not always_merge, **options,
+    )  # fmt: skip
+    return InitResult(scores, selection, made)
+
+
+def _settings(
+    shorthands: Mapping[str, Any], *kinds: tuple[type[Settings], Settings | None]
+) -> list[Any]:
+    """Settings of each kind, from an object and the shorthands that are its fields.
+
+    Raises:
+        UsageError: as :func:`mashup.faults.resolved`, for all kinds at once.
+    """
+    known = [name for kind, _ in kinds for name in kind.model_fields]
+    unknown = {name: value for name, value in shorthands.items() if name not in known}
+    parts = []
+    for kind, given in kinds:
+        own = {name: value for name, value in shorthands.items() if name in kind.model_fields}
+        parts.append(partial(resolved, kind, given, own, "init"))
+    return gather(*(partial(_refuse_unknown, name, known) for name in unknown), *parts)[
+        len(unknown) :
+    ]
+
+
+def _refuse_unknown(name: str, known: Sequence[str]) -> None:
+    fix = suggestion(name, known, {}) or f"known are {', '.join(sorted(set(known)))}"
+    raise UsageError(Problem("unknown setting", "init", name, fix=fix))
 
 
 @dataclass(frozen=True)
@@ -64,8 +189,9 @@ def make_init(
         sample: the same sample as the selection's.
         output: the folder to make.
         progress: where to show a bar.
-        or_best: write the best of the selection alone where that scores better than the merge
-            by more than two paired standard errors and more than :data:`WORTH`.
+        or_best: write the best of the selection alone where it is better than the merge by the
+            criterion of the choice, by more than two paired standard errors and more than
+            :data:`WORTH`.
         options: of :func:`mashup.merge`; ``scale="search"`` takes the one of those that
             :func:`search_scale` tries whose merge has the least loss on the sample.
 
@@ -83,10 +209,10 @@ def make_init(
             shutil.rmtree(staged)
             alone = Selection((_best(selection),), selection.scores, selection.passed)
             plain = options | {"method": "linear", "weights": None, "scale": 1.0}
-            merged = init.manifest["sample"]["loss"]
+            merged = {"merge": [score.name for score in selection.chosen]}
+            merged |= {f"merge_{name}": init.manifest["sample"][name] for name in ("loss", "value")}
             init = _measured_merge(alone, base, task, sample, staged, plain, progress)
-            names = [score.name for score in selection.chosen]
-            init = init.noting(instead_of=behind | {"merge": names, "merge_loss": merged})
+            init = init.noting(instead_of=behind | merged)
         seconds = time.perf_counter() - start - init.manifest["merge_seconds"]
         init = init.noting(measure_seconds=seconds)  # all that is neither scoring nor merging
         move(staged, Path(os.path.realpath(output)))
@@ -113,7 +239,7 @@ def _measured_merge(
         scales = search_scale(selection, base, loss_of, staged, options)
         options["scale"] = min(scales, key=lambda one: (scales[one], abs(one - 1)))
     init = merge(selection, output=staged, base=base, measure=loss_of, **options)
-    merged = measure(staged, base, task, sample, progress)
+    merged = measure(staged, base, task, sample, progress, selection.scores.criterion)
     noted = {"scales": {str(scale): loss for scale, loss in scales.items()}} if scales else {}
     about: dict[str, Any] = {"name": task.name, "digest": task.digest}
     about |= {"left_out_rows": task.left_out} if task.left_out else {}
@@ -218,31 +344,53 @@ def _batches(base: Base, task: Task, sample: Sample) -> Sequence[Batch]:
 
 
 def measure(
-    folder: Path, base: Base, task: Task, sample: Sample, progress: Progress = SILENT
+    folder: Path,
+    base: Base,
+    task: Task,
+    sample: Sample,
+    progress: Progress = SILENT,
+    criterion: Criterion = "loss",
 ) -> Score:
-    """The score of a checkpoint folder on a task's sample, outside any cache."""
-    batches = _batches(base, task, sample)
+    """The score of a checkpoint folder on a task's sample, outside any cache.
+
+    With the criterion ``knowledge`` every answer of the task gets a probability.
+    """
+    tokens = sample_tokens(base, task, sample.samples, sample.seed, sample.max_length)
+    by_knowledge = criterion == "knowledge"
+    answers = task_answers(base, task, tokens, sample.seed) if by_knowledge else None
     with applied(base.model, read_change(base.model, folder)):
-        return Score(None, evaluate_showing(base.model, batches, progress, "measuring the merge"))
+        label = "measuring the merge"
+        return Score(None, evaluate_sample(base, tokens, answers, progress=progress, label=label))
 
 
 def _best(selection: Selection) -> Score:
-    return min(selection.chosen, key=lambda score: score.loss)
+    return min(selection.chosen, key=lambda score: score.order(selection.scores.criterion))
 
 
 def _note(selection: Selection, merged: Score) -> dict[str, Any]:
-    scores = selection.scores
+    """What the manifest says of the sample.
+
+    ``value`` is of the criterion of the choice, as a person reads it: bits, nats a token or share
+    of right answers. Differences are signed so that less is better.
+    """
+    scores, criterion = selection.scores, selection.scores.criterion
     difference, error = merged.against(scores.base)
     best = _best(selection)
-    behind, doubt = merged.against(best)
+    behind, doubt = merged.against(best, criterion)
     single = {
         "name": best.name,
         "path": str(best.path),
         "loss": best.loss,
+        "criterion": criterion,
+        "value": _shown(best, criterion),
         "difference": behind,
         "standard_error": doubt,
     }
+    known = merged.knowledge
     return {
+        "criterion": criterion,
+        "value": _shown(merged, criterion),
+        **({"knowledge": known.bits, "knowledge_error": known.error} if known else {}),
         **({"best_single": single} if len(selection.chosen) > 1 else {}),
         "digest": scores.sample_digest,
         "examples": scores.examples,
@@ -257,3 +405,9 @@ def _note(selection: Selection, merged: Score) -> dict[str, Any]:
         "left_out_long": scores.long,
         "score_seconds": scores.cost.seconds,
     }
+
+
+def _shown(score: Score, criterion: Criterion) -> float:
+    """The criterion's value with the sign that people know it by."""
+    value = score.value(criterion)
+    return value if criterion == "loss" else -value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,28 +9,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mashup._score.result import Score
-from mashup._score.scores import Scores
+from mashup._score.scores import Score, Scores
+from mashup.faults import resolved
+from mashup.results.statistics import paired_error
+from mashup.settings import SelectSettings
 from mashup.similarity.clusters import SAME, Row, leaders
 from mashup.similarity.diverse import marginal, relative
 from mashup.tables import as_html, as_text
 
 NOTHING_HELPS = "no checkpoint helps; start from the base"
-NONE_KNOWS = (
-    "no checkpoint knows this task; start from the base (any other start gives the form of the "
-    "answers, which training learns in its first steps)"
-)
+NONE_KNOWS = "no checkpoint knows this task; start from the base"
+#: Probability that any checkpoint is chosen when none of those looked at is better than the base.
+FAMILY_ERROR = 0.05
+#: Optimizer steps in which training from the base learns the form (docs/score.md).
+FORM_STEPS = 8
+_NAMED = 3  # checkpoints named in a sentence
 
 
 @dataclass(frozen=True)
 class Passed:
-    """A checkpoint that ranked ahead of one that was chosen, and was passed over.
+    """A checkpoint that ranked ahead of a chosen one, and was skipped.
 
     Attributes:
-        score: it.
-        like: the chosen one that it is most like.
+        score: of the skipped checkpoint.
+        like: the chosen one with the most similar delta.
         cosine: of their deltas.
-        is_same: whether they are of one group.
+        is_same: whether they are near-identical.
     """
 
     score: Score
@@ -47,17 +50,19 @@ class Passed:
 
 @dataclass(frozen=True, repr=False)
 class Selection:
-    """The chosen checkpoints, in the order of choice; empty when none beats the base for sure.
+    """The chosen checkpoints, in the order of choice; empty when none is clearly better.
 
     Attributes:
         chosen: the best first.
         scores: what they were chosen from.
-        passed: who ranked ahead of one of them, best first.
+        passed: those that ranked ahead of a chosen one and were skipped, best first.
+        better: all that passed the test against the base, best first, copies once.
     """
 
     chosen: tuple[Score, ...]
     scores: Scores
     passed: tuple[Passed, ...] = ()
+    better: tuple[Score, ...] = ()
 
     def __repr__(self) -> str:
         return as_text(f"Selection: {self.sentence}", self._shown())
@@ -78,99 +83,136 @@ class Selection:
     @property
     def sentence(self) -> str:
         """The choice in words."""
+        by_knowledge = self.scores.criterion == "knowledge"
         if self.is_empty:
-            return NONE_KNOWS if self.scores.criterion == "knowledge" else NOTHING_HELPS
+            return f"{NONE_KNOWS}{self._form}" if by_knowledge else NOTHING_HELPS
         parts = " and ".join(map(self._part, self.chosen))
-        if self.scores.criterion == "knowledge":
-            count = len(self.chosen)
-            known = "1 checkpoint knows" if count == 1 else f"{count} checkpoints know"
-            return f"{known} this task; start from {parts}{self._passed_over}"
-        return f"start from {parts} against the base{self._passed_over}"
+        if not by_knowledge:
+            return f"start from {parts} against the base{self._passed_over}"
+        count, chosen = max(len(self.better), len(self.chosen)), len(self.chosen)
+        know = "1 checkpoint knows" if count == 1 else f"{count} checkpoints know"
+        best = "" if count == chosen else "the best: " if chosen == 1 else f"the best {chosen}: "
+        return f"{know} this task; start from {best}{parts}{self._passed_over}"
 
     def _part(self, score: Score) -> str:
         if self.scores.criterion == "knowledge" and score.knowledge:
-            bits, error = score.knowledge.bits, score.knowledge_error
+            bits, error = score.knowledge.bits, score.knowledge.error
             return f"{score.name} ({bits:.2f} ± {error:.2f} bits)"
         difference, error = score.against(self.scores.base, self.scores.criterion)
-        return f"{score.name} ({difference:+.3f} ± {error:.3f} {self._unit})"
+        unit = "nats a token" if self.scores.criterion == "loss" else "error rate"
+        return f"{score.name} ({difference:+.3f} ± {error:.3f} {unit})"
+
+    @property
+    def _form(self) -> str:
+        """What is left to gain where nobody knows the task: checkpoints with the answers' form."""
+        base = self.scores.base.knowledge
+        known = [one.knowledge for one in self.scores.finalists if one.knowledge]
+        if not base:
+            return ""
+        count = 0
+        for one in known:
+            gain, error = paired_error(base.form - one.form, np.ones(len(base.form)), base.prompts)
+            count += gain > 2 * error
+        if not count:
+            return ""
+        give = "1 checkpoint gives" if count == 1 else f"{count} checkpoints give"
+        return (
+            f" ({give} the form of the answers, which saves about {FORM_STEPS} training steps "
+            "and no more)"
+        )
 
     @property
     def _passed_over(self) -> str:
         if not self.passed:
             return ""
-        told = [one.sentence for one in self.passed[:_TOLD]]
-        rest = len(self.passed) - len(told)
-        return f"; passed over: {', '.join(told)}" + (f" and {rest} more" if rest else "")
-
-    @property
-    def _unit(self) -> str:
-        return "nats a token" if self.scores.criterion == "loss" else "error rate"
-
-
-_TOLD = 3  # names in a sentence that is read
+        named = [one.sentence for one in self.passed[:_NAMED]]
+        rest = len(self.passed) - len(named)
+        return f"; passed over: {', '.join(named)}" + (f" and {rest} more" if rest else "")
 
 
 def select(
     scores: Scores,
+    settings: SelectSettings | None = None,
     *,
-    k: int = 2,
+    k: int | None = None,
+    diversity: float | None = None,
     errors: float = 2.0,
-    diversity: float = 0.0,
     same: float = SAME,
 ) -> Selection:
-    """The best ``k`` checkpoints, no two of one run, among those that beat the base.
+    """The best ``k`` checkpoints, no two of one run, among those that are better than the base.
 
-    By knowledge, a checkpoint must know the task: its bits must be above zero as well as above
-    those of the base.
+    A checkpoint is better if its difference to the base is at least ``errors`` paired standard
+    errors, and significant after a correction for the number of checkpoints looked at: a
+    one-sided t test with one degree of freedom less than there are prompts, and Holm's correction
+    (Holm, 1979) at :data:`FAMILY_ERROR`. By knowledge it must pass both against the base and
+    against zero bits; then it knows the task.
 
     Args:
         scores: a ranking by the criterion that decides.
-        k: how many at most.
-        errors: by how many paired standard errors a checkpoint must beat the base.
+        settings: the two that follow in one object; by default those of
+            :class:`mashup.SelectSettings`. What it sets cannot be given as an argument as well.
+        k: how many at most (2).
         diversity: how much of the best one's gain over the base may be given up for a
-            checkpoint at right angles to those chosen instead of a copy
-            (:func:`mashup.similarity.marginal`).
-        same: the least cosine of two that are near-identical; the best one stands for all.
+            checkpoint at right angles to those chosen instead of a copy (0; see
+            :func:`mashup.similarity.diverse.marginal`).
+        errors: the least difference to the base, in paired standard errors.
+        same: the least cosine of two that are near-identical; only the best of them is chosen.
 
     Raises:
-        ValueError: ``k`` is less than 1, or ``diversity`` is negative or there are no sketches.
+        UsageError: impossible or contradicting settings.
+        ValueError: ``diversity``, and scores without sketches.
     """
-    if k < 1:
-        raise ValueError(f"k is {k}; it must be at least 1")
-    if not (diversity >= 0 and math.isfinite(diversity)):
-        raise ValueError(f"diversity is {diversity}; it must be 0 or more")
+    settings = resolved(SelectSettings, settings, {"k": k, "diversity": diversity}, "select")
+    k, diversity = settings.k, settings.diversity
     better = _better(scores, errors)
     if not better:
         return Selection((), scores)
     if diversity and not scores.sketches:
         raise ValueError("diversity needs sketches of the checkpoints' deltas")
     if not scores.sketches:  # then only copies are known to be the same
-        return Selection(better[:k], scores)
+        return Selection(better[:k], scores, better=better)
     row = scores.cosines([score.digest for score in better])
     values = np.array([score.value(scores.criterion) for score in better])
     lost = relative(values, scores.base.value(scores.criterion))
     chosen = _diverse(lost, row, k, diversity, same)
     passed = _passed(better, chosen, row, same)
-    return Selection(tuple(better[index] for index in chosen), scores, passed)
+    return Selection(tuple(better[index] for index in chosen), scores, passed, better)
 
 
 def _better(scores: Scores, errors: float) -> tuple[Score, ...]:
-    """Those that beat the base for sure, best first; of copies of one content the first."""
-    better: dict[str, Score] = {}
+    """Those that are better than the base, best first; of copies of one content the first."""
+    from mashup.results.significance import holm  # it imports scipy.stats
+
+    tested: dict[str, tuple[Score, float]] = {}
     for score in scores.finalists:
-        difference, error = score.against(scores.base, scores.criterion)
-        known = score.knowledge if scores.criterion == "knowledge" else None
-        if known and known.bits <= errors * score.knowledge_error:
-            continue
-        if difference < -errors * error:
-            better.setdefault(score.digest, score)
-    return tuple(better.values())
+        if score.digest not in tested:
+            tested[score.digest] = score, _p(score, scores, errors)
+    others = max(scores.looked_at - len(tested), 0)  # eliminated on a part of the same sample
+    adjusted = holm([*(p for _, p in tested.values()), *[1.0] * others])
+    return tuple(
+        score
+        for (score, _), p in zip(tested.values(), adjusted, strict=False)
+        if p is not None and p <= FAMILY_ERROR
+    )
+
+
+def _p(score: Score, scores: Scores, errors: float) -> float:
+    """One-sided p of "no better than the base"; 1 within ``errors`` standard errors of it."""
+    tests = [score.against(scores.base, scores.criterion)]
+    if scores.criterion == "knowledge" and score.knowledge:
+        tests.append((-score.knowledge.bits, score.knowledge.error))
+    if any(not difference < -errors * error for difference, error in tests):
+        return 1.0
+    from scipy.special import stdtr
+
+    freedom = max(scores.prompts - 1, 1)
+    return max(float(stdtr(freedom, d / e)) if e > 0 else 0.0 for d, e in tests)
 
 
 def _diverse(
     lost: NDArray[np.floating], row: Row, k: int, diversity: float, same: float
 ) -> list[int]:
-    """Indices of the chosen: of each group only its best; without diversity the first ``k``."""
+    """Indices of the chosen: the best of each group; without diversity the first ``k`` of these."""
     found = leaders(row, len(lost), same, None if diversity else k)
     led = np.unique(found[found >= 0])
     chosen = marginal(lost[led], lambda index: row(int(led[index]))[led], k, diversity)
@@ -180,7 +222,7 @@ def _diverse(
 def _passed(
     better: Sequence[Score], chosen: Sequence[int], row: Row, same: float
 ) -> tuple[Passed, ...]:
-    """Those that ranked ahead of the last of the chosen, each with the one it is most like."""
+    """Those skipped ahead of the last chosen one, each with the chosen one it is most like."""
     ahead = [index for index in range(max(chosen)) if index not in chosen]
     if not ahead:
         return ()

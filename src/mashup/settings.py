@@ -200,6 +200,7 @@ class SelectSettings(Settings):
     diversity: float = Field(
         0.0,
         ge=0,
+        allow_inf_nan=False,
         description="penalty on checkpoints that are similar to ones chosen already; 0: none",
     )
 

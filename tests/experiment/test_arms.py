@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from armresults import PLANS, make_result
-from mashup._score.result import Score
+from mashup._score.scores import Score
 from mashup.evaluate.evaluate import Evaluation
 from mashup.experiment.arms import make_plan
 from mashup.experiment.jobs import Inputs

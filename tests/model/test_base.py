@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helpers import refused, write_tiny_model
-from mashup._score.store import model_key
+from mashup._score.scorer import model_key
 from mashup.errors import UsageError
 from mashup.model import load_base
 from mashup.model.base import cpu_has_bfloat16, pick_dtype

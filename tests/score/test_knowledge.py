@@ -6,14 +6,14 @@ import pytest
 import mashup
 from helpers import refused, write_jsonl
 from lora import save_lora
-from mashup._score import packs, scorer
-from mashup._score.result import Score
-from mashup._score.scores import Scores
+from mashup._score import scorer
+from mashup._score.scores import Score, Scores
 from mashup._select import NONE_KNOWS, select
 from mashup.evaluate.answers import answer_set, evaluate_apart
 from mashup.evaluate.evaluate import Evaluation, sample_tokens, vocabulary_of
 from mashup.evaluate.knowledge import knowledge
 from mashup.model import applied, read_change
+from races import score_in
 
 _WORDS = ("red", "blue", "green", "white")
 
@@ -74,7 +74,7 @@ def test_losses_are_those_of_a_ranking_by_loss(base, task, library):
     plain = mashup.score(library, base, task, samples=40, criterion="loss")
     assert plain.ranking[0].knowledge is None
     for one in known.ranking:
-        other = plain.score_of(one.path)
+        other = score_in(plain, one.path)
         np.testing.assert_allclose(one.evaluation.losses, other.evaluation.losses, rtol=1e-4)
         np.testing.assert_array_equal(one.evaluation.correct, other.evaluation.correct)
 
@@ -113,13 +113,13 @@ def test_packs_give_the_same_probabilities(tiny_base, base, task, tmp_path, monk
     for seed in range(4):
         save_lora(tiny_base, tmp_path / f"lib/run{seed}", seed=seed, size=0.1)
     alone = mashup.score(tmp_path / "lib", base, task, samples=16)
-    monkeypatch.setattr(packs, "ALONE", ())
-    monkeypatch.setattr(packs, "WORTH", 2)
-    monkeypatch.setattr(packs, "pack_size", lambda *_: 4)
+    monkeypatch.setattr(scorer, "ALONE", ())
+    monkeypatch.setattr(scorer, "WORTH", 2)
+    monkeypatch.setattr(scorer, "pack_size", lambda *_: 4)
     monkeypatch.setattr(scorer.store, "_CODE", 99)
     packed = mashup.score(tmp_path / "lib", base, task, samples=16)
     for one in packed.ranking:
-        other = alone.score_of(one.path)
+        other = score_in(alone, one.path)
         np.testing.assert_allclose(one.evaluation.answers, other.evaluation.answers, rtol=1e-4)
 
 

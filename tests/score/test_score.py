@@ -20,6 +20,7 @@ from mashup import load_base, load_task, scan
 from mashup._score import scorer
 from mashup.library import Index
 from mashup.progress import Bars, Progress
+from races import score_in
 
 score = partial(mashup.score, criterion="loss")
 
@@ -298,7 +299,7 @@ def test_a_library_that_changes_meanwhile_keeps_nothing_wrong(
     assert [s.name for s in scores.ranking] == ["run0"]
     assert [p.what for p in scores.left_out] == ["checkpoint changed while it was scored"] * 2
     later = score(library, base, task, samples=10, strategy=strategy)
-    new = later.score_of(library / "run1")
+    new = score_in(later, library / "run1")
     fresh = evaluate_alone(base, task, new, 10)
     np.testing.assert_allclose(new.evaluation.losses, fresh, rtol=1e-4)
 
@@ -346,12 +347,12 @@ def test_a_checkpoint_of_the_same_size_and_mtime_is_another(
     for path in folder.iterdir():
         os.utime(path, (0, 0))
     for samples in (10, 20):
-        new = score(library, base, task, samples=samples).score_of(folder)
+        new = score_in(score(library, base, task, samples=samples), folder)
         fresh = evaluate_alone(base, task, new, samples)
         np.testing.assert_allclose(new.evaluation.losses, fresh, rtol=1e-4)
     shutil.rmtree(folder)
     shutil.copytree(kept, folder)
-    old = score(library, base, task, samples=20).score_of(folder)
+    old = score_in(score(library, base, task, samples=20), folder)
     fresh = evaluate_alone(base, task, old, 20)
     np.testing.assert_allclose(old.evaluation.losses, fresh, rtol=1e-4)
 

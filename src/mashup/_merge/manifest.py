@@ -160,8 +160,11 @@ def _rounding(error: float | None, dtype: str) -> str:
 
 def measured(sample: dict[str, Any]) -> str:
     """What an init scores on the sample, in words."""
+    known = ""
+    if "knowledge" in sample:
+        known = f"knows {sample['knowledge']:.2f} ± {sample['knowledge_error']:.2f} bits and "
     return (
-        f"as written it scores loss {sample['loss']:.4f} on the sample, "
+        f"as written it {known}scores loss {sample['loss']:.4f} on the sample, "
         f"{sample['difference']:+.4f} ± {sample['standard_error']:.4f} against the base"
     )
 
@@ -172,11 +175,17 @@ def against_best(manifest: dict[str, Any]) -> str:
     best = taken or manifest.get("sample", {}).get("best_single")
     if not best or best["difference"] <= 0:
         return ""
-    loss = taken["merge_loss"] if taken else manifest["sample"]["loss"]
+    criterion = best.get("criterion", "loss")
+    key = "loss" if criterion == "loss" else "value"
+    merged = taken[f"merge_{key}"] if taken else manifest["sample"][key]
+    name, unit, form = {
+        "loss": ("loss ", " nats a token", ".4f"),
+        "knowledge": ("", " bits", ".2f"),
+        "accuracy": ("accuracy ", "", ".1%"),
+    }[criterion]
     behind = (
-        f"on the sample the merge (loss {loss:.4f}) is {best['difference']:.4f} ± "
-        f"{best['standard_error']:.4f} nats a token behind {best['name']} alone "
-        f"({best['loss']:.4f})"
+        f"on the sample the merge ({name}{merged:{form}}) is {best['difference']:{form}} ± "
+        f"{best['standard_error']:{form}}{unit} behind {best['name']} alone ({best[key]:{form}})"
     )
     if taken:
         return f"start from {best['name']} alone: {behind}; `always_merge` writes the merge"

@@ -1,7 +1,7 @@
 """Several adapters in one pass over the same examples, where that is faster.
 
-An accelerator that is given few tokens at a time waits for its next kernel, and then more
-adapters cost nothing more. A CPU is busy with little, and gains nothing. So it is timed.
+An accelerator with few tokens at a time waits for its next kernel, and then more adapters cost
+nothing. A CPU is busy with few tokens, and gains nothing. So the size of a pack is timed.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def evaluate_packed(
     batches: Sequence[Batch],
     answers: AnswerSet | None = None,
 ) -> list[Evaluation]:
-    """What :func:`mashup.evaluate.evaluate` gives with each delta on, save for rounding.
+    """What :func:`mashup.evaluate.evaluate` gives with each delta on, up to rounding.
 
-    All plain LoRAs of linear layers run in one pass over ``len(deltas)`` copies of each batch;
-    the others, and all on a model that mixes the copies (an expert, an adapted head), alone.
+    All plain LoRAs of linear layers run in one pass over ``len(deltas)`` copies of each batch.
+    The others run alone, as do all on a model that mixes the copies (experts, an adapted head).
 
     Args:
-        model: the base, without any of them.
+        model: the base.
         deltas: as many as fit in memory together (:func:`pack_size`).
         batches: of one sample; a shared prefix runs once for each delta.
-        answers: the finite set of answers of its examples, if each is to get a probability.
+        answers: the finite set of answers of its examples, to give each a probability.
 
     Raises:
         InputError: a delta names a module or tensor that the base does not have.
@@ -57,7 +57,7 @@ def evaluate_packed(
 def _together(
     model: Any, deltas: Sequence[Delta], batches: Sequence[Batch], answers: AnswerSet | None
 ) -> Sequence[Evaluation]:
-    """One for each delta; none at all when they cannot be packed."""
+    """One evaluation for each delta; none at all when they cannot be packed."""
     if len(deltas) < 2:
         return ()
     try:
@@ -85,9 +85,9 @@ def _evaluated(
 def pack_size(model: Any, delta: Delta, batches: Sequence[Batch], *, most: int = MOST) -> int:
     """How many adapters like ``delta`` to evaluate at once on this machine: 1, 2, 4, ... ``most``.
 
-    Timed on the first batch, doubling as long as an adapter becomes a tenth cheaper; so where
-    packing does not pay, this costs six passes over one batch. Which size is chosen changes
-    losses only by rounding.
+    Timed on the first batch, doubling as long as an adapter becomes a tenth cheaper. Where
+    packing does not pay, this costs six passes over one batch. The size changes losses by
+    rounding only.
     """
     if not batches or not is_plain(model, delta):
         return 1

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mashup._score.store import sample_digest
 from mashup._train.trainer import steps_of
-from mashup.evaluate.evaluate import Evaluation
+from mashup.evaluate.evaluate import Evaluation, sample_digest
 from mashup.files import digest_of
 from mashup.model import Base
 from mashup.progress import SILENT, Progress

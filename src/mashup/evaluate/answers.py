@@ -21,13 +21,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mashup.evaluate.batches import LOGITS, Batch, make_batches
-from mashup.evaluate.evaluate import Evaluation, evaluate, evaluating
+from mashup.evaluate.evaluate import (
+    Evaluation,
+    batches_for,
+    evaluate,
+    evaluating,
+    vocabulary_of,
+)
 from mashup.evaluate.head import head_only_at
 from mashup.evaluate.prefix import cached, run_prefix
-from mashup.progress import Advance
-from mashup.task import Example, Tokens, tokenize
+from mashup.model import Base
+from mashup.progress import SILENT, Advance, Progress
+from mashup.task import Example, Task, Tokens, prompts_of, tokenize
 
 MOST = 64  # answers of a set
+POOL = 4096  # rows of the task that are searched for its answers
 _NO_LIMIT = 1 << 30  # tokens
 _TRIED = 4  # examples of the trial
 _ROUNDINGS = 3.0
@@ -63,6 +71,21 @@ class AnswerSet:
     def of(self, rows: Sequence[int]) -> AnswerSet:
         """The same answers for some of the examples."""
         return replace(self, labels=self.labels[list(rows)])
+
+
+def task_answers(base: Base, task: Task, tokens: Sequence[Tokens], seed: int) -> AnswerSet:
+    """:func:`answer_set` of a task's first :data:`POOL` training rows, as drawn with ``seed``.
+
+    Args:
+        base: whose tokenizer it is.
+        task: only its training rows are looked at.
+        tokens: of the sample.
+        seed: of the sample.
+
+    Raises:
+        FreeTextError: the answers are no finite set.
+    """
+    return answer_set(base.tokenizer, tokens, task.drawn(seed)[:POOL])
 
 
 def answer_set(tokenizer: Any, tokens: Sequence[Tokens], examples: Sequence[Example]) -> AnswerSet:
@@ -119,6 +142,35 @@ def _refuse_prefixes(answers: dict[str, tuple[int, ...]]) -> None:
         longer = any(two != one and two[: len(one)] == one for two in answers.values())
         if longer or same[one] > 1:
             raise FreeTextError(f"{text!r} is the beginning of another answer, or the same tokens")
+
+
+def evaluate_sample(
+    base: Base,
+    tokens: Sequence[Tokens],
+    answers: AnswerSet | None,
+    *,
+    progress: Progress = SILENT,
+    label: str = "evaluating",
+) -> Evaluation:
+    """The model of ``base``, with what is applied to it now, on a sample.
+
+    Args:
+        base: the loaded base.
+        tokens: of the sample.
+        answers: the finite set of its answers, to give each a probability; None scores the right
+            answers alone.
+        progress: where to show a bar.
+        label: of the bar.
+    """
+    model, batches = base.model, batches_for(base, tokens)
+    with progress.bar(label, len(batches)) as advance:
+        if answers is None:
+            found = evaluate(model, batches, advance=advance)
+        elif as_tree(model, tokens, answers, base.pad_id, vocabulary_of(base)):
+            found = evaluate_answers(model, batches, answers, advance=advance)[0]
+        else:
+            found = evaluate_apart(model, tokens, answers, base.pad_id, vocabulary_of(base))
+    return replace(found, prompts=np.array(prompts_of(tokens), np.int64))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mashup.evaluate.batches import Batch, make_batches
 from mashup.evaluate.prefix import answer_logits, run_prefix, share_prefix
+from mashup.files import digest_of
 from mashup.model import Base
 from mashup.progress import Advance, Progress
 from mashup.task import Task, Tokens, tokenize
@@ -66,7 +67,7 @@ def evaluate_showing(
 def evaluate(model: Any, batches: Sequence[Batch], *, advance: Advance | None = None) -> Evaluation:
     """Evaluate ``model`` as it is now, without changing it; ``advance`` is called after a batch.
 
-    No result depends on batch size, order or padding, save for rounding in the model.
+    No result depends on batch size, order or padding, except for rounding in the model.
     """
     return evaluate_copies(model, batches, 1, advance)[0]
 
@@ -130,6 +131,11 @@ def sample_tokens(
     return tokenize(
         base.tokenizer, examples, max_length=longest, where=where, drop_long=task.drop_long
     )
+
+
+def sample_digest(tokens: Sequence[Tokens]) -> str:
+    """Digest of token ids and answer marks, which examples, template and tokenizer decide."""
+    return digest_of([(one.ids, one.answer) for one in tokens])
 
 
 def batches_for(base: Base, tokens: Sequence[Tokens]) -> tuple[Batch, ...]:

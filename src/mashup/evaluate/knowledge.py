@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
 
+from mashup.results.statistics import paired_error
+
 Floats = NDArray[np.float64]
 Labels = NDArray[np.intp]
 
@@ -44,10 +46,12 @@ class Knowledge:
     Attributes:
         form: ``(n,)`` bits lost on answers outside the set, at least 0.
         gained: ``(n,)`` bits above the label prior, within the set, calibrated.
+        prompts: ``(n,)`` which prompt each example has; None where all are different.
     """
 
     form: Floats
     gained: Floats
+    prompts: NDArray[np.int64] | None = None
 
     @property
     def form_bits(self) -> float:
@@ -61,16 +65,23 @@ class Knowledge:
 
     @property
     def error(self) -> float:
-        """Standard error of :attr:`bits`, of independent examples."""
-        return float(self.gained.std(ddof=1) / np.sqrt(len(self.gained)))
+        """Standard error of :attr:`bits`; examples of one prompt count as one."""
+        return paired_error(self.gained, np.ones(len(self.gained)), self.prompts)[1]
 
 
-def knowledge(log_probabilities: Floats, labels: Labels, *, folds: int = FOLDS) -> Knowledge:
+def knowledge(
+    log_probabilities: Floats,
+    labels: Labels,
+    prompts: NDArray[np.int64] | None = None,
+    *,
+    folds: int = FOLDS,
+) -> Knowledge:
     """Form and knowledge from the log-probabilities of all answers.
 
     Args:
         log_probabilities: ``(n, answers)`` natural log of the probability of each answer.
         labels: ``(n,)`` which answer is right.
+        prompts: ``(n,)`` which prompt each example has, for the standard error.
         folds: how many parts the sample is cut into.
 
     Raises:
@@ -88,10 +99,10 @@ def knowledge(log_probabilities: Floats, labels: Labels, *, folds: int = FOLDS) 
         seen = np.setdiff1d(np.arange(count), held)
         prior = log_prior(labels[seen], answers)
         calibration = calibrate(inside[seen], labels[seen], prior)
-        told = calibration(inside[held])[np.arange(len(held)), labels[held]]
-        ratio = np.exp(told - prior[labels[held]])
+        logs = calibration(inside[held])[np.arange(len(held)), labels[held]]
+        ratio = np.exp(logs - prior[labels[held]])
         gained[held] = np.log((1 - LAPSE) * ratio + LAPSE)
-    return Knowledge(np.maximum(0.0, -mass) / np.log(2), gained / np.log(2))
+    return Knowledge(np.maximum(0.0, -mass) / np.log(2), gained / np.log(2), prompts)
 
 
 def folds_of(labels: Labels, folds: int) -> list[NDArray[np.intp]]:

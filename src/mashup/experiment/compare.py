@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mashup._score.choose import Strategy
 from mashup._score.racing import finalists_for
 from mashup._score.score import score
 from mashup._select import Selection, select
@@ -36,7 +35,13 @@ from mashup.model import AnyBase, load_base
 from mashup.progress import SILENT, Progress
 from mashup.results.comparison import ABOUT, read_about
 from mashup.results.records import Record, write_records
-from mashup.settings import USUAL_ARMS, ArmName, CriterionName, TrainSettings
+from mashup.settings import (
+    USUAL_ARMS,
+    ArmName,
+    CriterionName,
+    StrategyName,
+    TrainSettings,
+)
 from mashup.tables import as_frame, as_html, as_text
 from mashup.task import Task, commonest_accuracy, load_task
 
@@ -106,7 +111,7 @@ def compare(
     k: int = 2,
     diversity: float = 0.0,
     criterion: CriterionName = "auto",
-    strategy: Strategy = "auto",
+    strategy: StrategyName = "auto",
     samples: int = 256,
     arms: Sequence[ArmName] = USUAL_ARMS,
     seeds: Sequence[int] = (42,),

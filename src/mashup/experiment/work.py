@@ -22,8 +22,7 @@ from mashup._merge.algebra import generator_for
 from mashup._merge.merge import Init
 from mashup._merge.methods import METHODS
 from mashup._race.race import RACE, race
-from mashup._score.result import Score
-from mashup._score.scores import Scores
+from mashup._score.scores import Score, Scores
 from mashup._select import Selection
 from mashup._train.record import RUN, Run
 from mashup._train.run import train

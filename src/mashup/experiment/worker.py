@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mashup._score.racing import finalists_for
-from mashup._score.result import Score
 from mashup._score.score import score
-from mashup._score.scores import Scores
+from mashup._score.scores import Score, Scores
 from mashup._select import Selection, select
 from mashup.checkpoint import read_checkpoint
 from mashup.experiment.inputs import load, named_checkpoints

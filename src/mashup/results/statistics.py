@@ -64,3 +64,32 @@ def paired_bootstrap(
     value = differences.sum() / (len(runs) * divisors.sum())  # divided once: seeds cancel exactly
     found = Difference(float(value), float(low), float(high))
     return found.widened(float(runs.var(ddof=1)) / len(runs)) if len(runs) > 1 else found
+
+
+def paired_error(
+    differences: np.ndarray, weights: np.ndarray, clusters: np.ndarray | None = None
+) -> tuple[float, float]:
+    """``D = Σd / Σn`` and its standard error, from paired examples.
+
+    That of the ratio estimator, ``sqrt(N/(N-1) · Σ(d_i - D·n_i)²) / Σn`` (Cochran, Sampling
+    Techniques, 1977, section 2.11). With all ``n_i = 1`` it is the usual error of a mean. Examples
+    of one cluster count as one: their residuals are summed, and N is the number of clusters (the
+    ratio estimator of cluster sampling, ibid., 9A.1).
+
+    Args:
+        differences: ``(n,)`` d, one for each example.
+        weights: ``(n,)`` n, what each example counts.
+        clusters: ``(n,)`` which examples are not independent, counted from 0.
+
+    Returns:
+        The error is infinite for a single example or a single cluster.
+    """
+    total = weights.sum()
+    mean = differences.sum() / total
+    residual = differences - mean * weights
+    if clusters is not None:
+        residual = np.bincount(clusters, residual)
+    count = len(residual)
+    if count < 2:
+        return float(mean), float("inf")
+    return float(mean), float(np.sqrt(count / (count - 1) * (residual**2).sum()) / total)

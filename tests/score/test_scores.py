@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from mashup._score.result import Score, paired
+from mashup._score.scores import Score
 from mashup.evaluate.evaluate import Evaluation
+from mashup.results.statistics import paired_error
 
 
 def evaluation(losses, tokens=None, correct=None):
@@ -24,7 +25,7 @@ def test_with_one_token_each_it_is_the_usual_paired_error():
 
 def test_a_constant_gain_a_token_is_certain():
     tokens = np.array([1, 2, 3, 9])
-    difference, error = paired(-0.25 * tokens, tokens.astype(float))
+    difference, error = paired_error(-0.25 * tokens, tokens.astype(float))
     assert difference == pytest.approx(-0.25)
     assert error == pytest.approx(0.0, abs=1e-12)
 
@@ -34,7 +35,7 @@ def test_the_error_of_the_ratio_matches_a_simulation():
     draws = []
     for _ in range(2000):
         weights = random.integers(1, 6, 80).astype(float)
-        draws.append(paired(0.1 * weights + random.normal(size=80), weights))
+        draws.append(paired_error(0.1 * weights + random.normal(size=80), weights))
     values, errors = np.array(draws).T
     assert errors.mean() == pytest.approx(values.std(), rel=0.05)
 
@@ -48,4 +49,4 @@ def test_accuracy_counts_examples_and_lower_stays_better():
 
 
 def test_a_single_example_says_nothing():
-    assert paired(np.array([-1.0]), np.ones(1))[1] == float("inf")
+    assert paired_error(np.array([-1.0]), np.ones(1))[1] == float("inf")

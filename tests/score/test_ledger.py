@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from helpers import assert_problem
-from mashup._score.ledger import Ledger, Measured, versions
+from mashup._score.ledger import VERSION, Ledger, Measured
 from mashup.library import Index, database
 
-ROW = Measured("base", "donor", "task", "a task", 64, 0.5, 0.75, at=1.0)
+ROW = Measured("base", "donor", "task", "a task", 64, 0.5, 0.75, 0.25, at=1.0)
 
 
 def rows_of(path):
@@ -43,7 +43,7 @@ def test_it_lies_beside_the_index_of_a_library_that_cannot_be_written(tmp_path):
 
 def test_all_that_was_measured_is_remembered(tmp_path):
     path = keep(tmp_path, ROW)
-    row = ("base", "donor", "task", "a task", 64, 0.5, 0.75, 1.0)
+    row = ("base", "donor", "task", "a task", 64, 0.5, 0.75, 1.0, 0.25)
     assert rows_of(path) == [row]
     keep(tmp_path)
     assert rows_of(path) == [row]
@@ -57,9 +57,14 @@ def test_only_as_many_examples_replace_what_is_known(tmp_path, examples, loss):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_not_finite_are_unknown(tmp_path, bad):
-    half = replace(ROW, donor="half", loss=bad)
+    half = replace(ROW, donor="half", loss=bad, knowledge=bad)
     path = keep(tmp_path, replace(ROW, loss=bad, accuracy=bad), half)
-    assert rows_of(path) == [("base", "half", "task", "a task", 64, None, 0.75, 1.0)]
+    assert rows_of(path) == [("base", "half", "task", "a task", 64, None, 0.75, 1.0, None)]
+
+
+def test_a_measurement_without_knowledge_does_not_forget_it(tmp_path):
+    path = keep(tmp_path, ROW, replace(ROW, examples=65, knowledge=None))
+    assert (rows_of(path)[0][4], rows_of(path)[0][8]) == (65, 0.25)
 
 
 def test_the_matrix_has_a_row_a_donor_and_a_column_a_known_task(tmp_path):
@@ -80,7 +85,8 @@ def test_the_matrix_has_a_row_a_donor_and_a_column_a_known_task(tmp_path):
         np.testing.assert_array_equal(accuracies, [[0.1], [0.2]])
         assert ledger.matrix("none", ["a"])[0].shape == (1, 0)
         assert ledger.matrix("base", [])[0].shape == (0, 0)
-        with pytest.raises(ValueError, match="expected 'loss' or 'accuracy'"):
+        assert ledger.matrix("base", ["a"], value="knowledge")[1] == ()
+        with pytest.raises(ValueError, match="expected one of"):
             ledger.matrix("base", ["a"], value="name")
 
 
@@ -110,33 +116,34 @@ def as_version(path, version, *statements):
             db.execute(statement)
 
 
-def test_an_older_ledger_is_migrated(tmp_path, monkeypatch):
-    path = keep(tmp_path, ROW)
-    as_version(path, 1, "ALTER TABLE measured RENAME COLUMN at TO time")
-    monkeypatch.setattr(versions, "VERSION", 3)
-    steps = {
-        1: "ALTER TABLE measured RENAME COLUMN time TO at",
-        2: "UPDATE measured SET loss = 2 * loss",
-    }
-    monkeypatch.setattr(versions, "MIGRATIONS", steps)
+FIRST_VERSION = (
+    "CREATE TABLE measured (base TEXT, donor TEXT, task TEXT, name TEXT, examples INTEGER,"
+    " loss REAL, accuracy REAL, at REAL, PRIMARY KEY (base, donor, task)) WITHOUT ROWID",
+    "INSERT INTO measured VALUES ('base', 'donor', 'task', 'a task', 64, 0.5, 0.75, 1.0)",
+)
+
+
+def test_a_ledger_of_version_1_is_brought_to_this_one(tmp_path):
+    path = keep(tmp_path)
+    path.unlink()
+    as_version(path, 1, *FIRST_VERSION)
     for _ in range(2):
         keep(tmp_path)
-        assert rows_of(path)[0][5] == 1.0
+        assert rows_of(path) == [("base", "donor", "task", "a task", 64, 0.5, 0.75, 1.0, None)]
+    keep(tmp_path, ROW)
+    with Ledger(tmp_path) as ledger:
+        values, tasks = ledger.matrix("base", ["donor"], value="knowledge")
+        assert (values.tolist(), tasks) == ([[0.25]], ("task",))
     assert [file.name for file in path.parent.glob("*.sqlite")] == ["ledger.sqlite"]
 
 
-@pytest.mark.parametrize("steps", [{}, {1: "UPDATE measured SET loss = 9", 2: "no SQL"}])
-def test_a_migration_that_is_unknown_or_fails_sets_the_whole_ledger_aside(
-    tmp_path, monkeypatch, steps
-):
-    path = keep(tmp_path, ROW)
-    old = rows_of(path)
-    monkeypatch.setattr(versions, "VERSION", 3)
-    monkeypatch.setattr(versions, "MIGRATIONS", steps)
+def test_version_1_with_another_table_is_set_aside(tmp_path):
+    path = keep(tmp_path)
+    path.unlink()
+    as_version(path, 1, FIRST_VERSION[0].replace("accuracy REAL,", ""))
     with Ledger(tmp_path) as ledger:
-        assert_problem(ledger.problem, "the ledger is of an unknown old version", found="version 1")
-    assert rows_of(path) == []
-    assert rows_of(path.with_name("ledger.v1.sqlite")) == old
+        assert_problem(ledger.problem, "the ledger is damaged")
+    assert path.with_name("ledger.damaged.sqlite").exists()
 
 
 def test_a_file_without_a_version_is_set_aside_under_a_free_name(tmp_path):
@@ -178,10 +185,10 @@ def test_a_damaged_ledger_is_set_aside_as_it_is(tmp_path, harm):
 
 def test_a_newer_ledger_is_left_alone_and_read_as_empty(tmp_path):
     path = keep(tmp_path, ROW)
-    as_version(path, 2)
+    as_version(path, VERSION + 1)
     content = path.read_bytes()
     with Ledger(tmp_path) as ledger:
-        assert_problem(ledger.problem, "the ledger is of a newer version", found="version 2")
+        assert_problem(ledger.problem, "the ledger is of a newer version", found="version 3")
         ledger.keep([replace(ROW, examples=1000)])
         values, tasks = ledger.matrix("base", ["donor"])
         assert (values.shape, tasks) == ((1, 0), ())
@@ -214,7 +221,7 @@ def test_other_splits_of_the_same_data_are_no_past_task(tmp_path):
 )
 def test_a_ledger_without_its_table_is_set_aside(tmp_path, statement):
     path = keep(tmp_path, ROW)
-    as_version(path, 1, statement)
+    as_version(path, VERSION, statement)
     with Ledger(tmp_path) as ledger:
         assert ledger.matrix("base", ["donor"])[1] == ()
         ledger.keep([ROW])
@@ -226,7 +233,7 @@ def test_a_ledger_without_its_table_is_set_aside(tmp_path, statement):
 def test_rows_that_are_damaged_are_not_known(tmp_path):
     path = keep(tmp_path, ROW, *(replace(ROW, task=f"task {n}") for n in range(3)))
     as_version(
-        path, 1,
+        path, VERSION,
         "UPDATE measured SET loss = 'x' WHERE task = 'task 0'",
         "UPDATE measured SET task = CAST(x'ff00' AS TEXT), loss = x'00' WHERE task = 'task 1'",
         "UPDATE measured SET donor = CAST(x'ff' AS TEXT) WHERE task = 'task 2'",

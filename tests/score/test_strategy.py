@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mashup._score.choose import Field, pick
+from mashup._score.score import Field, pick
 
 NOTHING = np.empty((0, 0))
 
@@ -41,7 +41,7 @@ def test_what_is_asked_for_is_done():
 def test_a_ledger_that_knows_too_little_gives_way_to_a_race():
     strategy, reason = pick("ledger", field(64), known(64, 3))
     assert strategy == "racing"
-    assert reason == "the ledger knows 3 past tasks, it takes 15"
+    assert reason == "the ledger knows 3 past tasks, and 15 are needed"
 
 
 def test_near_identical_checkpoints_make_a_race_cheap():

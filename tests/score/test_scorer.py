@@ -10,7 +10,8 @@ import mashup
 from helpers import prompt_rows, write_jsonl
 from lora import save_lora
 from mashup import load_base, load_task
-from mashup._score import packs
+from mashup._score import scorer
+from races import score_in
 
 score = partial(mashup.score, criterion="loss")
 
@@ -27,11 +28,11 @@ def setting(tiny_base, tmp_path):
 def passes(monkeypatch):
     """How many adapters each packed pass had, in packs of four."""
     sizes = []
-    real = packs.evaluate_packed
-    monkeypatch.setattr(packs, "ALONE", ())
-    monkeypatch.setattr(packs, "pack_size", lambda *_: 4)
+    real = scorer.evaluate_packed
+    monkeypatch.setattr(scorer, "ALONE", ())
+    monkeypatch.setattr(scorer, "pack_size", lambda *_: 4)
     monkeypatch.setattr(
-        packs, "evaluate_packed", lambda m, d, *rest: sizes.append(len(d)) or real(m, d, *rest)
+        scorer, "evaluate_packed", lambda m, d, *rest: sizes.append(len(d)) or real(m, d, *rest)
     )
     return sizes
 
@@ -42,11 +43,11 @@ def test_packs_give_the_same_losses(setting, passes, monkeypatch):
     assert passes == [4] * 5
     shutil.rmtree(library / ".mashup")
     passes.clear()
-    monkeypatch.setattr(packs, "WORTH", 99)
+    monkeypatch.setattr(scorer, "WORTH", 99)
     alone = score(library, base, task, samples=16, strategy="exhaustive")
     assert passes == []
     for one in packed.ranking:
-        other = alone.score_of(one.path)
+        other = score_in(alone, one.path)
         np.testing.assert_allclose(one.evaluation.losses, other.evaluation.losses, rtol=1e-4)
 
 
@@ -61,14 +62,14 @@ def test_what_is_known_is_not_packed_again(setting, passes):
 
 def test_one_that_changes_meanwhile_is_left_out_of_its_pack(setting, passes, monkeypatch):
     base, task, library = setting
-    real = packs.evaluate_packed
+    real = scorer.evaluate_packed
 
     def then_replace(*args):
         if not passes:
             shutil.rmtree(library / "run07")
         return real(*args)
 
-    monkeypatch.setattr(packs, "evaluate_packed", then_replace)
+    monkeypatch.setattr(scorer, "evaluate_packed", then_replace)
     found = score(library, base, task, samples=16, strategy="exhaustive")
     assert [p.what for p in found.left_out] == ["checkpoint changed while it was scored"]
     assert len(found.ranking) == 19
@@ -76,5 +77,5 @@ def test_one_that_changes_meanwhile_is_left_out_of_its_pack(setting, passes, mon
 
 def test_a_cpu_measures_one_after_the_other(setting, monkeypatch):
     base, task, library = setting
-    monkeypatch.setattr(packs, "evaluate_packed", lambda *_: pytest.fail("packed"))
+    monkeypatch.setattr(scorer, "evaluate_packed", lambda *_: pytest.fail("packed"))
     assert len(score(library, base, task, samples=8, strategy="exhaustive").ranking) == 20
