@@ -233,6 +233,16 @@ def test_parents_that_do_not_go_together_are_refused_and_nothing_is_written(tmp_
     assert not (tmp_path / "m").exists()
 
 
+def test_parents_of_two_bases_are_told_what_to_do_with_and_without_a_base(tiny_base, tmp_path):
+    folders = [write_adapter(tmp_path / "a"), write_adapter(tmp_path / "b", base="owner/other")]
+    with refused("adapter of another base", where="/b", found="owner/other") as caught:
+        merge(folders, output=tmp_path / "m")
+    assert "merge checkpoints of one base" in caught.value.problems[0].fix
+    with refused("adapter of another base", where="/b") as caught:
+        merge(folders, output=tmp_path / "m", base=tiny_base)
+    assert "give the base that it names" in caught.value.problems[0].fix
+
+
 def test_all_broken_parents_are_named_at_once(tmp_path):
     bad = [write_adapter(tmp_path / n, use_dora=True) for n in "ab"]
     with pytest.raises(ValueError, match=r"(?s)/a.*/b"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from mashup._merge.changes import Change, OnDisk
 from mashup._merge.methods import Method
 from mashup.checkpoint import Adapter, Checkpoint, LoraModule, Opened, open_checkpoint
-from mashup.checkpoint.fit import identity_problem
+from mashup.checkpoint.fit import FOREIGN, identity_problem
 from mashup.checkpoint.read import with_unique_names
 from mashup.errors import Problem, UsageError, gather, raise_all
 from mashup.library import adapter_digest, model_digest
@@ -149,7 +149,7 @@ def make_parents(
     """
     if not accept_base:
         named = base or next((one.checkpoint.base for one in opened if one.checkpoint.base), "")
-        raise_all(identity_problem(one.checkpoint, named) for one in opened)
+        raise_all(_identity_problem(one.checkpoint, named, given=base) for one in opened)
     raise_all(_shape_problems(opened))
     raise_all(_changes_nothing(one.path) for one in opened if _is_zero(one.adapter))
     parents = [
@@ -157,6 +157,15 @@ def make_parents(
         for place, (one, weight) in enumerate(zip(opened, weights, strict=True))
     ]
     return tuple(sorted(parents, key=lambda p: (p.digest, p.weight, str(p.path.resolve()))))
+
+
+def _identity_problem(parent: Checkpoint, named: str, given: str | None) -> Problem | None:
+    """The problem of a parent with another base than ``named``, which the first parent may name."""
+    problem = identity_problem(parent, named)
+    if problem is None or given or problem.code != FOREIGN:
+        return problem
+    fix = "merge checkpoints of one base, or pass `accept_base` if both names mean one model"
+    return replace(problem, fix=fix)
 
 
 def _shape_problems(parents: Sequence[Opened]) -> list[Problem]:
