@@ -30,7 +30,7 @@ WORKS = (
     "train-full",
     "compare",
 )
-WORKS += ("loo",)
+WORKS += ("race", "loo")
 _CHANGES = {
     "os.rename",
     "os.remove",
@@ -207,6 +207,16 @@ class Works:
         settings = self.settings.model_copy(update={"finetuning_type": "full"})
         run = train(self.base, self.task, output=folder / "r", settings=settings)
         return [(p.step, p.tokens, p.dev_loss, p.test_loss) for p in run.curve]
+
+    def _race(self, folder: Path) -> Any:
+        from mashup import race
+
+        start, settings = self.home / "library" / "d1", self.settings
+        found = race(
+            self.base, self.task, output=folder / "r", starts=[start], learning_rates=[1e-3, 1e-2],
+            settings=settings,
+        )  # fmt: skip
+        return [found.sentence, [(p.step, p.tokens, p.dev_loss) for p in found.run.curve]]
 
     def _compare(self, folder: Path) -> Any:
         from mashup import compare
