@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from mashup._convert import convert
     from mashup._init import InitResult, init
     from mashup._merge.merge import Init, merge
-    from mashup._race.race import Race, race
+    from mashup._race.race import race
+    from mashup._race.record import Race
     from mashup._report.write import Report, report
     from mashup._score.score import score
     from mashup._score.scores import Score, Scores
@@ -47,7 +48,7 @@ _HOME = {
     "MergeSettings": "mashup.settings",
     "OutputError": "mashup.errors",
     "Problem": "mashup.errors",
-    "Race": "mashup._race.race",
+    "Race": "mashup._race.record",
     "Report": "mashup._report.write",
     "Run": "mashup._train.record",
     "Score": "mashup._score.scores",

@@ -235,6 +235,17 @@ def test_all_problems_of_a_race_come_at_once(base, task, tmp_path):
     assert not (tmp_path / "race").exists()
 
 
+def test_a_start_of_another_base_is_refused_before_anything_is_trained(base, task, tmp_path):
+    from helpers import write_adapter
+
+    other = write_adapter(tmp_path / "other", modules={"model.layers.9.q_proj": (8, 8)})
+    with refused("adapter of another base", where=str(other)):
+        race(base, task, output=tmp_path / "race", starts=[other], settings=SMALL)
+    assert not (tmp_path / "race").exists()
+    with pytest.raises(UsageError, match="learning_rates"):
+        race(base, task, output=tmp_path / "race", learning_rates=[-1.0])
+
+
 def test_names_of_starts():
     assert list(named_starts(["a/b", "a/c"])) == ["b", "c"]
     assert list(named_starts(["a/x", "b/x"])) == ["a-x", "b-x"]

@@ -2,106 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
 
 from mashup._init import Sample
 from mashup._race.plan import NOISE, SCRATCH, DevPoint, Lane, Plan, Verdict, judge, make_plan
+from mashup._race.record import RACE, WORK, Book, Race, drop_cut_line, read_points, write_point
 from mashup._race.starts import Choosing, choose, expected_starts, make_start, usable_sources
-from mashup._train.record import FINISHED, RUN, Run, read_started
+from mashup._train.record import FINISHED, RUN, read_started
 from mashup._train.run import train_until
 from mashup._train.trainer import curve_steps, steps_of
 from mashup._train.work import Ways, run_tokens
-from mashup.checkpoint import check_base
+from mashup.checkpoint import check_base, open_checkpoint
 from mashup.checkpoint.read import check_start
-from mashup.errors import DivergedError, InputError, Problem, UsageError, gather
+from mashup.errors import DivergedError, InputError, Problem, UsageError, gather, raise_all
 from mashup.evaluate.evaluate import Evaluation
+from mashup.faults import resolved
 from mashup.files import (
-    digest_of,
     disk_errors,
     make_folder,
     move,
     only_one,
-    read_lines,
-    read_state,
     refuse_existing,
-    to_json,
-    write_text,
 )
 from mashup.library import Library, checkpoint_digest, scan
-from mashup.model import AnyBase, Base, load_base
+from mashup.model import AnyBase, Base, base_shapes, fit_loaded, load_base
 from mashup.processes import process_count
 from mashup.progress import SILENT, Progress
 from mashup.results.curve import CURVE, Point, read_curve
 from mashup.settings import RaceSettings, ScoreSettings, SelectSettings, TrainSettings
 from mashup.task import Task, load_task
-
-RACE = "race.json"
-_WORK = ".race"  # lanes, starts and dev values; gone when the race is over
-
-
-@dataclass(frozen=True)
-class Race:
-    """A finished race, on disk.
-
-    Attributes:
-        path: a trained run, as :func:`mashup.train` leaves it, with ``race.json``.
-        run: that run.
-        record: what ``race.json`` holds: starts, lanes, verdicts, steps, seconds, sentence.
-    """
-
-    path: Path
-    run: Run
-    record: dict[str, Any]
-
-    @property
-    def sentence(self) -> str:
-        """Which lane won, and how sure that is."""
-        return str(self.record["sentence"])
-
-    @classmethod
-    def open(cls, path: str | Path) -> Race:
-        """A race that was finished before.
-
-        Raises:
-            InputError: not a finished race.
-        """
-        path = Path(path)
-        record = read_state(_State, path / RACE, _fix(path)).model_dump()
-        if record["status"] != "finished":
-            fix = "give the same command again to finish it"
-            raise InputError(Problem("race is not finished", str(path), fix=fix))
-        return cls(path, Run.open(path), record)
-
-
-class _State(BaseModel, extra="allow"):
-    """``race.json``."""
-
-    version: Literal[1] = 1
-    status: Literal["running", "finished"]
-    digest: str
-    seconds: dict[str, float] = {}
-    steps: dict[str, int] = {}
-    train_seconds: dict[str, float] = {}
-
-
-class _DevLine(BaseModel):
-    """A line of a lane's dev values."""
-
-    step: int
-    losses: list[float | None]
-    tokens: list[int]
 
 
 def race(
@@ -156,7 +93,7 @@ def race(
     start = time.perf_counter()
     output, settings = Path(output).absolute(), race_settings(settings)
     asked = {"learning_rates": learning_rates or None, "budget": budget, "scales": scales}
-    ours = RaceSettings(**{name: one for name, one in asked.items() if one is not None})
+    ours = resolved(RaceSettings, None, asked, "race")
     score, select = score or ScoreSettings(), select or SelectSettings()
     sample = Sample(score.samples, split_seed, settings.max_length)
     merging = dict(merge_options or {})
@@ -165,6 +102,7 @@ def race(
     given = named_starts(starts, taken)
     task, sources = _read_inputs(base, task, library, given, output, settings)
     base = load_base(base)
+    _check_fit(given.values(), base, accept_base)
     tokens = run_tokens(base, task, settings)
     rates = ours.learning_rates or default_rates(sources, settings)
     config = {
@@ -179,7 +117,7 @@ def race(
     }
     points = curve_steps(steps_of(len(tokens.train), settings), settings)
     with only_one(output), disk_errors(output):
-        book = _Book.open(output, config, start)
+        book = Book.open(output, config, start)
         track = _Track(base, task, output, settings, how, progress, book)
         if book.values["status"] == "finished":
             progress.say(FINISHED)
@@ -188,7 +126,7 @@ def race(
         else:
             folders = given | (track.make_starts(sources) if sources else {})
             track.run(make_plan(list(folders), rates, points, ours.budget), folders)
-        shutil.rmtree(output / _WORK, ignore_errors=True)
+        shutil.rmtree(output / WORK, ignore_errors=True)
     return Race.open(output)
 
 
@@ -223,6 +161,22 @@ def _read_inputs(
         lambda: scan(library) if isinstance(library, str | Path) else library,
     )
     return read, sources
+
+
+def _check_fit(folders: Iterable[Path], base: Base, accept_base: bool) -> None:
+    """Refuse starts that do not fit the base, before any of them is trained.
+
+    Raises:
+        InputError: with all problems at once.
+    """
+    shapes = base_shapes(base)
+    raise_all(
+        problem
+        for folder in folders
+        for problem in fit_loaded(
+            open_checkpoint(folder), shapes, base.model, accept_base=accept_base
+        ).problems
+    )
 
 
 def planned(
@@ -311,76 +265,6 @@ def _refuse_processes() -> None:
         raise UsageError(Problem("race in several processes", "race", found, "one", fix))
 
 
-def _fix(path: Path) -> str:
-    return f"remove {path} and give the same command again"
-
-
-@dataclass
-class _Book:
-    """``race.json`` while the race runs: what was done, and every second of it.
-
-    Attributes:
-        path: the file.
-        values: its content.
-        begun: when this go began (``time.perf_counter``).
-        before: seconds of earlier goes.
-    """
-
-    path: Path
-    values: dict[str, Any]
-    begun: float
-    before: float = 0.0
-    _running: tuple[str, float] | None = None
-
-    @classmethod
-    def open(cls, output: Path, config: Mapping[str, Any], begun: float) -> _Book:
-        """Begin a race or go on with one.
-
-        Raises:
-            InputError: ``output`` holds another race, or something else.
-        """
-        path, digest = output / RACE, digest_of(config)
-        if not path.exists():
-            refuse_existing(output)
-            make_folder(output)
-            values: dict[str, Any] = {"version": 1, "status": "running", "digest": digest}
-            values |= {"config": dict(config), "seconds": {}, "steps": {}, "train_seconds": {}}
-            book = cls(path, values, begun)
-            book.save()
-            return book
-        values = read_state(_State, path, _fix(output)).model_dump()
-        if values["digest"] != digest:
-            old, new = values.get("config", {}), json.loads(to_json(config))
-            keys = [key for key in new if old.get(key) != new[key]]
-            found = f"a race with other {', '.join(keys) or 'settings'}"
-            fix = "choose another `output`, or give the settings of that race"
-            raise InputError(Problem("output exists already", str(output), found, "this race", fix))
-        return cls(path, values, begun, sum(values["seconds"].values()))
-
-    @contextmanager
-    def charged(self, name: str) -> Iterator[None]:
-        """Charge the seconds of the block to ``name``."""
-        self._running = (name, time.perf_counter())
-        try:
-            yield
-        finally:
-            self.save()
-            self._running = None
-
-    def save(self, **values: Any) -> None:
-        """Write the file with the seconds so far; those charged to nothing else are ``rest``."""
-        now, seconds = time.perf_counter(), self.values["seconds"]
-        if self._running:
-            name, since = self._running
-            seconds[name] = seconds.get(name, 0.0) + now - since
-            self._running = (name, now)
-        others = sum(value for name, value in seconds.items() if name != "rest")
-        total = self.before + now - self.begun
-        seconds["rest"] = max(0.0, total - others)
-        self.values |= values | {"total_seconds": total}
-        write_text(self.path, to_json(self.values))
-
-
 @dataclass
 class _Track:
     """What all lanes of a race share."""
@@ -391,7 +275,7 @@ class _Track:
     settings: TrainSettings
     how: Choosing
     progress: Progress
-    book: _Book
+    book: Book
 
     def make_starts(self, library: Library) -> dict[str, Path]:
         """Score the library and make its starts; none where no checkpoint helps."""
@@ -404,7 +288,7 @@ class _Track:
             self.progress.say("no checkpoint of the library is better than the base: scratch alone")
         folders, about = {}, {}
         for name, (selection, scale) in chosen.items():
-            folders[name] = self.output / _WORK / "starts" / name
+            folders[name] = self.output / WORK / "starts" / name
             with self.book.charged(f"start {name}"):
                 init = make_start(
                     selection, scale, self.base, self.task, self.how, folders[name], self.progress
@@ -462,17 +346,17 @@ class _Track:
 
     def _advance(self, lane: Lane, start: Path | None, rung: int, is_end: bool) -> list[DevPoint]:
         """Train a lane up to a rung unless it is there; its points up to the rung."""
-        values = self.output / _WORK / "dev" / f"{lane.name}.jsonl"
-        points = _read_points(values, rung)
+        values = self.output / WORK / "dev" / f"{lane.name}.jsonl"
+        points = read_points(values, rung)
         if points and points[-1].step == rung and not (is_end and not self._is_over(lane)):
             return points
         make_folder(values.parent)
-        _drop_cut_line(values)
+        drop_cut_line(values)
         spent = self.book.values["steps"]
 
         def note(point: Point, dev: Evaluation) -> None:
             spent[lane.name] = max(spent.get(lane.name, 0), point.step)
-            _write_point(values, point.step, dev)
+            write_point(values, point.step, dev)
             self.book.save()
 
         ways = Ways(
@@ -493,14 +377,14 @@ class _Track:
             self.progress.say(f"{lane.name}: {error.problems[0].found}")
             tokens = np.ones(1, dtype=np.int64)
             return [DevPoint(rung, np.array([math.inf]), tokens)]
-        return _read_points(values, rung)
+        return read_points(values, rung)
 
     def _is_over(self, lane: Lane) -> bool:
         folder = self._folder(lane.name)
         return (folder / RUN).exists() and read_started(folder)["status"] == "finished"
 
     def _folder(self, lane: str) -> Path:
-        return self.output / _WORK / "lanes" / lane
+        return self.output / WORK / "lanes" / lane
 
     def _note_seconds(self, lane: Lane) -> None:
         """Note the seconds of the lane's training steps so far, without evaluations."""
@@ -515,34 +399,6 @@ class _Track:
         )
         self.book.save()
         shutil.rmtree(self._folder(name), ignore_errors=True)
-
-
-def _write_point(path: Path, step: int, dev: Evaluation) -> None:
-    losses = [one if math.isfinite(one) else None for one in dev.losses.tolist()]
-    line = json.dumps({"step": step, "losses": losses, "tokens": dev.tokens.tolist()})
-    with path.open("a") as stream:
-        stream.write(line + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _drop_cut_line(path: Path) -> None:
-    """Remove a last line that a kill cut off, so that the next one begins a line."""
-    content = path.read_bytes() if path.exists() else b""
-    if content and not content.endswith(b"\n"):
-        path.write_bytes(content[: content.rfind(b"\n") + 1])
-
-
-def _read_points(path: Path, rung: int) -> list[DevPoint]:
-    """Dev values up to a rung; of a step that was measured twice, the later ones."""
-    if not path.exists():
-        return []
-    lines = read_lines(_DevLine, path, _fix(path.parents[2]), may_be_cut=True)
-    latest = {one.step: one for one in lines if one.step <= rung}
-    return [
-        DevPoint(one.step, np.array(one.losses, dtype=np.float64), np.array(one.tokens))
-        for _, one in sorted(latest.items())
-    ]
 
 
 def _told(verdict: Verdict) -> dict[str, Any]:
