@@ -8,6 +8,7 @@ from mashup._race.plan import (
     DevPoint,
     Lane,
     difference,
+    fits,
     judge,
     make_plan,
     reach,
@@ -52,6 +53,8 @@ def test_a_budget_that_no_plan_fits_is_refused_with_the_least():
     least = make_plan(["merge"], [1e-4, 1e-3], POINTS, None).most
     with pytest.raises(UsageError, match=f"at least {least}"):
         make_plan(["merge"], [1e-4, 1e-3], POINTS, 20)
+    assert not fits(["merge"], [1e-4, 1e-3], POINTS, 20)
+    assert fits([], [1e-4, 1e-3], POINTS, 30)
 
 
 def test_differences_are_paired_over_examples():

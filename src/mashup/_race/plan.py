@@ -88,6 +88,17 @@ def make_plan(
     return fitting[-1]
 
 
+def fits(
+    starts: Sequence[str], rates: Sequence[float], points: Sequence[int], budget: int | None
+) -> bool:
+    """Whether a budget has room for some plan of these starts."""
+    try:
+        make_plan(starts, rates, points, budget)
+    except UsageError:
+        return False
+    return True
+
+
 def _rungs(first: int, points: Sequence[int]) -> tuple[int, ...]:
     """The first rung, the second at about twice its steps, and the end."""
     end = points[-1]

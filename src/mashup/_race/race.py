@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mashup._init import Sample
-from mashup._race.plan import NOISE, SCRATCH, DevPoint, Lane, Plan, Verdict, judge, make_plan
+from mashup._race.plan import NOISE, SCRATCH, DevPoint, Lane, Plan, Verdict, fits, judge, make_plan
 from mashup._race.record import RACE, WORK, Book, Race, drop_cut_line, read_points, write_point
 from mashup._race.starts import Choosing, choose, expected_starts, make_start, usable_sources
 from mashup._train.record import FINISHED, RUN, read_started
@@ -76,7 +76,8 @@ def race(
         learning_rates: peak rates for every start; by default that of ``settings`` where it is
             given there, else a third, one and three times the rate that most checkpoints of the
             library were trained with.
-        budget: most optimizer steps of all lanes together.
+        budget: most optimizer steps of all lanes together. Starts of the library for which it has
+            no room are left out, the last of them first.
         scales: more factors on the merge; 0.5 by default.
         score, select: how checkpoints are scored and chosen.
         merge_options: of :func:`mashup.merge`.
@@ -116,6 +117,9 @@ def race(
         "settings": settings.model_dump(),
     }
     points = curve_steps(steps_of(len(tokens.train), settings), settings)
+    make_plan(
+        list(given), rates, points, ours.budget
+    )  # refuses a budget before anything is written
     with only_one(output), disk_errors(output):
         book = Book.open(output, config, start)
         track = _Track(base, task, output, settings, how, progress, book)
@@ -125,7 +129,10 @@ def race(
             track.finish(book.values["winner"])
         else:
             folders = given | (track.make_starts(sources) if sources else {})
-            track.run(make_plan(list(folders), rates, points, ours.budget), folders)
+            names = list(folders)
+            while len(names) > len(given) and not fits(names, rates, points, ours.budget):
+                progress.say(f"{names.pop()}: left out, the `budget` has no room for it")
+            track.run(make_plan(names, rates, points, ours.budget), folders)
         shutil.rmtree(output / WORK, ignore_errors=True)
     return Race.open(output)
 

@@ -96,7 +96,7 @@ def choose(
 ) -> dict[str, tuple[Selection, float]]:
     """Name of each start to what is merged for it, and the factor on the merge.
 
-    Empty where no checkpoint is better than the base for sure.
+    Empty where no checkpoint is better than the base for sure. The most promising come first.
     """
     scores = score(
         library, base, task,
@@ -112,11 +112,10 @@ def choose(
     everybody = select(scores, k=MOST_PARENTS)
     starts = {MERGE: (merged, 1.0)} if len(merged.chosen) > 1 else {BEST: (single, 1.0)}
     name, (selection, _) = next(iter(starts.items()))
-    starts |= {f"{name}-x{scale:g}": (selection, scale) for scale in how.scales}
+    starts[BEST] = (single, 1.0)
     if len(everybody.chosen) > len(merged.chosen):
         starts[ALL] = (everybody, 1.0)
-    starts[BEST] = (single, 1.0)
-    return starts
+    return starts | {f"{name}-x{scale:g}": (selection, scale) for scale in how.scales}
 
 
 def make_start(
