@@ -112,7 +112,7 @@ def adapter_weights(folder: Path) -> Path:
     if path.exists():
         return path
     if (folder / PICKLE).exists():
-        fix = "write safetensors beside it with 'mashup convert', or pass --allow-pickle to merge"
+        fix = "write safetensors beside it with 'mashup convert', or set `allow_pickle` in merge"
         where = str(folder / PICKLE)
         raise InputError(
             Problem("pickle refused", where, "a .bin file, which can run code", WEIGHTS, fix)

@@ -89,7 +89,7 @@ def _no_weights(folder: Path) -> Problem:
     if pickle is None:
         fix = "copy the weights beside config.json, or leave this folder out"
         return Problem("no model weights", str(folder), f"no {WEIGHTS}", WEIGHTS, fix)
-    fix = "write safetensors beside it with 'mashup convert', or pass --allow-pickle to merge"
+    fix = "write safetensors beside it with 'mashup convert', or set `allow_pickle` in merge"
     found = "a .bin file, which can run code"
     return Problem("pickle refused", str(pickle), found, WEIGHTS, fix)
 

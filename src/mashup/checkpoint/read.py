@@ -134,7 +134,7 @@ def check_start(init: Path, *, full: bool) -> None:
     else:
         what, found = "init is a whole model", "config.json and weights of a model"
         expected = "an adapter folder"
-        fix = f"give `finetuning_type` full, or train a LoRA on it with --model {init}"
+        fix = f"give `finetuning_type` full, or train a LoRA on it: `base` {init}"
     raise InputError(Problem(what, str(init), found, expected, fix))
 
 

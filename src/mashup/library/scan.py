@@ -244,16 +244,20 @@ def _problems(
     checkpoints: Sequence[Checkpoint],
 ) -> list[Problem]:
     if not base or not wanted:
-        return [Problem("bad setting", "--base", pair, "ID:MODEL, say run-7:google/gemma-3-1b-it")]
+        return [
+            Problem(
+                "bad setting", "name of a base", pair, "ID:MODEL, say run-7:google/gemma-3-1b-it"
+            )
+        ]
     if not matched:
         ends = [c.name for c in checkpoints if c.name.endswith(f"/{wanted}")]
         if len(ends) > 1:
             found, fix = ", ".join(ends[:5]), "give one of these names, or a pattern for all"
-            where, expected = f"--base {pair}", "a name of one"
+            where, expected = f"name of a base, {pair}", "a name of one"
             return [Problem("name of several checkpoints", where, found, expected, fix)]
         close = difflib.get_close_matches(wanted, [c.name for c in checkpoints], 1)
         fix = f"did you mean {close[0]}?" if close else "see the names with 'mashup scan'"
-        return [Problem("no such checkpoint", "--base", wanted, fix=fix)]
+        return [Problem("no such checkpoint", "name of a base", wanted, fix=fix)]
     told = [c for c in matched if c.base and c.base != base]
     if told and len(told) == len(matched):
         fix = "pass `accept_base` where it is used, if what it says is wrong"

@@ -209,8 +209,8 @@ def _four_bit(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         UsageError: bitsandbytes is not installed.
     """
     if importlib.util.find_spec("bitsandbytes") is None:
-        found, fix = "it is not installed", "pip install bitsandbytes, or leave --load-in-4bit out"
-        problem = Problem("cannot load in 4 bits", "--load-in-4bit", found, "bitsandbytes", fix)
+        found, fix = "it is not installed", "pip install bitsandbytes, or leave out `load_in_4bit`"
+        problem = Problem("cannot load in 4 bits", "`load_in_4bit`", found, "bitsandbytes", fix)
         raise UsageError(problem)
     from transformers import BitsAndBytesConfig
 
