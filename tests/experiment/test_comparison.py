@@ -7,6 +7,8 @@ import pytest
 from helpers import prompt_rows, refused, write_jsonl
 from lora import save_lora
 from mashup import (
+    ScoreSettings,
+    SelectSettings,
     TrainSettings,
     UsageError,
     compare,
@@ -18,11 +20,13 @@ from mashup import (
     train,
 )
 from mashup._report.write import read_studies
+from mashup.experiment.compare import begin
 from mashup.experiment.work import joined
 from mashup.files import only_one
 from mashup.library.leakage import leaking
 from mashup.progress import Progress
 from mashup.results import read_records
+from mashup.results.comparison import read_about
 from mashup.task import commonest_accuracy
 
 SETTINGS = TrainSettings(max_steps=6, batch_size=8, learning_rate=1e-2, evaluations=2)
@@ -280,3 +284,35 @@ def test_a_merge_that_cannot_be_is_refused_before_any_work(tmp_path, options, wh
     with pytest.raises(UsageError, match=what):
         compare("nowhere", "nothing", "none", output=tmp_path / "c", merge_options=options)
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"score": ScoreSettings(samples=8), "samples": 9}, "setting given twice"),
+        ({"select": SelectSettings(k=1), "k": 1}, "setting given twice"),
+        ({"k": 0}, "`k`"),
+        ({"sampels": 8}, "sampels"),
+        ({"arms": ("format-only",)}, "arm of experiments only"),
+        ({"arms": ("mash",)}, "unknown arm"),
+    ],
+)
+def test_choosing_is_given_as_settings_or_as_words(tmp_path, options, what):
+    with pytest.raises(UsageError, match=what):
+        compare("nowhere", "nothing", "none", output=tmp_path / "c", **options)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_comparison_of_an_earlier_version_is_refused_and_still_read(tmp_path):
+    (tmp_path / "comparison.json").write_text('{"version": 1, "seeds": [1]}')
+    with refused("output exists already", found="an earlier version"):
+        begin(tmp_path, {"version": 1, "identity": {"base": "b"}})
+    assert read_about(tmp_path)["seeds"] == [1]
+
+
+def test_the_parts_that_differ_are_named(tmp_path):
+    about = {"version": 1, "identity": {"base": "a", "seeds": "b", "arms": "c"}}
+    begin(tmp_path / "c", about)
+    begin(tmp_path / "c", about)
+    with refused("output exists already", found="other base, arms"):
+        begin(tmp_path / "c", {"version": 1, "identity": {"base": "x", "seeds": "b", "arms": "x"}})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -22,7 +21,7 @@ from mashup.checkpoint.adapter import WEIGHTS
 from mashup.checkpoint.history import step_of
 from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import Evaluation, evaluate_showing
-from mashup.files import move, temporary_folder, to_json, write_text
+from mashup.files import move, temporary_folder, to_json, to_lines, write_text
 from mashup.processes import is_first, wait
 from mashup.progress import NO_BAR
 from mashup.results.curve import START_TEST, Point, check_curve, least, read_curve
@@ -169,7 +168,7 @@ class CurveCallback(TrainerCallback):
 
     def _write(self, points: Sequence[Point]) -> None:
         if is_first():
-            write_text(self._path, "".join(json.dumps(one.to_json()) + "\n" for one in points))
+            write_text(self._path, to_lines(one.to_json() for one in points))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._begin = time.perf_counter()
@@ -208,7 +207,7 @@ class CurveCallback(TrainerCallback):
         values = point.to_json()
         if is_first():
             with self._path.open("a") as stream:
-                stream.write(json.dumps(values) + "\n")
+                stream.write(to_lines([values], is_start=not step))
                 stream.flush()
                 os.fsync(stream.fileno())
             if self._best:

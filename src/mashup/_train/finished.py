@@ -13,7 +13,7 @@ from mashup._train.adapter import save_whole
 from mashup._train.work import Work
 from mashup.checkpoint.card import CARD, Card, command_of, kept_heads
 from mashup.checkpoint.history import MANIFEST, PROMPTS, read_prompts
-from mashup.files import move, temporary_folder, to_json, write_text
+from mashup.files import VERSION, move, temporary_folder, to_json, write_text
 from mashup.results.curve import CURVE, Point, read_curve
 from mashup.task import taught_prompts
 
@@ -67,6 +67,7 @@ def write_about(model: Any, work: Work, facts: dict[str, Any]) -> None:
     """Write manifest, model card and prompt digests, by which later libraries know the run."""
     base, task, init = work.base, work.task, work.init
     manifest = {
+        "version": VERSION,
         "kind": "run",
         "base": base.name,
         "base_digest": base.digest,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from mashup._score.racing import finalists_for
-from mashup._score.score import score
-from mashup._select import Selection, select
+from mashup._score.score import score as score_library
+from mashup._select import Selection
+from mashup._select import select as select_from
 from mashup._train.trainer import steps_of
 from mashup._train.work import run_tokens
 from mashup.checkpoint import check_base
@@ -28,6 +29,7 @@ from mashup.experiment.settings import (
 )
 from mashup.experiment.work import do
 from mashup.experiment.worker import Given, Worker
+from mashup.faults import resolved
 from mashup.files import digest_of, make_folder, only_one, refuse_existing, to_json, write_text
 from mashup.library import Library, scan
 from mashup.library.leakage import leaking
@@ -39,6 +41,9 @@ from mashup.settings import (
     USUAL_ARMS,
     ArmName,
     CriterionName,
+    MergeSettings,
+    ScoreSettings,
+    SelectSettings,
     StrategyName,
     TrainSettings,
 )
@@ -48,6 +53,16 @@ from mashup.task import Task, commonest_accuracy, load_task
 SCORES, JOBS = "scores.json", "jobs"
 #: Jobs in their order: every merge before the first run, so that one that cannot be is told early.
 _ORDER = ("score", "init", "train")
+
+
+class Choice(TypedDict, total=False):
+    """Shorthands of :func:`compare` for settings of scoring and choosing."""
+
+    samples: int
+    criterion: CriterionName
+    strategy: StrategyName
+    k: int
+    diversity: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,20 +123,18 @@ def compare(
     task: Any,
     *,
     output: str | Path,
-    k: int = 2,
-    diversity: float = 0.0,
-    criterion: CriterionName = "auto",
-    strategy: StrategyName = "auto",
-    samples: int = 256,
     arms: Sequence[ArmName] = USUAL_ARMS,
     seeds: Sequence[int] = (42,),
     learning_rates: Sequence[float] = (),
     budgets: Sequence[float] = (1.0,),
+    score: ScoreSettings | None = None,
+    select: SelectSettings | None = None,
+    merge_options: MergeSettings | Mapping[str, Any] | None = None,
     settings: TrainSettings | None = None,
-    merge_options: dict[str, Any] | None = None,
     accept_base: bool = False,
     strict: bool = False,
     progress: Progress = SILENT,
+    **choosing: Unpack[Choice],
 ) -> Comparison:
     """Compare a warm start with scratch and with controls, and write records and pages.
 
@@ -130,7 +143,6 @@ def compare(
     Args:
         library, base, task: as for :func:`mashup.score`.
         output: the folder to make.
-        k, diversity, criterion, strategy, samples: how parents are chosen.
         arms: which arms; scratch is always run. Arms whose donors are trained by an experiment
             (``format-only``, ``each-single``) are not possible here.
         seeds: of the training runs; each arm runs with each.
@@ -138,12 +150,15 @@ def compare(
             search. By default the one of ``settings``.
         budgets: shares of the full number of steps that scratch and mashup are run with as
             well, each with its own schedule (the ladder); 1.0 is always run.
-        settings: of training.
+        score, select: how checkpoints are scored and chosen.
         merge_options: ``method``, its numbers, ``weights``, ``rank``, ``factors`` of
-            :func:`mashup.merge`. Arms whose number of parents the method cannot take are merged
-            by ``linear``.
+            :func:`mashup.merge`, as settings or as a mapping. Arms whose number of parents the
+            method cannot take are merged by ``linear``.
+        settings: of training.
         accept_base, strict: as for :func:`mashup.score`.
         progress: where to show bars.
+        choosing: shorthands for settings of ``score`` and ``select``: ``samples``, ``criterion``,
+            ``strategy``, ``k``, ``diversity``.
 
     Raises:
         UsageError: settings that cannot be.
@@ -154,28 +169,27 @@ def compare(
     output, settings = Path(output).absolute(), settings or TrainSettings()
     check_values(seeds, budgets, learning_rates)
     check_arms(arms, settings)
-    merge = check_merging(merge_options or {})
+    choose = _choosing(score, select, choosing)
+    merge = check_merging(_options(merge_options))
     refuse_existing(output, ABOUT)
     task = task if isinstance(task, Task) else load_task(task)
     library = library if isinstance(library, Library) else scan(library)
     if isinstance(base, str | Path):
         check_base(base, (checkpoint.base for checkpoint in library.checkpoints))
-    choose = Choosing(
-        k=k, diversity=diversity, criterion=criterion, strategy=strategy, samples=samples
-    )
     with only_one(output):
         kept, left_out = usable(library, task, settings)
         base = load_base(base)
         run_tokens(base, task, settings)  # rows that cannot be used are told before any work
-        scores = score(
-            kept, base, task, samples=samples, seed=task.seed, criterion=criterion,
-            strategy=strategy, finalists=finalists_for(k), max_length=settings.max_length,
-            accept_base=accept_base, strict=strict, progress=progress,
+        scores = score_library(
+            kept, base, task, samples=choose.samples, seed=task.seed, criterion=choose.criterion,
+            strategy=choose.strategy, finalists=finalists_for(choose.k),
+            max_length=settings.max_length, accept_base=accept_base, strict=strict,
+            progress=progress,
         )  # fmt: skip
         for problem in left_out:
             progress.say(f"left out: {problem.where}: {problem.what}, {problem.found}")
         scores = replace(scores, left_out=(*scores.left_out, *left_out))
-        selection = select(scores, k=k, diversity=diversity)
+        selection = select_from(scores, k=choose.k, diversity=choose.diversity)
         progress.say(selection.sentence)
         experiment = Experiment(
             name="comparison", base=base.name, tasks={"target": TaskData(dataset=task.name)},
@@ -189,12 +203,37 @@ def compare(
         return _run(experiment, Given(base, task, selection), output, progress)
 
 
+def _choosing(
+    score: ScoreSettings | None, select: SelectSettings | None, given: Mapping[str, Any]
+) -> Choosing:
+    """Settings objects and shorthands as one.
+
+    Raises:
+        UsageError: unknown names, impossible values, or a name that stands in both.
+    """
+    of_select = {
+        name: value for name, value in given.items() if name in SelectSettings.model_fields
+    }
+    others = {name: value for name, value in given.items() if name not in of_select}
+    parts = (
+        resolved(ScoreSettings, score, others, "compare"),
+        resolved(SelectSettings, select, of_select, "compare"),
+    )
+    return Choosing(**{name: value for part in parts for name, value in part})
+
+
+def _options(given: MergeSettings | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if isinstance(given, MergeSettings):
+        return given.model_dump(exclude_unset=True)
+    return given or {}
+
+
 def _run(experiment: Experiment, given: Given, output: Path, progress: Progress) -> Comparison:
     """Every job of the experiment, then records and pages."""
     inputs, task = _inputs(experiment, given), given.task
     plan = make_plan(experiment, inputs, keeps_weights=True)
     about = _about(experiment, given) | {"identity": _identity(experiment, inputs, given)}
-    _begin(output, about)
+    begin(output, about)
     write_text(output / SCORES, to_json(given.selection.scores.rows()))
     worker = Worker(experiment, Store(output, JOBS), progress, given)
     for kind in _ORDER:
@@ -306,7 +345,7 @@ def _identity(experiment: Experiment, inputs: Inputs, given: Given) -> dict[str,
     return {name: digest_of(part)[:20] for name, part in parts.items()}
 
 
-def _begin(output: Path, about: dict[str, Any]) -> None:
+def begin(output: Path, about: dict[str, Any]) -> None:
     """Note what the folder is for.
 
     Raises:
