@@ -525,14 +525,29 @@ def _sweep(path: Path) -> None:
     In ``path`` lie temporary files and folders of its own and those of outputs below it, which
     may be in the making: these have a lock file.
     """
-    beside = [one for one in _ours(path.parent) if _target(one) == _short(path)]
-    inside = [one for one in _ours(path) if not (path / f".{_target(one)}{_LOCK}").exists()]
-    for part in (*beside, *inside):
-        if part.is_dir() and not part.is_symlink():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                part.unlink()
+    for part in _ours(path.parent):
+        if _target(part) == _short(path):
+            _remove(part)
+    sweep_inside(path)
+
+
+def sweep_inside(folder: Path) -> None:
+    """Remove what a killed process left under temporary names in ``folder``.
+
+    For a folder that belongs to an output whose lock is held. Temporary names of outputs that
+    have a lock file of their own stay.
+    """
+    for part in _ours(folder):
+        if not (folder / f".{_target(part)}{_LOCK}").exists():
+            _remove(part)
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir() and not part.is_symlink():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def _ours(folder: Path) -> list[Path]:

@@ -145,3 +145,14 @@ def test_all_folders_without_records_are_told_at_once(tmp_path):
     assert {problem.what for problem in caught.value.problems} == {
         "no records yet", "cannot read records",
     }  # fmt: skip
+
+
+def test_what_a_killed_report_left_is_removed(study_folder, tmp_path):
+    left = tmp_path / "out/tables/.costs.csv.95be54d6.mashup-part"
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    mine = left.with_name(".notes.mashup-part")
+    mine.write_text("somebody's")
+    report(study_folder, tmp_path / "out")
+    assert not left.exists()
+    assert mine.exists()

@@ -15,7 +15,7 @@ from mashup._report.study import Study
 from mashup._report.summarise import make_study
 from mashup._report.verdict import Verdict
 from mashup.errors import Problem, UsageError
-from mashup.files import disk_errors, only_one, write_bytes, write_text
+from mashup.files import disk_errors, only_one, sweep_inside, write_bytes, write_text
 from mashup.results.records import consistent
 
 _PAGE, _REPORT, _TABLE = "index.html", "report.md", "table.md"
@@ -101,6 +101,7 @@ def _write(studies: tuple[Study, ...], folders: Sequence[Path], output: Path) ->
     with disk_errors(output):
         for kind in ("tables", "figures"):
             (output / kind).mkdir(parents=True, exist_ok=True)
+            sweep_inside(output / kind)
         for part in parts:
             for section in (part.first, *part.sections):
                 _write_files(section, output, part.prefix)
