@@ -89,7 +89,7 @@ def pickles_of(folder: Path) -> list[Path]:
 
 
 def converted(folder: Path) -> Path:
-    """A copy of a pickled checkpoint in safetensors, in the user's cache; for --allow-pickle.
+    """A copy of a pickled checkpoint in safetensors, in the user's cache; for ``allow_pickle``.
 
     Remembered by the path, and by the stamps of the pickles and of all that is copied with them.
     A folder without pickles is itself.

@@ -128,6 +128,10 @@ def test_what_is_known_of_a_broken_adapter_is_kept(tmp_path):
     assert (checkpoint.base, checkpoint.rank, checkpoint.task) == ("owner/tiny", 4, "trec")
 
 
+def test_a_refused_kind_of_adapter_still_has_its_base(tmp_path):
+    assert read_checkpoint(write_adapter(tmp_path / "dora", use_dora=True)).base == "owner/tiny"
+
+
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
     with refused("no checkpoint here", where=str(tmp_path)):
         read_checkpoint(tmp_path)

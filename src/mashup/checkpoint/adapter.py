@@ -33,7 +33,7 @@ _SAME = "use the adapter_config.json that was saved with these weights"
 #: ``transposed`` (embeddings; GPT-2's Conv1D) is ``W (d_in, d_out) += (s·B·A)ᵀ``.  ``experts``
 #: is ``W (E, d_out, d_in) += s·Σ_r B[:, r, e]·A[e, r, :]`` with ``A`` as ``(E, r, d_in)`` and
 #: ``B`` as ``(d_out, r, E)``, and ``experts_transposed`` the same for ``W (E, d_in, d_out)``.
-#: A file does not tell the last two apart: see :func:`mashup.checkpoint.adapter.laid_out`.
+#: A file does not distinguish the last two: see :func:`mashup.checkpoint.adapter.laid_out`.
 Layout = Literal["linear", "transposed", "experts", "experts_transposed"]
 #: What is adapted: the output of a linear layer, of an embedding, or a parameter itself
 #: (PEFT's ``target_parameters``).
@@ -90,7 +90,7 @@ class Adapter:
             ``(ids, dim)`` (``trainable_token_indices``).
         biases: ``<module>.bias`` to ``s`` and ``(d_out,)``: ``s·bias`` is added to the output
             (``lora_bias``), also where the base has no bias.
-        unmatched: names in the settings that no tensor bears: a note, not an error.
+        unmatched: names in the settings that match no tensor: a note, not an error.
     """
 
     modules: Mapping[str, LoraModule]
@@ -252,7 +252,7 @@ def parameter_names(
     """Which of ``target_parameters`` each level of wrapping on a module is: depth to full name.
 
     PEFT wraps one parameter after another in the order in which the module holds them, and
-    the file tells only the depth. One parameter needs no order; several are told apart by
+    the file has only the depth. One parameter needs no order. Several are distinguished by
     the names that transformers gives to stacked experts.
 
     Raises:
@@ -361,7 +361,7 @@ def unmatched_names(
     copied: Collection[str],
     rows: Collection[str],
 ) -> tuple[str, ...]:
-    """Names in the settings that no tensor bears."""
+    """Names in the settings that match no tensor."""
     named, parameters = _split(modules)
     rest = (name for name in config.tokens if not any(row.endswith(name) for row in rows))
     return (*config.targets.unmatched(named, parameters, copied), *rest)

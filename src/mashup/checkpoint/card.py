@@ -46,7 +46,7 @@ class Card:
         relation: to the base, as the Hub calls it: adapter, merge or finetune.
         command: that makes it again.
         kept: of the heads of those that it was made from (:func:`kept_heads`).
-        tags: besides that of the base.
+        tags: in addition to that of the base.
         has_tokenizer: whether the folder has one; else it is the base's.
     """
 

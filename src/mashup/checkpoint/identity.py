@@ -123,7 +123,7 @@ def computed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_digest(folder: Path) -> str:
-    """Digest (hex) of what a model's results depend on besides its weights.
+    """Digest (hex) of what a model's results depend on, apart from its weights.
 
     That is ``config.json``, the tokenizer's files, special tokens and chat templates. Settings
     count by their values, so a file that was only written anew gives the same digest;
@@ -168,9 +168,9 @@ def is_tied(config: Mapping[str, Any], tensors: Iterable[str]) -> bool:
     By ``tie_word_embeddings``; where older versions left it out as the architecture's default,
     a model without a stored head is tied.
     """
-    told = _text_config(config).get("tie_word_embeddings", config.get("tie_word_embeddings"))
-    if isinstance(told, bool):
-        return told
+    tied = _text_config(config).get("tie_word_embeddings", config.get("tie_word_embeddings"))
+    if isinstance(tied, bool):
+        return tied
     return not any(name.endswith(HEAD) for name in tensors)
 
 

@@ -66,19 +66,20 @@ def _no_model(folder: Path, named: Iterable[str]) -> Problem:
         fix = _suggestion(named) or "give the folder that holds config.json"
         found, code = "a folder without config.json", "base.not-a-model"
         return Problem("no model in the folder", str(folder), found, _EXPECTED, fix, code)
-    base = _base_of_adapter(folder) or next(iter(Counter(filter(None, named))), "")
+    base = base_of_adapter(folder) or next(iter(Counter(filter(None, named))), "")
     fix = f"give the base that it was trained on{f', {base}' if base else ''}"
     found, code = f"{_ADAPTER} and no config.json", "base.adapter"
     return Problem("base model is an adapter", str(folder), found, _EXPECTED, fix, code)
 
 
-def _base_of_adapter(folder: Path) -> str:
+def base_of_adapter(folder: Path) -> str:
+    """Name of the base that an adapter's settings have, "" if they cannot be read."""
     try:
         config = parse_json((folder / _ADAPTER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else ""
-    return base if isinstance(base, str) else ""
+    return base.strip() if isinstance(base, str) else ""
 
 
 def _check_hub(name: str, named: Iterable[str]) -> None:

@@ -23,7 +23,7 @@ _FEW = 2  # repetitions in a row that ``re`` cannot spend more than n²/2 steps 
 _MOST_REPEATS = 200  # of all patterns of an adapter together
 _MOST_STATES = 2500  # of one pattern
 _MOST_COPIES = 500  # states of one pattern that are copies for {m,n}: these are active together
-_MANY = 1000  # repetitions of {m,n} that are told apart
+_MANY = 1000  # repetitions of {m,n} that are distinguished
 
 Test = Callable[[str, int], bool]
 

@@ -21,6 +21,7 @@ from mashup.checkpoint.config import CONFIG, AdapterConfig, read_adapter_config
 from mashup.checkpoint.full import changed_apart, open_model, read_settings, read_tensors, untied
 from mashup.checkpoint.history import read_base
 from mashup.checkpoint.identity import named_base, names_of, unique_names
+from mashup.checkpoint.locate import base_of_adapter
 from mashup.checkpoint.safetensors import Stored, total_bytes
 from mashup.checkpoint.vocabulary import Place, embedding_place
 from mashup.errors import InputError, Problem
@@ -47,7 +48,7 @@ class Checkpoint:
         metric: name and value of a metric that the folder tells.
         bytes: size of its weights.
         best_step: the best step of its run as its trainer state says.
-        unmatched: names in its settings that none of its weights bears.
+        unmatched: names in its settings that match none of its weights.
         problem: why it cannot be used, None when it can.
     """
 
@@ -292,7 +293,7 @@ def _open(folder: Path, kind: Kind, *, heads: bool = True) -> Opened:
     Raises:
         InputError: missing, damaged or of an unknown kind; all problems at once.
     """
-    bare = Checkpoint(folder, kind)
+    bare = Checkpoint(folder, kind, name=folder.name)
     if kind == "lora":
         config = read_adapter_config(folder)
         return Opened(bare, config, adapter.read_adapter(folder, config))
@@ -340,9 +341,9 @@ def _broken(folder: Path, kind: Kind, problem: Problem) -> Checkpoint:
     about["bytes"] = weights.stat().st_size if weights.exists() else 0
     try:
         config = read_adapter_config(folder)
+        about |= {"base": config.base, "rank": config.rank}
     except InputError:
-        return Checkpoint(folder, kind, problem=problem, **about)
-    about |= {"base": config.base, "rank": config.rank}
+        about["base"] = base_of_adapter(folder)
     return Checkpoint(folder, kind, problem=problem, **about)
 
 

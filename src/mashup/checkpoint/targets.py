@@ -102,13 +102,13 @@ class Targets:
     def unmatched(
         self, modules: Collection[str], parameters: Collection[str], tensors: Collection[str]
     ) -> tuple[str, ...]:
-        """Names of lists that no adapted module or parameter and no saved tensor bears."""
+        """Names of lists that match no adapted module, no adapted parameter and no saved tensor."""
         named = self.modules if isinstance(self.modules, tuple) else ()
         saved = {name: Targets(saved=(name,)) for name in self.saved}
-        borne, borne_parameters = _endings(modules), _endings(parameters)
+        known, known_parameters = _endings(modules), _endings(parameters)
         return (
-            *(name for name in named if name not in borne),
-            *(name for name in self.parameters if name not in borne_parameters),
+            *(name for name in named if name not in known),
+            *(name for name in self.parameters if name not in known_parameters),
             *(name for name, one in saved.items() if not any(map(one.saves_tensor, tensors))),
         )
 

@@ -101,7 +101,7 @@ class Tables:
 
 
 def differ(one: Place, other: Place) -> bool:
-    """Whether rows must be moved: other sizes, or other tokenizers where both are told."""
+    """Whether rows must be moved: other sizes, or other tokenizers where both have one."""
     if one[1] != other[1]:
         return True
     files = [folder / FILE for folder, _ in (one, other)]

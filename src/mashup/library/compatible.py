@@ -65,9 +65,9 @@ def skipped(left_out: Iterable[Problem], count: int) -> str:
             kinds.setdefault(problem.what, set()).add(problem.where)
     if not kinds:
         return ""
-    told = ", ".join(f"{len(places):,} x {what}" for what, places in kinds.items())
+    counts = ", ".join(f"{len(places):,} x {what}" for what, places in kinds.items())
     total = len(set().union(*kinds.values()))
-    return f"{total:,} of {count:,} checkpoints skipped: {told} (mashup check shows them)"
+    return f"{total:,} of {count:,} checkpoints skipped: {counts} (mashup check shows them)"
 
 
 def _identity(checkpoint: Checkpoint, base: str, accept_base: bool) -> Problem | None:

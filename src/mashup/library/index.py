@@ -150,7 +150,7 @@ class Index:
         self, changed: Mapping[str, tuple[str, str]], gone: Iterable[str]
     ) -> None:
         """Remember ``changed`` (path to stamp and record) and forget ``gone``."""
-        rows = [(os.fsencode(path), *told) for path, told in changed.items()]
+        rows = [(os.fsencode(path), *noted) for path, noted in changed.items()]
         paths = [(os.fsencode(path),) for path in gone]
 
         def write(db: sqlite3.Connection) -> None:

@@ -167,8 +167,8 @@ def _path(checkpoint: Checkpoint) -> tuple[str, ...]:
 def _choose(siblings: list[Checkpoint]) -> Checkpoint:
     """The last state that names a best step decides; without one, the last sibling."""
     healthy = [sibling for sibling in siblings if sibling.problem is None] or siblings
-    told = [s.best_step for s in siblings if s.best_step is not None]
-    best = [sibling for sibling in healthy if told and sibling.step == told[-1]]
+    steps = [s.best_step for s in siblings if s.best_step is not None]
+    best = [sibling for sibling in healthy if steps and sibling.step == steps[-1]]
     return best[0] if best else healthy[-1]
 
 
@@ -258,8 +258,8 @@ def _problems(
         close = difflib.get_close_matches(wanted, [c.name for c in checkpoints], 1)
         fix = f"did you mean {close[0]}?" if close else "see the names with 'mashup scan'"
         return [Problem("no such checkpoint", "name of a base", wanted, fix=fix)]
-    told = [c for c in matched if c.base and c.base != base]
-    if told and len(told) == len(matched):
+    named = [c for c in matched if c.base and c.base != base]
+    if named and len(named) == len(matched):
         fix = "pass `accept_base` where it is used, if what it says is wrong"
-        return [Problem("base is named already", str(told[0].path), told[0].base, base, fix)]
+        return [Problem("base is named already", str(named[0].path), named[0].base, base, fix)]
     return []

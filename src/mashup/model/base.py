@@ -22,10 +22,6 @@ from mashup.checkpoint.identity import computed
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.files import digest_of
 
-_SIZES = (
-    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
-    *("num_attention_heads", "num_key_value_heads", "vocab_size", "tie_word_embeddings"),
-)
 AUTO = "auto"
 _NO_CONTEXT = 1_000_000  # tokenizers without a limit say a huge number
 
@@ -80,7 +76,7 @@ class Base:
 
     @property
     def asked(self) -> dict[str, str]:
-        """What keys hold besides weights and precision; nothing by default."""
+        """What a key holds in addition to weights and precision; nothing by default."""
         return {} if self.attention == AUTO else {"attention": self.attention}
 
     @property
@@ -95,12 +91,6 @@ class Base:
         tokenizer = self.tokenizer
         ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         return next(token for token in ids if token is not None)
-
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """Sizes of the architecture: type, layers, widths, vocabulary, tying."""
-        config = self.model.config.get_text_config()
-        return {name: getattr(config, name, None) for name in _SIZES}
 
 
 #: A base as functions take it: loaded, named, or a transformers model in memory.
