@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -373,3 +374,23 @@ def test_a_line_that_a_kill_cut_is_dropped_where_that_is_asked_for(tmp_path):
 def test_a_file_system_that_makes_no_folders_is_a_problem(name):
     with pytest.raises(OutputError, match="could not write"), only_one(Path("/proc") / name):
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "found", "fix"),
+    [
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . pos"),
+            "cut off",
+            "free",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied", "choose"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left", "free"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_from_a_full_one(tmp_path, error, found, fix):
+    with pytest.raises(OutputError) as caught, disk_errors(tmp_path):
+        raise error
+    (problem,) = caught.value.problems
+    assert found in problem.found
+    assert problem.fix.startswith(fix)

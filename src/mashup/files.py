@@ -50,6 +50,7 @@ _REFUSALS = _NO_ROOM | {
     *(errno.ENAMETOOLONG, errno.ELOOP),
 }
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+_UNKNOWN_ROOM = "free space unknown"
 _FULL_DISK = ("os error", "no space left", "iostream error", "inline_container.cc")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # owner/name
 _GONE = "parent directory"  # torch: "Parent directory X does not exist"
@@ -595,14 +596,17 @@ def disk_errors(path: Path) -> Iterator[None]:
 def _refusal(error: Exception, path: Path) -> str:
     """How the disk said no, empty if it did not; safetensors and torch have errors of their own."""
     text = " ".join(str(error).split())[:300]
+    raw = text.lower()
     if isinstance(error, OSError):
         if error.errno in _NO_ROOM:
             return f"{text}; {_free(path)}"
         gone = error.errno == errno.ENOENT and _is_within(error.filename, path)
         return text if gone or error.errno in _REFUSALS else ""
-    if _GONE in text.lower():
+    if _GONE in raw:
         return text
-    return f"{text}; {_free(path)}" if any(sign in text.lower() for sign in _FULL_DISK) else ""
+    if "inline_container" in text:  # torch.save, whose text says nothing to a user
+        text = "the file was cut off while it was written"
+    return f"{text}; {_free(path)}" if any(sign in raw for sign in _FULL_DISK) else ""
 
 
 def _is_within(name: Any, path: Path) -> bool:
@@ -618,9 +622,12 @@ def _free(path: Path) -> str:
     with contextlib.suppress(OSError):
         place = next(one for one in (path, *path.absolute().parents) if one.exists())
         return f"{size(shutil.disk_usage(place).free)} free"
-    return "free space unknown"
+    return _UNKNOWN_ROOM
 
 
 def _output_error(path: Path, found: str) -> OutputError:
-    fix = "free some space or choose another folder, then run the same command again"
-    return OutputError(Problem("could not write", str(path), found, "room to write", fix))
+    full = found.endswith((_UNKNOWN_ROOM, " free"))
+    expected = "room to write" if full else "a folder that can be written"
+    fix = "free some space or choose" if full else "choose"
+    fix += " another folder, then run the same command again"
+    return OutputError(Problem("could not write", str(path), found, expected, fix))
