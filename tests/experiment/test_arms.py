@@ -142,3 +142,16 @@ def test_a_rate_may_be_searched_with_some_seeds_alone():
     (key,) = (cell.runs[0] for cell in two.cells if (cell.arm, cell.seed) == ("mashup", 3))
     assert len(two.jobs[key].needs["search"]) == 4
     assert set(whole.jobs) > {key for cell in two.cells if cell.seed < 3 for key in cell.runs}
+
+
+def test_the_untrained_merge_is_judged_at_step_0_also_where_runs_read_the_test_rows_at_the_end():
+    arms = ("mashup", "merged-untrained")
+    plan = plan_of(arms, control_seeds=[1, 2], train={"test_points": "end"})
+    (start,) = {cell.runs for cell in plan.cells if cell.arm == "merged-untrained"}
+    settings = plan.jobs[start[0]].decides["settings"]
+    assert (settings["max_steps"], settings.get("test_points", "all")) == (1, "all")
+    assert plan.jobs[start[0]].name == "train one merged-untrained"
+    without = plan_of(("mashup",), train={"test_points": "end"})
+    assert set(plan.jobs) - set(without.jobs) == set(start)
+    usual = plan_of(arms)
+    assert not [job for job in usual.jobs.values() if "untrained" in job.name]

@@ -92,13 +92,14 @@ def test_arms_are_compared_when_the_test_rows_are_read_at_the_end_alone(
     settings = SETTINGS.model_copy(update={"test_points": "end"})
     options = {"output": tmp_path / "c", "samples": 40, "criterion": "loss", "seeds": (1,)}
     options |= {"settings": settings}
-    with pytest.raises(UsageError, match="merged-untrained is judged at step 0"):
-        compare(library, base, task, **options)
     never = options | {"settings": settings.model_copy(update={"test_points": "none"})}
     with pytest.raises(UsageError, match="judged on the test rows"):
         compare(library, base, task, **never)
     assert not (tmp_path / "c").exists()
-    brief = compare(library, base, task, arms=("mashup",), **options)
+    brief = compare(library, base, task, arms=("mashup", "merged-untrained"), **options)
+    (start,) = values(brief, "test_loss", "merged-untrained")
+    assert start == values(done, "test_loss", "merged-untrained", seed=1)[0]
+    assert values(brief, "train_seconds", "merged-untrained") == [0.0]
     for arm in ("scratch", "mashup"):
         (end,) = values(brief, "test_loss", arm)
         assert end == values(done, "test_loss", arm, seed=1, budget=1.0, step=6)[0]

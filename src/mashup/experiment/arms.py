@@ -174,12 +174,22 @@ def _singles(target: Target, arm: ArmName) -> None:
 
 
 def _untrained(target: Target, arm: ArmName) -> None:
-    """The start of mashup's runs; nothing of its own is run."""
+    """The start of mashup's runs; where these do not read the test rows at step 0, of one step."""
     runs = _runs(target, target.experiment.seeds, 1.0, "mashup", target.mashup)
+    starts = {seed: keys[:1] for seed, keys in runs.items()}
+    if target.experiment.train.test_points != "all":
+        starts = dict.fromkeys(starts, (_one_step(target, arm),))
     for seed in target.experiment.control:
-        start = runs[seed][:1]
+        start = starts[seed]
         cell = Cell(target.name, arm, seed, 1.0, start, target.mashup, target.score, trained=False)
         target.plan.cells.append(cell)
+
+
+def _one_step(target: Target, arm: ArmName) -> str:
+    """The shortest run from mashup's start that reads the test rows at step 0."""
+    job = _brief(target, "all", steps=1, init=target.mashup, words=(arm,), size=target.size)
+    about = dict(job.about) | {"words": [target.name, arm], "folder": "start"}
+    return target.plan.add(replace(job, about=about, keeps_weights=target.keeps_weights))
 
 
 def _longer(target: Target, arm: ArmName) -> None:
@@ -329,15 +339,18 @@ def _probed(target: Target, score: str) -> str:
 
 def _probe(target: Target, start: str, init: str | None) -> str:
     """A few steps at the middle learning rate; the dev rows are read at their end alone."""
-    values = {"evaluations": 1, "eval_steps": None, "test_points": "none"}
+    steps = target.experiment.choose.probe_steps
+    return target.plan.add(_brief(target, "none", steps=steps, init=init, words=("probe", start)))
+
+
+def _brief(target: Target, test_points: str, **more: Any) -> Job:
+    """A run with few evaluations, at the middle learning rate and with the first seed."""
+    values = {"evaluations": 1, "eval_steps": None, "test_points": test_points}
     train = target.experiment.train.model_copy(update=values)
     brief = target.experiment.model_copy(update={"train": train})
     rates = sorted(brief.learning_rates)
-    job = training(
-        brief, target.inputs, target.name, brief.seeds[0], rates[len(rates) // 2],
-        steps=brief.choose.probe_steps, init=init, words=("probe", start),
-    )  # fmt: skip
-    return target.plan.add(job)
+    rate = rates[len(rates) // 2]
+    return training(brief, target.inputs, target.name, brief.seeds[0], rate, **more)
 
 
 def _init(

@@ -218,7 +218,7 @@ class Experiment(Settings):
             raise ValueError(f"control_seeds {others}: not among seeds, so nothing to pair with")
         if len(self.tasks) < 2 and not self.library:
             raise ValueError("one task has no other to start from: give more, or a library")
-        if problem := unread(self.train.test_points, self.arms):
+        if problem := unread(self.train.test_points):
             raise ValueError(problem)
         if self.merge.fold and "random-init" in self.arms:
             raise ValueError("random-init is noise in an adapter's size: leave merge.fold out")
@@ -290,12 +290,10 @@ def resized(train: TrainSettings, rank: int) -> dict[str, Any]:
     return {"lora_r": rank, "lora_alpha": train.lora_alpha / train.lora_r * rank}
 
 
-def unread(test_points: str, arms: Sequence[str]) -> str:
+def unread(test_points: str) -> str:
     """Why arms cannot be judged with these test points; empty when they can."""
     if test_points == "none":
         return "test_points none: arms are judged on the test rows; give all or end"
-    if test_points == "end" and "merged-untrained" in arms:
-        return "test_points end: merged-untrained is judged at step 0; give all, or leave it out"
     return ""
 
 
@@ -330,8 +328,8 @@ def check_arms(arms: Sequence[str], settings: TrainSettings) -> None:
     if other := [arm for arm in _NOT_COMPARED if arm in arms]:
         fix = "leave it out, or describe an experiment for mashup loo"
         raise UsageError(Problem("arm of experiments only", "`arms`", ", ".join(other), fix=fix))
-    if reason := unread(settings.test_points, arms):
-        fix = "give another `test_points`, or other `arms`"
+    if reason := unread(settings.test_points):
+        fix = "give another `test_points`"
         raise UsageError(Problem("arm without test values", "`test_points`", reason, fix=fix))
 
 
