@@ -68,7 +68,7 @@ def score_sources(base: mashup.Base, task: mashup.Task, library: Path, output: P
         return
     scores = mashup.score(library, base, task, samples=SAMPLE, strategy="exhaustive")
     rows = {}
-    for score in (scores.base, *scores.scores):
+    for score in (scores.base, *scores.ranking):
         known = score.knowledge
         assert known is not None
         name = (

@@ -130,7 +130,8 @@ def print_scores(scores: Any, chosen: Collection[str]) -> None:
     )
     show.line(_criterion(scores))
     show.line(_cost(scores))
-    show.line(_certainty(scores))
+    if chosen or not scores.ranking:  # the first of those that do not help is of no interest
+        show.line(_certainty(scores))
     for checkpoint in scores.unchanged:
         show.line(f"left out, changes nothing (B = 0): {checkpoint.name}")
     for problem in grouped(scores.left_out):
