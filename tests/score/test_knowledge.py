@@ -103,7 +103,7 @@ def test_another_set_of_answers_is_another_key(base, library, tmp_path):
 def test_a_model_that_computes_no_tree_is_run_answer_by_answer(base, task, library, monkeypatch):
     fast = mashup.score(library, base, task, samples=16, seed=1)
     monkeypatch.setattr(scorer, "as_tree", lambda *_: False)
-    monkeypatch.setattr(scorer.store, "_CODE", 99)  # nothing is known
+    monkeypatch.setattr(scorer, "_CODE", 99)  # nothing is known
     slow = mashup.score(library, base, task, samples=16, seed=1)
     for one, other in zip(fast.ranking, slow.ranking, strict=True):
         np.testing.assert_allclose(one.evaluation.answers, other.evaluation.answers, rtol=1e-4)
@@ -116,7 +116,7 @@ def test_packs_give_the_same_probabilities(tiny_base, base, task, tmp_path, monk
     monkeypatch.setattr(scorer, "ALONE", ())
     monkeypatch.setattr(scorer, "WORTH", 2)
     monkeypatch.setattr(scorer, "pack_size", lambda *_: 4)
-    monkeypatch.setattr(scorer.store, "_CODE", 99)
+    monkeypatch.setattr(scorer, "_CODE", 99)
     packed = mashup.score(tmp_path / "lib", base, task, samples=16)
     for one in packed.ranking:
         other = score_in(alone, one.path)
