@@ -22,7 +22,7 @@ NONE_KNOWS = "no checkpoint knows this task; start from the base"
 #: Probability that any checkpoint is chosen when none of those looked at is better than the base.
 FAMILY_ERROR = 0.05
 #: Optimizer steps in which training from the base learns the form (docs/score.md).
-FORM_STEPS = 8
+FORM_STEPS = 4
 _NAMED = 3  # checkpoints named in a sentence
 
 
