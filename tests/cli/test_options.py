@@ -201,7 +201,7 @@ def told(mashup, tmp_path, verb, text):
         ("train", "trust_remote_code: perhaps", "true or false"),
         ("train", "model: [a]", "text"),
         ("compare", "seeds: [1, x]", "a whole number"),
-        ("compare", "arms: scratch, mash", "scratch, mashup, best-single"),
+        ("compare", "arms: scratch, mash", "best-single, random, random-two"),
         ("train", "{batch_size: 16, micro_batch_size: 5, model: m, dataset: d, output: o}",
          "batch_size 16 is no multiple of 5"),
     ],
@@ -327,7 +327,7 @@ def test_help_fits_80_columns_and_breaks_no_name(monkeypatch, capsys, verb):
     for name, field in flags_of(verb).items():
         if is_positional(field):
             assert name.upper() in words
-            assert f"[{name.upper()}]" not in out
+            assert (f"[{name.upper()}]" in out) is not field.is_required()
         else:
             assert f"--{name.replace('_', '-')}" in words
     assert out.count("[required]") == sum(f.is_required() for f in flags_of(verb).values())
