@@ -610,3 +610,33 @@ def test_what_is_left_out_and_which_test_rows_share_a_prompt_is_kept(base, tmp_p
     prompts = json.loads((run.path / "test.json").read_text())["prompts"]
     assert len(prompts) == 20
     assert sorted(prompts) == sorted([*range(10)] * 2)
+
+
+def test_the_best_point_too_says_which_test_rows_share_a_prompt(base, tmp_path):
+    task = load_task(prompt_rows(60), test=prompt_rows(80)[70:] * 2, dev_rows=8)
+    settings = TrainSettings(
+        max_steps=1, batch_size=4, evaluations=1, warmup=0, keep="best", learning_rate=1e30,
+        max_grad_norm=1e30,
+    )  # fmt: skip
+    run = train(base, task, output=tmp_path / "run", settings=settings)
+    assert run.kept.step == 0
+    prompts = json.loads((run.path / "test.json").read_text())["prompts"]
+    assert sorted(prompts) == sorted([*range(10)] * 2)
+
+
+def test_a_resumed_run_does_not_check_its_start_again(base, task, tiny_base, tmp_path, monkeypatch):
+    from mashup._train import loop
+    from mashup._train.curve import CurveCallback
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    init = save_lora(tiny_base, tmp_path / "init", size=0.1)
+    given = {"output": tmp_path / "run", "init": init, "settings": SMALL}
+    with monkeypatch.context() as patch:
+        patch.setattr(CurveCallback, "finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(base, task, **given)
+    checked = json.loads((tmp_path / "run" / "run.json").read_text())["start_check"]
+    monkeypatch.setattr(loop, "check_start", lambda *_, **__: pytest.fail("checked again"))
+    assert train(base, task, **given).record["start_check"] == checked
