@@ -5,10 +5,11 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from experiments import values, write_experiment, write_tasks
 from helpers import refused
-from mashup.experiment.run import prepare, run_jobs
+from mashup.experiment.run import made_now, open_experiment, prepare, run_jobs
 from mashup.results import read_records
 from mashup.settings import ARMS
 
@@ -62,6 +63,20 @@ def test_every_arm_of_every_target_has_its_results(done):
     assert {("mashup", 1), ("mashup", 2), ("best-single", 1)} <= seeds
     assert ("best-single", 2) not in seeds
     assert {r.budget for r in records if r.arm == "mashup"} == {0.5, 1.0}
+
+
+def test_when_and_on_what_it_was_made_is_noted_without_paths(done):
+    made = json.loads((done.output / "experiment.json").read_text())["made"]
+    assert made["date"]
+    assert made["versions"]["torch"]
+    assert "CPU cores" in made["hardware"]
+    assert "command" not in made  # it was not made by a command
+    assert open_experiment(done.output)[0] == done.experiment
+
+
+def test_the_command_is_noted_without_paths_of_this_machine(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/opt/bin/mashup", "loo", "/home/me/a.yaml", "-o", "out"])
+    assert made_now(torch.device("cpu"))["command"] == "mashup loo a.yaml -o out"
 
 
 def test_the_commonest_answer_of_every_target_is_on_record(done):

@@ -18,7 +18,7 @@ from mashup.errors import DivergedError, InputError, Problem
 from mashup.experiment.arms import make_plan
 from mashup.experiment.jobs import Inputs, Plan, Store
 from mashup.experiment.results import Arm, ArmResult, all_records, arm_of, result_of
-from mashup.experiment.run import RECORDS
+from mashup.experiment.run import RECORDS, made_now
 from mashup.experiment.settings import (
     Choosing,
     Experiment,
@@ -233,6 +233,7 @@ def _run(experiment: Experiment, given: Given, output: Path, progress: Progress)
     inputs, task = _inputs(experiment, given), given.task
     plan = make_plan(experiment, inputs, keeps_weights=True)
     about = _about(experiment, given) | {"identity": _identity(experiment, inputs, given)}
+    about |= {"made": made_now(given.base.device)}
     begin(output, about)
     write_text(output / SCORES, to_json(given.selection.scores.rows()))
     worker = Worker(experiment, Store(output, JOBS), progress, given)

@@ -7,6 +7,9 @@ is imported when the tasks have been read.
 from __future__ import annotations
 
 import contextlib
+import datetime
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -51,6 +54,8 @@ from mashup.tables import as_frame, as_html, as_text
 from mashup.task import commonest_accuracy
 
 if TYPE_CHECKING:
+    import torch
+
     from mashup.experiment.worker import Worker
 
 _FIX = "remove it; the same command writes it anew"
@@ -58,7 +63,7 @@ EXPERIMENT, RECORDS, JOBS, REPORT = "experiment.json", "records.jsonl", "jobs", 
 
 
 class _Noted(BaseModel, extra="allow"):
-    """``experiment.json``: an experiment, and the version of the format."""
+    """``experiment.json``: an experiment, the version of the format, and how it was made."""
 
     version: Literal[1] = 1
     name: str
@@ -166,6 +171,7 @@ def run_jobs(
     """
     from mashup.experiment.ray import run_ray
     from mashup.experiment.worker import Worker
+    from mashup.model.base import named_device
 
     output = prepared.output
     _refuse_other(prepared)
@@ -173,7 +179,11 @@ def run_jobs(
         if is_first():
             make_folder(output)
             about = prepared.experiment.model_dump(mode="json")
-            write_text(output / EXPERIMENT, to_json({"version": VERSION} | about))
+            about |= {
+                "version": VERSION,
+                "made": made_now(named_device(prepared.experiment.device)),
+            }
+            write_text(output / EXPERIMENT, to_json(about))
             write_text(output / STORE, to_json({"jobs": str(prepared.store.root)}))
         worker = Worker(prepared.experiment, prepared.store, progress)
         run = run_ray if prepared.experiment.executor.kind == "ray" else run_local
@@ -250,6 +260,20 @@ def _publish(prepared: Prepared) -> None:
     write_records(prepared.output / RECORDS, records)
     if records:
         report(prepared.output, prepared.output / REPORT)
+
+
+def made_now(device: torch.device) -> dict[str, Any]:
+    """When, how, on what and with which versions results are made, for their pages.
+
+    No path of this machine is in it: an absolute path in the command is cut to its last part.
+    """
+    from mashup._merge.manifest import versions
+    from mashup.model.base import hardware
+
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv]
+    command = {"command": shlex.join(words)} if words[0] == "mashup" else {}
+    return {"date": today, **command, "hardware": hardware(device), "versions": versions()}
 
 
 def _refuse_other(prepared: Prepared) -> None:
@@ -388,7 +412,7 @@ def _begun(folder: Path) -> Experiment:
     if not path.exists():
         found, fix = f"no {EXPERIMENT}", "give the YAML file, or the folder of its results"
         raise UsageError(Problem("no experiment here", str(folder), found, fix=fix))
-    values = read_state(_Noted, path, _FIX).model_dump(exclude={"version"})
+    values = read_state(_Noted, path, _FIX).model_dump(exclude={"version", "made"})
     return validated(Experiment, values, str(path))
 
 

@@ -312,6 +312,12 @@ def pick_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def hardware(device: torch.device) -> str:
+    """What computes, in words that name no machine: "NVIDIA H200, 16 CPU cores"."""
+    cores = f"{os.cpu_count()} CPU cores"
+    return f"{torch.cuda.get_device_name(device)}, {cores}" if device.type == "cuda" else cores
+
+
 def pick_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device computes in it natively, float32 elsewhere."""
     native = {
