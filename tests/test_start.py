@@ -11,11 +11,11 @@ from mashup import UsageError, load_base, load_task, merge, score
 from mashup import _init as start
 from mashup._init import FARTHER_SCALES, SCALES, Sample, make_init, search_scale
 from mashup._merge.manifest import against_best
-from mashup._score.gradient.directional import norm
 from mashup._select import Selection
 from mashup.delta import read_delta
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model import applied
+from mashup.similarity.products import delta_inner
 
 merging = importlib.import_module("mashup._merge.merge")
 
@@ -73,6 +73,10 @@ def test_a_searched_scale_is_the_best_of_those_that_were_tried(tiny_base, tmp_pa
     fixed = make_init(selection, base, task, sample, tmp_path / "fixed", scale=1.25)
     assert fixed.manifest["sample"]["loss"] == pytest.approx(losses[1.25])
     assert len(set(losses.values())) == len(losses)
+
+
+def norm(delta):
+    return delta_inner(delta, delta) ** 0.5
 
 
 @pytest.mark.parametrize(

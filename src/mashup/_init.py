@@ -13,7 +13,7 @@ from typing import Any
 
 from mashup._merge.manifest import against_best
 from mashup._merge.merge import Init, merge
-from mashup._score.gradient import newton_weights, uncovered
+from mashup._score.newton import newton_weights, uncovered
 from mashup._score.racing import finalists_for
 from mashup._score.score import score
 from mashup._score.scores import Criterion, Score, Scores
@@ -306,7 +306,7 @@ def measured_newton(
 def newton(
     folders: Sequence[Path], base: Base, batches: Sequence[Batch], method: str
 ) -> tuple[float, ...]:
-    """Numbers for ``weights="newton"``: :func:`mashup._score.gradient.newton_weights`.
+    """Numbers for ``weights="newton"``: :func:`mashup._score.newton.newton_weights`.
 
     Raises:
         UsageError: another method than ``linear``, or parents that are more than plain LoRA.
