@@ -17,7 +17,7 @@ from mashup import convert, merge
 from mashup._convert import converted
 from mashup._merge.shards import ShardWriter
 from mashup.errors import OutputError
-from mashup.files import only_one, temporary_folder
+from mashup.outputs import only_one, temporary_folder
 from wholes import relative_of, same_bits, tensors_of
 
 WEIGHTS = "adapter_model.safetensors"

@@ -11,10 +11,10 @@ from mashup._merge.merge import Init
 from mashup.experiment.run import open_experiment
 from mashup.experiment.settings import Experiment
 from mashup.faults import validated
-from mashup.files import to_lines
 from mashup.results import Point, Record, read_curve, read_records
 from mashup.results.comparison import read_about
 from mashup.results.records import write_records
+from mashup.state import to_lines
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 POINT = Point(0, 0.0, 0, 1.5, 0.25)

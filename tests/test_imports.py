@@ -14,7 +14,8 @@ ROOT = Path(mashup.__file__).parent
 HEAVY = {"torch", "transformers", "peft", "datasets", "matplotlib", "pandas", "scipy"}
 FLOORS = (
     ("errors", "settings", "progress", "strict", "faults", "processes", "tables"),
-    ("files",),
+    ("files", "state"),
+    ("outputs",),
     ("results",),
     ("_report",),
     ("checkpoint",),

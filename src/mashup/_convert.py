@@ -19,18 +19,8 @@ from mashup.checkpoint.identity import HEAD, is_tied, named_base, read_config, w
 from mashup.checkpoint.safetensors import TensorInfo
 from mashup.checkpoint.vocabulary import EMBEDDINGS
 from mashup.errors import InputError, OutputError, Problem
-from mashup.files import (
-    digest_file,
-    digest_of,
-    disk_errors,
-    move,
-    only_one,
-    read_json,
-    require_folder,
-    stamp,
-    temporary_folder,
-    user_cache,
-)
+from mashup.files import digest_file, digest_of, read_json, require_folder, stamp, user_cache
+from mashup.outputs import disk_errors, move, only_one, temporary_folder
 from mashup.strict import check_plain
 from mashup.weights import SAFETENSORS
 

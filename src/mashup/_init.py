@@ -24,10 +24,10 @@ from mashup.evaluate.answers import evaluate_sample, task_answers
 from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.faults import resolved, suggestion
-from mashup.files import disk_errors, move, only_one, refuse_existing, temporary_folder
 from mashup.library import Library
 from mashup.model import AnyBase, Base, applied, load_base, read_change
 from mashup.model.change import by_own_names
+from mashup.outputs import disk_errors, move, only_one, refuse_existing, temporary_folder
 from mashup.progress import SILENT, Progress
 from mashup.settings import MergeSettings, ScoreSettings, SelectSettings, Settings
 from mashup.task import Task, load_task

@@ -22,8 +22,8 @@ from mashup import (
 from mashup._report.write import read_studies
 from mashup.experiment.compare import begin
 from mashup.experiment.work import joined
-from mashup.files import only_one
 from mashup.library.leakage import leaking
+from mashup.outputs import only_one
 from mashup.progress import Progress
 from mashup.results import read_records
 from mashup.results.comparison import read_about

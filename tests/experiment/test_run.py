@@ -276,7 +276,7 @@ def test_seeds_give_other_numbers_and_the_same_seed_the_same(done):
 
 
 def test_two_processes_do_not_run_one_experiment(experiment, tmp_path):
-    from mashup.files import only_one
+    from mashup.outputs import only_one
 
     prepared = prepare(experiment, tmp_path / "out")
     for folder in (prepared.output, prepared.store.root):

@@ -90,7 +90,7 @@ def test_a_job_that_ends_while_it_is_looked_at_is_no_mistake(store, monkeypatch)
 
 
 def _gone(path):
-    from mashup.files import read_state
+    from mashup.state import read_state
 
     def read(kind, asked, fix):
         path.unlink()

@@ -21,7 +21,8 @@ from helpers import (
 )
 from lora import save_lora
 from mashup import load_base, load_task, merge, scan, score, train
-from mashup.files import read_json, to_json, write_text
+from mashup.files import read_json
+from mashup.outputs import to_json, write_text
 
 LATIN = os.fsdecode(b"caf\xe9")
 

@@ -219,7 +219,7 @@ def test_form_and_knowledge_of_the_checkpoints_are_shown(make_folder):
 
 
 def test_a_running_comparison_is_left_alone(make_folder):
-    from mashup.files import only_one
+    from mashup.outputs import only_one
 
     folder = make_folder()
     with only_one(folder), pytest.raises(InputError):

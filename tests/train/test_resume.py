@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 from helpers import in_a_child, prompt_rows, refused, write_jsonl
 from mashup import MashupError, Run, TrainSettings, load_base, load_task, train
-from mashup.files import only_one
+from mashup.outputs import only_one
 from mashup.progress import Progress
 
 SMALL = TrainSettings(

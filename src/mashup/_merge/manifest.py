@@ -16,7 +16,8 @@ from mashup._merge.plan_lora import LoraPlan
 from mashup.checkpoint.card import Card, cell, command_of
 from mashup.checkpoint.history import MANIFEST
 from mashup.checkpoint.identity import fingerprint, quantised_note
-from mashup.files import VERSION, size
+from mashup.files import size
+from mashup.state import VERSION
 
 #: A relative rounding error above which the text says how to avoid it.
 _LOUD = 0.01

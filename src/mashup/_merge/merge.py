@@ -26,10 +26,11 @@ from mashup.checkpoint.history import MANIFEST
 from mashup.delta import Delta
 from mashup.errors import InputError, Problem, UsageError, gather
 from mashup.faults import resolved
-from mashup.files import new_folder, read_state, refuse_existing, to_json, write_text
 from mashup.model import AnyBase, Base, load_base, name_of
+from mashup.outputs import new_folder, refuse_existing, to_json, write_text
 from mashup.progress import SILENT, Progress
 from mashup.settings import MergeSettings
+from mashup.state import read_state
 
 #: A merge in memory to its loss on the task's sample, in nats a token.
 Measure = Callable[[Delta], float]

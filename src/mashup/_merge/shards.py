@@ -20,7 +20,7 @@ from torch import Tensor
 from mashup.checkpoint.full import INDEX, WEIGHTS
 from mashup.checkpoint.safetensors import WIDTHS, TensorInfo
 from mashup.errors import InputError, Problem
-from mashup.files import to_json, write_text
+from mashup.outputs import to_json, write_text
 from mashup.settings import MergeSettings
 
 SHARD_BYTES = int(MergeSettings.model_fields["shard_size"].default * 1e9)

@@ -22,8 +22,9 @@ from mashup.checkpoint.history import PROMPTS, read_prompts
 from mashup.checkpoint.identity import TOKENIZER_FILES, read_config
 from mashup.checkpoint.vocabulary import BY_TOKEN, FILE, read_vocabulary
 from mashup.errors import InputError, Problem
-from mashup.files import digest_file, digest_of, read_json, read_text, to_json, write_text
+from mashup.files import digest_file, digest_of, read_json, read_text
 from mashup.model import Base, name_of
+from mashup.outputs import to_json, write_text
 from mashup.progress import Progress
 from mashup.settings import MergeSettings
 from mashup.strict import check_plain

@@ -25,15 +25,9 @@ from mashup.checkpoint.read import check_start
 from mashup.errors import DivergedError, InputError, Problem, UsageError, gather, raise_all
 from mashup.evaluate.evaluate import Evaluation
 from mashup.faults import resolved
-from mashup.files import (
-    disk_errors,
-    make_folder,
-    move,
-    only_one,
-    refuse_existing,
-)
 from mashup.library import Library, checkpoint_digest, scan
 from mashup.model import AnyBase, Base, base_shapes, fit_loaded, load_base
+from mashup.outputs import disk_errors, make_folder, move, only_one, refuse_existing
 from mashup.processes import process_count
 from mashup.progress import SILENT, Progress
 from mashup.results.curve import CURVE, Point, read_curve

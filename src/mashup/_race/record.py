@@ -19,15 +19,9 @@ from mashup._race.plan import DevPoint
 from mashup._train.record import Run
 from mashup.errors import InputError, Problem
 from mashup.evaluate.evaluate import Evaluation
-from mashup.files import (
-    digest_of,
-    make_folder,
-    read_lines,
-    read_state,
-    refuse_existing,
-    to_json,
-    write_text,
-)
+from mashup.files import digest_of
+from mashup.outputs import make_folder, refuse_existing, to_json, write_text
+from mashup.state import read_lines, read_state
 
 RACE = "race.json"
 WORK = ".race"  # lanes, starts and dev values; gone when the race is over

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from mashup.errors import InputError, Problem, raise_all
-from mashup.files import read_state
 from mashup.results.comparison import ABOUT as COMPARISON
 from mashup.results.comparison import read_about
 from mashup.results.records import Record, read_records
+from mashup.state import read_state
 
 RECORDS, SCORES, EXPERIMENT = "records.jsonl", "scores.json", "experiment.json"
 

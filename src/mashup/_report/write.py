@@ -15,7 +15,7 @@ from mashup._report.study import Study
 from mashup._report.summarise import make_study
 from mashup._report.verdict import Verdict
 from mashup.errors import Problem, UsageError
-from mashup.files import disk_errors, only_one, sweep_inside, write_bytes, write_text
+from mashup.outputs import disk_errors, only_one, sweep_inside, write_bytes, write_text
 from mashup.results.records import consistent
 
 _PAGE, _REPORT, _TABLE = "index.html", "report.md", "table.md"

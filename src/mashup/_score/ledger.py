@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mashup.errors import Problem, printable
-from mashup.library.database import FAULTS, Database, alone, connect, is_unusable
+from mashup.library.database import FAULTS, Database, connect, is_unusable
+from mashup.outputs import only_one
 
 Value = Literal["loss", "accuracy", "knowledge"]
 
@@ -158,9 +159,9 @@ def _row(one: Measured) -> tuple[object, ...]:
 def _open(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Connection | None, Problem | None]:
     """A connection, None when the file is of a newer version; and what the user should know.
 
-    The folder is locked meanwhile, so that two processes never rename each other's file.
+    The file is locked meanwhile, so that two processes never rename each other's file.
     """
-    with alone(path.parent):
+    with only_one(path, wait=True):
         found = None if damaged else _version(path)
         if found == VERSION:
             return connect(path), None

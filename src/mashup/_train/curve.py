@@ -21,10 +21,11 @@ from mashup.checkpoint.adapter import WEIGHTS
 from mashup.checkpoint.history import step_of
 from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import Evaluation, evaluate_showing
-from mashup.files import move, temporary_folder, to_json, to_lines, write_text
+from mashup.outputs import move, temporary_folder, to_json, write_text
 from mashup.processes import is_first, wait
 from mashup.progress import NO_BAR
 from mashup.results.curve import START_TEST, Point, check_curve, least, read_curve
+from mashup.state import to_lines
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from mashup._train.adapter import save_whole
 from mashup._train.work import Work
 from mashup.checkpoint.card import CARD, Card, command_of, kept_heads
 from mashup.checkpoint.history import MANIFEST, PROMPTS, read_prompts
-from mashup.files import VERSION, move, temporary_folder, to_json, write_text
+from mashup.outputs import move, temporary_folder, to_json, write_text
 from mashup.results.curve import CURVE, Point, read_curve
+from mashup.state import VERSION
 from mashup.task import taught_prompts
 
 

@@ -12,9 +12,10 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from mashup.errors import InputError, Problem
-from mashup.files import digest_of, folder_stamp, read_state
+from mashup.files import digest_of, folder_stamp
 from mashup.results.curve import CURVE, Point, check_curve, read_curve
 from mashup.settings import TrainSettings
+from mashup.state import read_state
 from mashup.task import Task
 
 RUN = "run.json"

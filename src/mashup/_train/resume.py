@@ -23,8 +23,10 @@ from transformers import TrainerState
 
 from mashup.checkpoint.history import TRAINER_STATE, step_of
 from mashup.errors import InputError, MashupError, Problem
-from mashup.files import read_state, read_text, sync, to_json, write_text
+from mashup.files import read_text
+from mashup.outputs import sync, to_json, write_text
 from mashup.processes import is_first
+from mashup.state import read_state
 
 RESUME = ".resume"
 CLOCK = "clock.txt"

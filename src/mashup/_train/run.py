@@ -19,19 +19,11 @@ from mashup.checkpoint import check_base, locate, read_tensors
 from mashup.checkpoint.history import read_prompts, step_of
 from mashup.checkpoint.read import check_start
 from mashup.errors import InputError, Problem
-from mashup.files import (
-    digest_of,
-    disk_errors,
-    folder_stamp,
-    make_folder,
-    only_one,
-    refuse_existing,
-    to_json,
-    write_text,
-)
+from mashup.files import digest_of, folder_stamp
 from mashup.library import checkpoint_digest
 from mashup.library.leakage import share_seen
 from mashup.model import AnyBase, Base, load_base
+from mashup.outputs import disk_errors, make_folder, only_one, refuse_existing, to_json, write_text
 from mashup.processes import is_first, wait
 from mashup.progress import SILENT, Progress
 from mashup.settings import TrainSettings

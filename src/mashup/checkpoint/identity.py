@@ -19,7 +19,8 @@ from typing import Any
 
 from mashup.checkpoint.history import step_of
 from mashup.errors import InputError, printable
-from mashup.files import digest_file, digest_of, disk_errors, read_json, to_json, write_text
+from mashup.files import digest_file, digest_of, read_json
+from mashup.outputs import disk_errors, to_json, write_text
 
 _HUB_CACHE = re.compile(r"models--(?:[^/]+?--)?(?P<name>[^/]+)/snapshots/")
 #: Words that say how a model was quantised, and words about such a word. At the end of a name

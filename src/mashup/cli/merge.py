@@ -62,7 +62,7 @@ def run(options: Options) -> None:
 def _check(options: Options, folders: list[str]) -> list[Opened]:
     """Check without torch what can be: the output, the base, the checkpoints' headers."""
     from mashup.checkpoint import check_base, open_checkpoint
-    from mashup.files import refuse_existing
+    from mashup.outputs import refuse_existing
 
     _, *opened = gather(
         lambda: refuse_existing(Path(options.output)),

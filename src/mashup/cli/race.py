@@ -87,8 +87,8 @@ def _inputs(options: Options) -> tuple[Any, Any]:
     from mashup.checkpoint import check_base
     from mashup.checkpoint.read import check_start
     from mashup.errors import gather
-    from mashup.files import refuse_existing
     from mashup.library import scan
+    from mashup.outputs import refuse_existing
 
     def sources() -> Any:
         if options.library is None:

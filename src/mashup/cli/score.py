@@ -47,7 +47,7 @@ def load_inputs(
         output: the folder that it will make.
         ours: name of the file that marks an output which it goes on with.
     """
-    from mashup.files import refuse_existing
+    from mashup.outputs import refuse_existing
 
     free = [partial(refuse_existing, output, ours)] if output else []
     *_, library, task = gather(

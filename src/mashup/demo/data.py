@@ -15,7 +15,7 @@ from pathlib import Path
 from mashup.demo.fetch import SENTENCES_SDIST, fetch
 from mashup.demo.sentences import Sentence, read_sentences, words_of
 from mashup.errors import InputError, Problem
-from mashup.files import disk_errors, write_text
+from mashup.outputs import disk_errors, write_text
 from mashup.progress import SILENT, Progress
 
 _CLEAR = 0.5  # a rating nearer to zero than this is neither negative nor positive

@@ -16,14 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from mashup.errors import InputError, Problem
-from mashup.files import (
-    digest_file,
-    disk_errors,
-    move,
-    only_one,
-    temporary_folder,
-    user_cache,
-)
+from mashup.files import digest_file, user_cache
+from mashup.outputs import disk_errors, move, only_one, temporary_folder
 from mashup.progress import SILENT, Progress
 
 _POLL = 0.1  # seconds between two looks at how much pip has written

@@ -9,8 +9,8 @@ from mashup._train.run import train
 from mashup.demo.base import demo_base
 from mashup.demo.data import DemoTask, build_tasks
 from mashup.experiment.compare import Comparison, compare
-from mashup.files import only_one
 from mashup.model import Base, load_base
+from mashup.outputs import only_one
 from mashup.progress import SILENT, Progress
 from mashup.settings import USUAL_ARMS, ArmName, TrainSettings
 from mashup.task import Task, load_task

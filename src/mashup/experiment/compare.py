@@ -30,10 +30,11 @@ from mashup.experiment.settings import (
 from mashup.experiment.work import do
 from mashup.experiment.worker import Given, Worker
 from mashup.faults import resolved
-from mashup.files import digest_of, make_folder, only_one, refuse_existing, to_json, write_text
+from mashup.files import digest_of
 from mashup.library import Library, scan
 from mashup.library.leakage import leaking
 from mashup.model import AnyBase, load_base
+from mashup.outputs import make_folder, only_one, refuse_existing, to_json, write_text
 from mashup.progress import SILENT, Progress
 from mashup.results.comparison import ABOUT, read_about
 from mashup.results.records import Record, write_records

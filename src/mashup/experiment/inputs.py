@@ -17,9 +17,10 @@ from mashup.checkpoint.history import read_prompts
 from mashup.errors import InputError, Problem, gather, raise_all
 from mashup.experiment.jobs import Inputs, LeftOut
 from mashup.experiment.settings import Experiment
-from mashup.files import disk_errors, require_folder
+from mashup.files import require_folder
 from mashup.library import Index, Library, base_digest, checkpoint_digest, scan
 from mashup.library.leakage import leak, share_seen
+from mashup.outputs import disk_errors
 from mashup.task import Task, asked_prompts, load_task, taught_prompts
 
 #: Share of a target's training prompts from which a source counts as one of its own task. Fewer

@@ -18,7 +18,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, FiniteFloat
 
 from mashup.errors import InputError, Problem
-from mashup.files import digest_of, read_state, to_json, write_text
+from mashup.files import digest_of
+from mashup.outputs import to_json, write_text
+from mashup.state import read_state
 
 Kind = Literal["score", "init", "train"]
 RESULT = "result.json"

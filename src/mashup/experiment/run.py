@@ -36,12 +36,10 @@ from mashup.experiment.status import (
     work_of,
 )
 from mashup.faults import validated
-from mashup.files import (
-    VERSION,
+from mashup.outputs import (
     disk_errors,
     make_folder,
     only_one,
-    read_state,
     refuse_unwritable,
     to_json,
     write_text,
@@ -50,6 +48,7 @@ from mashup.processes import is_first, wait
 from mashup.progress import SILENT, Progress
 from mashup.results.records import Record, read_records, write_records
 from mashup.settings import ARMS
+from mashup.state import VERSION, read_state
 from mashup.tables import as_frame, as_html, as_text
 from mashup.task import commonest_accuracy
 

@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field, field_serializer, field_validator, model_
 
 from mashup.errors import Problem, UsageError
 from mashup.faults import read_yaml, resolved, validated
-from mashup.files import read_state
 from mashup.results.records import pool_of
 from mashup.settings import (
     ARMS,
@@ -27,6 +26,7 @@ from mashup.settings import (
     TrainSettings,
     WeightsName,
 )
+from mashup.state import read_state
 
 S = TypeVar("S", bound=Settings)
 STORE = "store.json"

@@ -38,11 +38,12 @@ from mashup.experiment.inputs import named_checkpoints
 from mashup.experiment.jobs import RESULT, Job, Kind
 from mashup.experiment.settings import folder_of, resized
 from mashup.experiment.worker import Worker, task_of
-from mashup.files import digest_of, only_one, read_json
+from mashup.files import digest_of, read_json
 from mashup.library import scan
 from mashup.model import Base
 from mashup.model.apply import find
 from mashup.model.change import full_tensors
+from mashup.outputs import only_one
 from mashup.processes import is_first
 from mashup.results.curve import CURVE, START_TEST, TEST
 from mashup.settings import TrainSettings

@@ -7,11 +7,10 @@ read-only disk, no place for it at all) is left as it is, and the process goes o
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -126,18 +125,6 @@ def connect(path: Path) -> sqlite3.Connection:
     with contextlib.suppress(*FAULTS):  # another process does it, or it is damaged
         db.execute("PRAGMA journal_mode=WAL")
     return db
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process renames or makes files here; the lock ends with the process."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def is_unusable(error: Exception) -> bool:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mashup.errors import Problem
-from mashup.library.database import FAULTS, Database, alone, connect, is_unusable
+from mashup.library.database import FAULTS, Database, connect, is_unusable
+from mashup.outputs import only_one
 
 T = TypeVar("T")
 
@@ -197,7 +198,7 @@ def _open(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Connection, Non
     if not damaged:
         with contextlib.suppress(_Damaged):
             return _sound(path), None
-    with alone(path.parent):
+    with only_one(path, wait=True):
         if not damaged:
             with contextlib.suppress(_Damaged):  # another process was faster
                 return _sound(path), None

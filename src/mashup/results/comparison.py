@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from mashup.files import read_state
+from mashup.state import read_state
 
 ABOUT = "comparison.json"
 _FIX = "give the same `mashup compare` again: finished runs are kept; if it is refused, remove {}"

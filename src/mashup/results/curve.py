@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from mashup.errors import InputError, Problem
-from mashup.files import read_lines, read_state
+from mashup.state import read_lines, read_state
 
 CURVE, TEST, START_TEST = "curve.jsonl", "test.json", "test-start.json"
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mashup.errors import InputError, MashupError, Problem
-from mashup.files import NEWER, read_lines, to_lines, write_text
+from mashup.outputs import write_text
+from mashup.state import NEWER, read_lines, to_lines
 
 
 @dataclass(frozen=True)
