@@ -15,9 +15,10 @@ from mashup._merge.manifest import against_best
 from mashup._merge.merge import Init, merge
 from mashup._score.newton import newton_weights, uncovered
 from mashup._score.racing import finalists_for
-from mashup._score.score import score
+from mashup._score.score import score as score_library
 from mashup._score.scores import Criterion, Score, Scores
-from mashup._select import Selection, select
+from mashup._select import Selection
+from mashup._select import select as select_from
 from mashup.delta import Delta
 from mashup.errors import Problem, UsageError, gather
 from mashup.evaluate.answers import evaluate_sample, task_answers
@@ -71,9 +72,9 @@ def init(
     task: Any,
     *,
     output: str | Path,
-    score_settings: ScoreSettings | None = None,
-    select_settings: SelectSettings | None = None,
-    merge_settings: MergeSettings | None = None,
+    score: ScoreSettings | None = None,
+    select: SelectSettings | None = None,
+    merge_options: MergeSettings | None = None,
     seed: int = 42,
     max_length: int = 1024,
     accept_base: bool = False,
@@ -86,7 +87,7 @@ def init(
 
     Scans, scores, selects and merges, and measures the written folder on the sample.
     ``init(library, base, task, output="init/", k=3, method="ties")`` is short for
-    ``select_settings=SelectSettings(k=3), merge_settings=MergeSettings(method="ties")``.
+    ``select=SelectSettings(k=3), merge_options=MergeSettings(method="ties")``.
 
     Args:
         library: a scanned library or its folder.
@@ -95,7 +96,7 @@ def init(
             training rows are used.
         output: the folder to make; it must not exist. Nothing is written where no checkpoint
             helps.
-        score_settings, select_settings, merge_settings: of :func:`mashup.score`,
+        score, select, merge_options: settings of :func:`mashup.score`,
             :func:`mashup.select` and :func:`mashup.merge`.
         seed: of the sample.
         max_length: the longest example in tokens.
@@ -114,17 +115,17 @@ def init(
     output = Path(output)
     scoring, selecting, merging = _settings(
         shorthands,
-        (ScoreSettings, score_settings),
-        (SelectSettings, select_settings),
-        (MergeSettings, merge_settings),
+        (ScoreSettings, score),
+        (SelectSettings, select),
+        (MergeSettings, merge_options),
     )
     refuse_existing(output)
     base, task = load_base(base), task if isinstance(task, Task) else load_task(task)
-    scores = score(
+    scores = score_library(
         library, base, task, scoring, seed=seed, finalists=finalists_for(selecting.k),
         max_length=max_length, accept_base=accept_base, strict=strict, progress=progress,
     )  # fmt: skip
-    selection = select(scores, selecting)
+    selection = select_from(scores, selecting)
     if selection.is_empty:
         return InitResult(scores, selection, None)
     options = merging.model_dump(exclude_unset=True)

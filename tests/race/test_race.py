@@ -10,9 +10,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import mashup
 from helpers import prompt_rows, refused, write_jsonl
 from lora import save_lora
-from mashup import Race, TrainSettings, UsageError, load_base, load_task, race, scan, train
+from mashup import (
+    Race,
+    TrainSettings,
+    UsageError,
+    load_base,
+    load_task,
+    race,
+    scan,
+    train,
+)
 from mashup._race.race import default_rates, named_starts, race_settings
 from mashup._train.curve import CurveCallback
 
@@ -217,6 +227,14 @@ def test_starts_that_a_library_gives(base, task, start, tmp_path, tiny_base):
     }
     assert {"score"} | {f"start {name}" for name in record["starts"]} <= set(record["seconds"])
     assert not (found.path / ".race").exists()
+
+
+def test_a_start_that_is_not_surely_better_races_against_scratch(base, task, start, tmp_path):
+    where = {"library": start.parent, "output": tmp_path / "race"}
+    found = race(base, task, learning_rates=[1e-2], settings=SMALL, **where)
+    assert mashup.init(start.parent, base, task, output=tmp_path / "init").init is None
+    assert set(found.record["starts"]) == {"best-single"}
+    assert any(lane.startswith("scratch") for lane in found.record["steps"])
 
 
 def test_all_problems_of_a_race_come_at_once(base, task, tmp_path):

@@ -31,7 +31,13 @@ from mashup.outputs import disk_errors, make_folder, move, only_one, refuse_exis
 from mashup.processes import process_count
 from mashup.progress import SILENT, Progress
 from mashup.results.curve import CURVE, Point, read_curve
-from mashup.settings import RaceSettings, ScoreSettings, SelectSettings, TrainSettings
+from mashup.settings import (
+    MergeSettings,
+    RaceSettings,
+    ScoreSettings,
+    SelectSettings,
+    TrainSettings,
+)
 from mashup.task import Task, load_task
 
 
@@ -47,7 +53,7 @@ def race(
     scales: Sequence[float] | None = None,
     score: ScoreSettings | None = None,
     select: SelectSettings | None = None,
-    merge_options: Mapping[str, Any] | None = None,
+    merge_options: MergeSettings | Mapping[str, Any] | None = None,
     settings: TrainSettings | None = None,
     split_seed: int = 42,
     accept_base: bool = False,
@@ -74,7 +80,7 @@ def race(
             no room are left out, the last of them first.
         scales: more factors on the merge; 0.5 by default.
         score, select: how checkpoints are scored and chosen.
-        merge_options: of :func:`mashup.merge`.
+        merge_options: settings of :func:`mashup.merge`, as an object or a mapping.
         settings: of every lane. ``keep`` is ``best`` and ``test_points`` ``end`` unless given.
         split_seed: of the scoring sample.
         accept_base: take starts and checkpoints that name no base or another one.
@@ -91,7 +97,10 @@ def race(
     ours = resolved(RaceSettings, None, asked, "race")
     score, select = score or ScoreSettings(), select or SelectSettings()
     sample = Sample(score.samples, split_seed, settings.max_length)
-    merging = dict(merge_options or {})
+    given_merge = merge_options or {}
+    if isinstance(given_merge, MergeSettings):
+        given_merge = given_merge.model_dump(exclude_unset=True)
+    merging = dict(given_merge)
     how = Choosing(score, select, ours.scales, merging, sample, accept_base, strict)
     taken = expected_starts(select.k, ours.scales) if library else []
     given = named_starts(starts, taken)

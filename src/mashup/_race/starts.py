@@ -96,7 +96,9 @@ def choose(
 ) -> dict[str, tuple[Selection, float]]:
     """Name of each start to what is merged for it, and the factor on the merge.
 
-    Empty where no checkpoint is better than the base for sure. The most promising come first.
+    Where no checkpoint is better than the base for sure, the first of the ranking races alone: the
+    dev rows of the race decide. Empty where not even that is ahead of the base. The most promising
+    come first.
     """
     scores = score(
         library, base, task,
@@ -107,7 +109,10 @@ def choose(
     )  # fmt: skip
     merged = select(scores, k=how.select.k, diversity=how.select.diversity)
     if merged.is_empty:
-        return {}
+        best = min(scores.finalists, key=lambda one: one.value(scores.criterion), default=None)
+        if best is None or best.against(scores.base, scores.criterion)[0] >= 0:
+            return {}
+        return {BEST: (Selection((best,), scores), 1.0)}
     single = select(scores, k=1)
     everybody = select(scores, k=MOST_PARENTS)
     starts = {MERGE: (merged, 1.0)} if len(merged.chosen) > 1 else {BEST: (single, 1.0)}
