@@ -90,7 +90,7 @@ def write_adapter(
 
 
 def write_full(folder: Path) -> Path:
-    """Write what stands for a whole model: a config and a weights file."""
+    """Write what stands for a full checkpoint: a config and a weights file."""
     write_json(folder / "config.json", {"model_type": "llama"})
     save_file({"model.norm.weight": np.ones(16, np.float32)}, folder / "model.safetensors")
     return folder

@@ -37,7 +37,7 @@ def some_ids(vocabulary: int = 300, seed: int = 3) -> torch.Tensor:
 
 
 def mean_logits(base: Path, folders: list[Path], ids: torch.Tensor) -> torch.Tensor:
-    """Logits with the mean of the adapters' deltas, by averaging whole models that PEFT merged."""
+    """Logits with the mean of the adapters' deltas: PEFT merges each, the models are averaged."""
     model = AutoModelForCausalLM.from_pretrained(base)
     states = []
     for folder in folders:

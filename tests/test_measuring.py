@@ -133,7 +133,7 @@ def test_newtons_weights_are_for_linear_merges_of_plain_loras(tiny_base, donors,
     with pytest.raises(UsageError, match="linear"):
         newton([donors["bad"]], base, batches, "ties")
     whole = materialised(tiny_base, donors["bad"], tmp_path / "whole")
-    with pytest.raises(UsageError, match="a whole model"):
+    with pytest.raises(UsageError, match="a full checkpoint"):
         newton([donors["bad"], whole], base, batches, "linear")
 
 

@@ -29,7 +29,7 @@ def trainer(root: Path) -> Path:
 
 
 def trainer_full(root: Path) -> Path:
-    """The same of a whole model."""
+    """The same of a full checkpoint."""
     for step in (10, 20):
         folder = write_full(root / f"checkpoint-{step}")
         state_of_the_optimizer(folder)

@@ -1,4 +1,4 @@
-"""Whole models for merges: relatives of a base, LoRAs put into their base, and what is in them."""
+"""Full checkpoints for merges: relatives of a base, LoRAs put into their base, their values."""
 
 from __future__ import annotations
 

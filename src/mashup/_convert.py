@@ -29,7 +29,7 @@ _SETTINGS = (".json", ".jinja", ".model", ".txt", ".md", ".py")
 
 
 def convert(folder: str | Path) -> list[Path]:
-    """Write ``*.safetensors`` beside the pickled weights of a LoRA or a whole model.
+    """Write ``*.safetensors`` beside the pickled weights of a LoRA or a full checkpoint.
 
     Read with ``torch.load(weights_only=True)``, which builds tensors and plain containers only.
     A head that shares the embedding's memory is not written twice.

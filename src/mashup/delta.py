@@ -109,7 +109,7 @@ def read_delta(given: Opened | Path, dtype: torch.dtype = torch.float32) -> Delt
     opened = given if isinstance(given, Opened) else open_checkpoint(given)
     if opened.adapter is None or opened.config is None:
         what, fix = "not an adapter", "give the folder of a LoRA"
-        raise InputError(Problem(what, str(opened.path), "a whole model", "a LoRA", fix))
+        raise InputError(Problem(what, str(opened.path), "a full checkpoint", "a LoRA", fix))
     return load_delta(opened.adapter, opened.config.fan_in_fan_out, dtype)
 
 

@@ -53,7 +53,7 @@ _WRONG = {
     "other width": (lambda p: write_adapter(p), "adapter of another base"),
     "DeepSpeed": (trees.deepspeed, "checkpoint in pieces"),
     "FSDP": (trees.fsdp, "checkpoint in pieces"),
-    "nothing of it": (write_full, "whole model of another base"),
+    "nothing of it": (write_full, "full checkpoint of another base"),
 }
 
 

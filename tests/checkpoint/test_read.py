@@ -42,7 +42,7 @@ def test_an_adapter_is_described_from_header_and_json(tmp_path):
 
 def test_a_whole_model_is_read_from_its_headers(tmp_path):
     checkpoint = read_checkpoint(write_full(tmp_path / "full"))
-    assert checkpoint.state == "whole model, base not named"
+    assert checkpoint.state == "full checkpoint, base not named"
     assert checkpoint.usable
     assert checkpoint.bytes == 64
 

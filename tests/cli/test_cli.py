@@ -45,7 +45,7 @@ def test_scan_prints_a_table_with_problems_and_their_fix(mashup, tmp_path):
     assert code == 0
     for text in ("good", "owner/tiny", "q_proj", "DoRA", "merge it into the base"):
         assert text in " ".join(out.split())
-    assert "whole model, base not named" in " ".join(out.split())
+    assert "full checkpoint, base not named" in " ".join(out.split())
     assert "3 checkpoints, 2 usable; 1 with a problem" in out
 
 
@@ -251,7 +251,7 @@ _BAD_LIBRARIES = {
     "other shape": (lambda p: write_adapter(p / "a", base="x/tiny"), "adapter of another base"),
     "truncated": (lambda p: corrupt(write_adapter(p / "a")), "truncated safetensors"),
     "DoRA": (lambda p: write_adapter(p / "a", use_dora=True), "not a plain LoRA"),
-    "other model": (lambda p: write_full(p / "a"), "whole model of another base"),
+    "other model": (lambda p: write_full(p / "a"), "full checkpoint of another base"),
 }
 
 

@@ -1,4 +1,4 @@
-"""What a spoiled whole model means: its tensors in float64, and whether its settings are those
+"""What a spoiled full checkpoint means: its tensors in float64, and whether its settings are those
 of the good one, as transformers computes with them.
 
 Nothing of ``mashup`` is used.
@@ -18,7 +18,7 @@ from corpus.seeds import CONFIG, INDEX, MODEL, model_config, tensors_of
 
 
 def read_model(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a whole model, float64, as transformers would find them."""
+    """All tensors of a full checkpoint, float64, as transformers would find them."""
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict) or config.get("quantization_config"):
         raise Wrong("no settings, or quantised ones")

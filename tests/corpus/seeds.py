@@ -166,13 +166,13 @@ def model_config(*, tied: bool) -> dict[str, Any]:
 
 
 def single(seed: int = 0) -> Files:
-    """A whole model in one file."""
+    """A full checkpoint in one file."""
     data = save(tensors_of(seed, tied=False), metadata={"format": "pt"})
     return {CONFIG: document(model_config(tied=False)), MODEL: data, **_history("piqa")}
 
 
 def sharded(seed: int = 0, *, tied: bool = False) -> Files:
-    """A whole model in three files with an index."""
+    """A full checkpoint in three files with an index."""
     tensors = list(tensors_of(seed, tied=tied).items())
     files: dict[str, bytes | Special] = {CONFIG: document(model_config(tied=tied))}
     placed = {}

@@ -1,4 +1,4 @@
-"""A whole model of noise is as far from its base as the merge that it is compared with."""
+"""A full checkpoint of noise is as far from its base as the merge that it is compared with."""
 
 import pytest
 from transformers import AutoModelForCausalLM

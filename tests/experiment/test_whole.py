@@ -1,4 +1,4 @@
-"""A comparison in which all weights are trained, from whole models and a LoRA."""
+"""A comparison in which all weights are trained, from full checkpoints and a LoRA."""
 
 import json
 
@@ -62,9 +62,9 @@ def test_a_lora_is_not_trained_from_a_model(base, library, task, tmp_path):
     done = compare(
         library, base, task, output=tmp_path / "c", samples=40, criterion="loss", settings=settings
     )
-    wholes = [p for p in done.selection.scores.left_out if p.what == "whole model"]
+    wholes = [p for p in done.selection.scores.left_out if p.what == "full checkpoint"]
     assert len(wholes) == 2
-    assert_problem(wholes[0], "whole model", where="donor1")
-    with refused("whole model", where="donor1"):
+    assert_problem(wholes[0], "full checkpoint", where="donor1")
+    with refused("full checkpoint", where="donor1"):
         compare(library / "donor1", base, task, output=tmp_path / "d", settings=settings)
     assert not (tmp_path / "d").exists()

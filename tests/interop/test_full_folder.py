@@ -1,4 +1,4 @@
-"""A merged whole model in plain transformers and TRL: a fresh process that has only the folder."""
+"""A merged full checkpoint in transformers and TRL: a fresh process that has only the folder."""
 
 import math
 import subprocess

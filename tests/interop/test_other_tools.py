@@ -76,7 +76,7 @@ def swift(python, paths, *, full):
 
 
 def unsloth(python, paths, *, full):
-    """Gets whole models by the place of the init; float32 by hand."""
+    """Gets full checkpoints by the place of the init; float32 by hand."""
     text = filled(
         snippet("Unsloth", "python"), **paths | {"init": paths["base" if full else "init"]}
     )

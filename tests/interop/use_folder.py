@@ -1,6 +1,6 @@
 """Use an init as somebody does who has never heard of mashup; run in a process of its own.
 
-``python -I use_folder.py FOLDER IDS ROWS OUTPUT`` loads the folder, adapter or whole model,
+``python -I use_folder.py FOLDER IDS ROWS OUTPUT`` loads the folder, adapter or full checkpoint,
 trains one step of TRL on the rows, and writes ``logits.safetensors`` and ``facts.json``.
 """
 

@@ -36,7 +36,7 @@ def test_a_whole_model_of_another_base_is_left_out_and_said_so(tmp_path):
     write_json(write_full(tmp_path / "full") / "mashup.json", {"base": "owner/large"})
     used, left_out = fit(tmp_path)
     assert used == ["a"]
-    assert_problem(*left_out, "whole model of another base", where="full", found="owner/large")
+    assert_problem(*left_out, "full checkpoint of another base", where="full", found="owner/large")
 
 
 def test_a_blank_base_is_a_problem_that_the_user_decides_about(tmp_path):
@@ -83,7 +83,7 @@ def test_nothing_that_fits_is_an_error_with_every_reason(tmp_path, strict):
     with pytest.raises(InputError) as caught:
         fit(tmp_path, strict=strict)
     whats = {problem.what for problem in caught.value.problems}
-    assert whats == {"adapter of another base", "whole model of another base"}
+    assert whats == {"adapter of another base", "full checkpoint of another base"}
 
 
 def test_what_was_skipped_is_counted_by_kind_in_one_line(tmp_path):

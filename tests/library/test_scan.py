@@ -72,7 +72,7 @@ def test_a_broken_sibling_stays_visible(library):
 def test_whole_models_are_listed(library):
     write_full(library / "full")
     found = scan(library)
-    assert {c.name: c.state for c in found.checkpoints}["full"] == "whole model, base not named"
+    assert {c.name: c.state for c in found.checkpoints}["full"] == "full checkpoint, base not named"
 
 
 def test_a_second_scan_reads_nothing_again(library, read_again):

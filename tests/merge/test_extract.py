@@ -1,4 +1,4 @@
-"""A LoRA out of whole models: the best of its rank, and the truth about what it cannot hold."""
+"""A LoRA out of full checkpoints: the best of its rank, and the truth about what it cannot hold."""
 
 import pytest
 import torch

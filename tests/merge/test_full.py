@@ -1,4 +1,4 @@
-"""Merges of whole models: to the bit where that can be, whatever the order and the files."""
+"""Merges of full checkpoints: to the bit where that can be, whatever the order and the files."""
 
 import shutil
 

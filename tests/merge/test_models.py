@@ -1,4 +1,4 @@
-"""Merged whole models in transformers: files, types, ties, and the logits of the exact mean."""
+"""Merged full checkpoints in transformers: files, types, ties, and the logits of the exact mean."""
 
 import json
 

@@ -8,7 +8,7 @@ from mashup import merge
 
 
 def model(folder, seed=0, **settings):
-    """A whole model with changed settings; ``...`` takes one away."""
+    """A full checkpoint with changed settings; ``...`` takes one away."""
     seeds.write(seeds.single(seed), folder)
     config = json.loads((folder / "config.json").read_text()) | settings
     write_json(folder / "config.json", {k: v for k, v in config.items() if v is not ...})

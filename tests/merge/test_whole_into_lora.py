@@ -1,4 +1,4 @@
-"""Whole models merged into a LoRA, and GPT-2's transposed layers: as the model would be."""
+"""Full checkpoints merged into a LoRA, and GPT-2's transposed layers: as the model would be."""
 
 import json
 import shutil
@@ -77,10 +77,10 @@ def square(gpt2, tmp_path_factory):
     targets = {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}
     loras = [save_lora(gpt2, folder / f"l{n}", seed=n, **targets) for n in range(2)]
     wholes = [relative_of(gpt2, folder / f"w{n}", seed=n) for n in range(2)]
-    return {"LoRAs": loras, "whole models": wholes, "both": [loras[0], wholes[1]]}
+    return {"LoRAs": loras, "full checkpoints": wholes, "both": [loras[0], wholes[1]]}
 
 
-@pytest.mark.parametrize("kind", ["LoRAs", "whole models", "both"])
+@pytest.mark.parametrize("kind", ["LoRAs", "full checkpoints", "both"])
 @pytest.mark.parametrize("method", FIXED + RANDOM)
 def test_square_modules_are_not_transposed(gpt2, square, tmp_path, method, kind):
     given = {"method": method, "accept_base": True}

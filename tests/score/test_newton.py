@@ -195,4 +195,4 @@ def test_kinds_are_covered_or_say_why_not(tmp_path, kind):
 
 
 def test_a_whole_model_is_not_covered(tmp_path):
-    assert uncovered(write_full(tmp_path / "full")) == "a whole model"
+    assert uncovered(write_full(tmp_path / "full")) == "a full checkpoint"

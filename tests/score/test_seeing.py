@@ -1,4 +1,4 @@
-"""Whole models whose files name tensors otherwise than the loaded model does."""
+"""Full checkpoints whose files name tensors otherwise than the loaded model does."""
 
 import numpy as np
 import pytest

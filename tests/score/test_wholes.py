@@ -1,4 +1,4 @@
-"""Whole models are scored as LoRAs are: on one base in memory, by their own weights."""
+"""Full checkpoints are scored as LoRAs are: on one base in memory, by their own weights."""
 
 import os
 from functools import partial
@@ -78,7 +78,7 @@ def test_a_model_that_was_trained_apart_is_left_out(base, folder, task, library,
     write_tiny_model(library / "apart", tokenizer, seed=9, tied=tied)
     scores = score(library, base, task, samples=10)
     assert len(scores.ranking) == 3
-    assert_problem(*scores.left_out, "whole model of another base", where="apart")
+    assert_problem(*scores.left_out, "full checkpoint of another base", where="apart")
     accepted = score(library, base, task, samples=10, accept_base=True)
     assert len(accepted.ranking) == 4
 

@@ -588,7 +588,7 @@ def test_a_full_disk_is_told_and_the_run_is_not_called_finished(base, task, tmp_
 
 
 def test_a_merged_model_as_init_is_refused_with_the_way_out(tiny_base, tmp_path):
-    with refused("init is a whole model", where=str(tiny_base)):
+    with refused("init is a full checkpoint", where=str(tiny_base)):
         train("nowhere", "none", init=tiny_base, output=tmp_path / "r")
     assert not (tmp_path / "r").exists()
 

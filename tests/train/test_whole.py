@@ -172,7 +172,7 @@ def test_kinds_of_init_are_not_mixed_up(base, folder, task, tmp_path):
 def test_an_init_of_another_architecture_is_refused(base, task, request, tmp_path):
     other = request.getfixturevalue("tied_base" if base.name.endswith("tiny") else "tiny_base")
     llama = base.model.config.model_type == "llama"
-    what = "tied weights differ" if llama else "whole model of another base"
+    what = "tied weights differ" if llama else "full checkpoint of another base"
     with refused(what, where=str(other)):
         train(base, task, init=other, output=tmp_path / "r", settings=SMALL, accept_base=True)
     assert not (tmp_path / "r").exists()

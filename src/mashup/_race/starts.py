@@ -79,7 +79,7 @@ def usable_sources(
     fix = "give `finetuning_type` full to train all weights"
     problems = {
         str(one.path): Problem(
-            "whole model", str(one.path), "all weights", "a LoRA, since a LoRA is trained", fix
+            "full checkpoint", str(one.path), "all weights", "a LoRA, since a LoRA is trained", fix
         )
         for one in library.checkpoints
         if one.kind == "full" and not is_full

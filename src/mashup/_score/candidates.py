@@ -133,7 +133,7 @@ def changed(path: Path, found: str) -> Problem:
 
 
 def _far_problem(base: Base, checkpoint: Checkpoint, sketched: Sketch | None) -> Problem | None:
-    """The problem of a whole model that was not trained from this base, by how far it is."""
+    """The problem of a full checkpoint too far from this base to have been trained from it."""
     if checkpoint.kind != "full" or sketched is None:
         return None
     share = float(np.linalg.norm(sketched)) / base.norm

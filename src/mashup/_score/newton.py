@@ -177,7 +177,7 @@ def uncovered(folder: Path) -> str | None:
         InputError: unreadable.
     """
     if read_checkpoint(folder).kind == "full":
-        return "a whole model"
+        return "a full checkpoint"
     return _reason(read_adapter(folder, read_adapter_config(folder)))
 
 

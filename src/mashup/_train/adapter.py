@@ -172,7 +172,7 @@ def _put_back(parameter: nn.Parameter, data: Tensor, trained: bool) -> None:
 
 
 def fill(model: Any, folder: Path) -> None:
-    """Values of a whole model's folder for a model that trains.
+    """Values of a full checkpoint for a model that trains.
 
     Raises:
         InputError: no model of this architecture.

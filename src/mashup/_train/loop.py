@@ -22,7 +22,7 @@ from mashup._train.work import Ways, Work
 from mashup.checkpoint import open_checkpoint
 from mashup.checkpoint.adapter import WEIGHTS
 from mashup.checkpoint.history import TRAINER_STATE, step_of
-from mashup.checkpoint.read import is_whole
+from mashup.checkpoint.read import is_full_checkpoint
 from mashup.errors import DivergedError, InputError, Problem, raise_all
 from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import Evaluation, batches_for, evaluate_showing
@@ -183,7 +183,7 @@ def _train(
 def _refill(model: Any, resume: Path) -> None:
     from peft import set_peft_model_state_dict
 
-    if is_whole(resume):
+    if is_full_checkpoint(resume):
         fill(model, resume)
     else:
         set_peft_model_state_dict(model, load_file(resume / WEIGHTS))

@@ -68,7 +68,7 @@ class Run:
     """A finished training run, on disk.
 
     Attributes:
-        path: a PEFT adapter folder, or a whole model, that ``scan`` finds, with ``run.json``
+        path: a PEFT adapter folder, or a full checkpoint, that ``scan`` finds, with ``run.json``
             and ``curve.jsonl``.
         record: what ``run.json`` holds: settings, digests, seconds, metrics.
         curve: evaluations from step 0 to the end.

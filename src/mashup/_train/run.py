@@ -53,7 +53,7 @@ def train(
         base: a loaded base or its name, or a transformers model in memory.
         task: a loaded task, or its dataset as :func:`mashup.load_task` takes it.
         output: the folder of the run.
-        init: an adapter folder to start from, or a whole model where all weights are trained:
+        init: an adapter folder to start from, or a full checkpoint where all weights are trained:
             weights only, everything else is fresh.
         settings: see :class:`TrainSettings`; without them the defaults, and the best point is kept.
         accept_base: take an init that names no base or another one.

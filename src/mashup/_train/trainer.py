@@ -16,7 +16,7 @@ from transformers import Trainer, TrainingArguments
 
 from mashup._train.adapter import fill
 from mashup._train.resume import damaged_point
-from mashup.checkpoint.read import is_whole
+from mashup.checkpoint.read import is_full_checkpoint
 from mashup.errors import Problem, UsageError
 from mashup.evaluate.batches import pad, predicting
 from mashup.evaluate.head import head_only_at
@@ -43,9 +43,9 @@ class AnswerTrainer(Trainer):
         Where names were changed on saving, that skips all of them.
 
         Raises:
-            InputError: a whole model of other tensors or shapes.
+            InputError: a full checkpoint of other tensors or shapes.
         """
-        if is_whole(Path(resume_from_checkpoint)):
+        if is_full_checkpoint(Path(resume_from_checkpoint)):
             with damaged_point(resume_from_checkpoint):
                 fill(self.model if model is None else model, Path(resume_from_checkpoint))
         else:

@@ -42,7 +42,7 @@ class Card:
         title: of the page.
         text: what it is, in Markdown.
         base: name or folder of the base model, "" if it is not known.
-        is_lora: whether it is an adapter, else a whole model.
+        is_lora: whether it is an adapter, else a full checkpoint.
         relation: to the base, as the Hub calls it: adapter, merge or finetune.
         command: that makes it again.
         kept: of the heads of those that it was made from (:func:`kept_heads`).

@@ -43,7 +43,8 @@ PARTIAL = "checkpoint.fits-in-part"
 COMPUTED = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
 _FIX = "give the base that it was trained on, or merge what fits with `allow_partial`"
 _TIED = (
-    "changes one of two tied weights: merges as a LoRA, and into a whole model only with `untie`"
+    "changes one of two tied weights: merges as a LoRA, and into a full checkpoint only with "
+    "`untie`"
 )
 #: Settings that do not change what the tensors compute, or that the tensors' shapes show, or that
 #: are compared elsewhere (vocabulary, tying). All others must be the same.
@@ -594,4 +595,4 @@ def _buffers(opened: Opened, base: BaseShapes) -> list[Problem]:
 
 
 def _other_base(is_full: bool) -> str:
-    return "whole model of another base" if is_full else "adapter of another base"
+    return "full checkpoint of another base" if is_full else "adapter of another base"

@@ -1,4 +1,4 @@
-"""A whole model's folder by its settings and headers: tensors, tied weights, what can be averaged.
+"""A full checkpoint by its settings and headers: tensors, tied weights, what can be averaged.
 
 File names and the index (``weight_map``: tensor to file) are those of transformers
 (https://huggingface.co/docs/transformers/big_models).
@@ -68,7 +68,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path) -> dict[str, Stored]:
-    """Name to place of every tensor of a whole model.
+    """Name to place of every tensor of a full checkpoint.
 
     Raises:
         InputError: no weights, a pickle, an index that is wrong, shards that are missing or
@@ -149,7 +149,7 @@ def _disagreements(
 
 
 def read_untied(folder: Path) -> tuple[dict[str, Stored], bool]:
-    """Tensors of a whole model without a head that repeats its embedding; whether it is tied.
+    """Tensors of a full checkpoint without a head that repeats its embedding; whether it is tied.
 
     Raises:
         InputError: as :func:`open_model`.

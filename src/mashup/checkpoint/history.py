@@ -47,7 +47,7 @@ def read_task(folder: Path) -> str:
 
 
 def read_base(folder: Path, config: Mapping[str, Any] | None = None) -> str:
-    """Name of the base that a whole model was trained from, "" when the folder does not say.
+    """Name of the base that a full checkpoint was trained from, "" when the folder does not say.
 
     From our ``mashup.json``, the head of the model card (``base_model``), or the
     ``_name_or_path`` that older versions of transformers left in ``config.json``, which is

@@ -37,7 +37,7 @@ class Checkpoint:
 
     Attributes:
         path: its folder.
-        kind: ``lora`` (a PEFT adapter) or ``full`` (a whole model).
+        kind: ``lora`` (a PEFT adapter) or ``full`` (all weights of a model).
         name: the end of its path: ``run``, or ``run/checkpoint-N`` for a step of a run. Within a
             library, or a list of parents, as much of the path as no other has.
         base: name of the base model as recorded, "" when blank.
@@ -89,7 +89,7 @@ class Checkpoint:
         """One phrase for tables: ``ok``, a note, or what is wrong."""
         if self.problem:
             return self.problem.what
-        kind = "whole model, " if self.kind == "full" else ""
+        kind = "full checkpoint, " if self.kind == "full" else ""
         if not self.base:
             return kind + "base not named"
         missing = f"; no weights for {', '.join(self.unmatched)}" if self.unmatched else ""
@@ -114,26 +114,26 @@ def kind_of(names: Iterable[str]) -> Kind | None:
     return "full" if trainer_of_shards(found) else None
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether a folder holds a whole model, by the names of its files."""
+def is_full_checkpoint(folder: Path) -> bool:
+    """Whether a folder is a full checkpoint, by the names of its files."""
     return folder.is_dir() and kind_of(path.name for path in folder.iterdir()) == "full"
 
 
 def check_start(init: Path, *, full: bool) -> None:
-    """Whether a run can start from ``init``: an adapter, or a whole model for full fine-tuning.
+    """Whether a run can start from ``init``: an adapter, or a full checkpoint for full fine-tuning.
 
     Raises:
         InputError: no folder, one of the other kind, or a path that PEFT cannot open.
     """
     check_name(init)
     require_folder(init)
-    if is_whole(init) == full:
+    if is_full_checkpoint(init) == full:
         return
     if full:
-        what, found, expected = "init is an adapter", "adapter_config.json", "a whole model"
+        what, found, expected = "init is an adapter", "adapter_config.json", "a full checkpoint"
         fix = f"merge it into its base first: mashup merge {init} --output-kind full --model BASE"
     else:
-        what, found = "init is a whole model", "config.json and weights of a model"
+        what, found = "init is a full checkpoint", "config.json and weights of a model"
         expected = "an adapter folder"
         fix = f"give `finetuning_type` full, or train a LoRA on it: `base` {init}"
     raise InputError(Problem(what, str(init), found, expected, fix))

@@ -152,7 +152,10 @@ def _kinds(group: Sequence[Any]) -> str:
     named = f"{'rank' if len(ranks) == 1 else 'ranks'} {', '.join(map(str, ranks))}"
     loras = f"{show.count(len(group) - whole, 'LoRA')}{f' of {named}' if ranks else ''}"
     usable = sum(c.usable for c in group)
-    parts = [loras if len(group) > whole else "", show.count(whole, "whole model") if whole else ""]
+    parts = [
+        loras if len(group) > whole else "",
+        show.count(whole, "full checkpoint") if whole else "",
+    ]
     return f"{', '.join(filter(None, parts))}; {usable} usable"
 
 

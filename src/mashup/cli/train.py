@@ -23,7 +23,8 @@ class TrainOptions(ModelOptions, DataOptions, TrainSettings, JsonOption):
         "best", description="weights to keep: of the last point, or of the one with least dev loss"
     )
     init: str | None = Field(
-        None, description="checkpoint to start from: an adapter, or a whole model with full"
+        None,
+        description="checkpoint to start from: a LoRA, or a full checkpoint if all weights train",
     )
     load_in_4bit: bool = Field(False, description="the base in 4 bits, through bitsandbytes")
     accept_base: bool = Field(False, description="accept an init that names no base, or another")

@@ -381,7 +381,9 @@ def usable(
     """
     fix = "give `finetuning_type` full to train all weights"
     wholes = tuple(
-        Problem("whole model", str(c.path), "all weights", "a LoRA, since a LoRA is trained", fix)
+        Problem(
+            "full checkpoint", str(c.path), "all weights", "a LoRA, since a LoRA is trained", fix
+        )
         for c in library.checkpoints
         if c.kind == "full" and not settings.is_full
     )

@@ -30,7 +30,7 @@ from mashup._train.trainer import steps_of
 from mashup.checkpoint import Checkpoint
 from mashup.checkpoint.adapter import CONFIG, WEIGHTS
 from mashup.checkpoint.history import MANIFEST
-from mashup.checkpoint.read import is_whole
+from mashup.checkpoint.read import is_full_checkpoint
 from mashup.delta import read_delta
 from mashup.errors import DivergedError, InputError, Problem
 from mashup.experiment.arms import FROM_BASE, role_of
@@ -327,10 +327,10 @@ def noise_like(model: Any, init: Path, output: Path) -> None:
     """Write a start of the same kind and shapes as ``init`` whose change of the base is random.
 
     Of a LoRA the product ``s·B·A`` of each module has the Frobenius norm of the merge's, with
-    normal A and B; of a whole model each tensor is the base's and normal noise of that norm.
+    normal A and B; of a full checkpoint each tensor is the base's and normal noise of that norm.
     """
     shutil.copytree(init, output, ignore=shutil.ignore_patterns("*.safetensors*", "mashup.json"))
-    if is_whole(init):
+    if is_full_checkpoint(init):
         _noisy_model(model, init, output)
     else:
         _noisy_adapter(init, output)

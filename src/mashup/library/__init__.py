@@ -5,8 +5,8 @@ from mashup.library.digest import (
     adapter_digest,
     base_digest,
     checkpoint_digest,
+    full_digest,
     model_digest,
-    whole_digest,
 )
 from mashup.library.index import Index
 from mashup.library.scan import Library, name_bases, scan
@@ -18,9 +18,9 @@ __all__ = [
     "base_digest",
     "checkpoint_digest",
     "fitting",
+    "full_digest",
     "model_digest",
     "name_bases",
     "scan",
     "skipped",
-    "whole_digest",
 ]

@@ -11,7 +11,7 @@ from mashup.checkpoint import Opened, Stored, read_adapter_config, read_tensors
 from mashup.checkpoint.adapter import adapter_weights
 from mashup.checkpoint.config import CONFIG
 from mashup.checkpoint.identity import settings_digest
-from mashup.checkpoint.read import is_whole
+from mashup.checkpoint.read import is_full_checkpoint
 from mashup.checkpoint.targets import Targets
 from mashup.errors import InputError, Problem
 from mashup.files import digest_file, digest_of, stamp
@@ -36,8 +36,8 @@ def checkpoint_digest(
     """
     folder = given.path if isinstance(given, Opened) else given
     try:
-        is_full = given.is_full if isinstance(given, Opened) else is_whole(folder)
-        digest = whole_digest if is_full else adapter_digest
+        is_full = given.is_full if isinstance(given, Opened) else is_full_checkpoint(folder)
+        digest = full_digest if is_full else adapter_digest
         return digest(given, index, afresh=afresh)
     except OSError as error:
         fix = "check the path and the permissions"
@@ -64,8 +64,8 @@ def adapter_digest(
     return _remembered(folder, (weights, folder / CONFIG), index, make, afresh)
 
 
-def whole_digest(given: Opened | Path, index: Index | None = None, *, afresh: bool = False) -> str:
-    """Digest (hex) of all bytes of a whole model's weights."""
+def full_digest(given: Opened | Path, index: Index | None = None, *, afresh: bool = False) -> str:
+    """Digest (hex) of all bytes of a full checkpoint's weights."""
     files = sorted({stored.path for stored in _tensors(given).values()})
 
     def make() -> str:
@@ -105,17 +105,17 @@ def _stamp(files: Sequence[Path]) -> str:
 def base_digest(folder: Path, index: Index | None = None) -> str:
     """Digest (hex) of everything in a base's folder that results depend on.
 
-    Its weights (:func:`whole_digest`), config, tokenizer and chat template
+    Its weights (:func:`full_digest`), config, tokenizer and chat template
     (:func:`mashup.checkpoint.identity.settings_digest`).
 
     Raises:
         InputError: a file of settings is no JSON.
     """
-    return digest_of(whole_digest(folder, index), settings_digest(folder))
+    return digest_of(full_digest(folder, index), settings_digest(folder))
 
 
 def model_digest(given: Opened | Path) -> str:
-    """Digest (hex) of a whole model: its headers, and 4 KiB of every tensor.
+    """Digest (hex) of a full checkpoint: its headers, and 4 KiB of every tensor.
 
     Reading all of a large model for a name would take longer than merging it. Training changes
     nearly every number, so the samples tell two checkpoints apart; they do not prove that two

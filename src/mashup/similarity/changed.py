@@ -16,7 +16,7 @@ BaseTensor = Callable[[str], Tensor | None]
 def changes(delta: Delta, base: BaseTensor | None = None) -> Iterator[tuple[str, Factors | Tensor]]:
     """Names of modules with their factors, of tensors and of their rows with ``W - W0``.
 
-    One after the other, so that of a whole model there is one tensor in memory at a time.
+    One after the other, so that of a full checkpoint there is one tensor in memory at a time.
 
     A tensor that the base lacks, and rows that its vocabulary lacks, are changes as a whole.
     What lies under a copied module (``Delta.originals``) is left out: it is the base's own,
