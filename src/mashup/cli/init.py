@@ -11,9 +11,9 @@ from mashup.cli import show
 from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
 from mashup.cli.merge import print_init
 from mashup.cli.options import JsonOption, add_command, positional
-from mashup.cli.score import load_inputs, make_scores, print_scores, to_json
+from mashup.cli.score import load_inputs, print_scores, to_json
 from mashup.errors import GateError, Problem
-from mashup.settings import SelectSettings
+from mashup.settings import ScoreSettings, SelectSettings
 
 
 class Options(ModelOptions, DataOptions, ScoreOptions, SelectSettings, MergeOptions, JsonOption):
@@ -33,46 +33,43 @@ def register(app: typer.Typer) -> None:
 
 def run(options: Options) -> None:
     """Find the checkpoints that fit a task best and merge them into a start for it."""
-    from mashup._select import select
-    from mashup.progress import Bars
-
     output = Path(options.output)
     options.note_unused()
     library, task, base = load_inputs(options, output=output)
-    from mashup._init import Sample, make_init
+    from mashup._init import init
     from mashup._merge.manifest import against_best, measured
+    from mashup.progress import Bars
 
-    scores = make_scores(options, library, task, base)
-    selection = select(scores, k=options.k, diversity=options.diversity)
-    init = None
-    if not selection.is_empty:
-        sample = Sample(options.samples, options.split_seed, options.max_length)
-        init = make_init(
-            selection,
-            base,
-            task,
-            sample,
-            output,
-            progress=Bars(),
-            or_best=not options.always_merge,
-            accept_base=options.accept_base,
-            **options.merging(),
-        )
-    manifest = init.manifest if init else None
+    chosen_by = {
+        n: getattr(options, n) for n in (*ScoreSettings.model_fields, *SelectSettings.model_fields)
+    }
+    done = init(
+        library,
+        base,
+        task,
+        output=output,
+        seed=options.split_seed,
+        max_length=options.max_length,
+        accept_base=options.accept_base,
+        strict=options.strict,
+        always_merge=options.always_merge,
+        progress=Bars(),
+        **chosen_by,
+        **options.merging(),
+    )
+    manifest = done.init.manifest if done.init else None
     behind = against_best(manifest) if manifest else ""
-    is_best_alone = bool(manifest and "instead_of" in manifest)
-    if behind and (options.json_ or not is_best_alone):  # else the sentence says it
+    if behind and (options.json_ or behind != done.sentence):
         show.note(behind)
-    sentence = behind if is_best_alone else selection.sentence
     if options.json_:
-        show.print_json(to_json(scores) | {"init": manifest, "sentence": sentence})
+        show.print_json(to_json(done.scores) | {"init": manifest, "sentence": done.sentence})
     else:
-        print_scores(scores, [str(s.checkpoint.path) for s in selection.chosen if s.checkpoint])
-        show.line(sentence)
-        if init:
-            print_init(init)
-            show.line(measured(init.manifest["sample"]))
+        print_scores(done.scores, [str(score.path) for score in done.selection.chosen])
+        show.line(done.sentence)
+        if done.init:
+            print_init(done.init)
+            show.line(measured(done.init.manifest["sample"]))
         else:
             show.line("nothing was written")
-    if options.strict and init is None:
-        raise GateError(Problem("quality gate", options.library, sentence))
+    if options.strict and done.init is None:
+        raise GateError(Problem("quality gate", options.library, done.sentence))

@@ -26,14 +26,31 @@ def register(app: typer.Typer) -> None:
 
 def run(options: Options) -> None:
     """Rank checkpoints by what they know of a sample of a task's training rows."""
+    library, task, base = load_inputs(options)
+    from mashup._score.racing import finalists_for
+    from mashup._score.score import score
     from mashup._select import select
+    from mashup.progress import Bars
 
-    scores = make_scores(options, *load_inputs(options))
+    scores = score(
+        library,
+        base,
+        task,
+        samples=options.samples,
+        seed=options.split_seed,
+        criterion=options.criterion,
+        strategy=options.strategy,
+        finalists=finalists_for(options.k),
+        max_length=options.max_length,
+        accept_base=options.accept_base,
+        strict=options.strict,
+        progress=Bars(),
+    )
     selection = select(scores, k=options.k, diversity=options.diversity)
     if options.json_:
         show.print_json(to_json(scores) | {"sentence": selection.sentence})
         return
-    print_scores(scores, [str(score.path) for score in selection.chosen])
+    print_scores(scores, [str(one.path) for one in selection.chosen])
     show.line(selection.sentence)
 
 
@@ -79,28 +96,6 @@ def _library(options: Any) -> Any:
         strict=options.strict,
     )
     return library
-
-
-def make_scores(options: Any, library: Any, task: Any, base: Any) -> Any:
-    """Score with the options of a command."""
-    from mashup._score.racing import finalists_for
-    from mashup._score.score import score
-    from mashup.progress import Bars
-
-    return score(
-        library,
-        base,
-        task,
-        samples=options.samples,
-        seed=options.split_seed,
-        criterion=options.criterion,
-        strategy=options.strategy,
-        finalists=finalists_for(options.k),
-        max_length=options.max_length,
-        accept_base=options.accept_base,
-        strict=options.strict,
-        progress=Bars(),
-    )
 
 
 def print_scores(scores: Any, chosen: Collection[str]) -> None:
