@@ -1,10 +1,13 @@
 import json
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from helpers import refused, write_adapter, write_json
 from mashup.checkpoint import AdapterConfig, read_adapter, read_adapter_config
-from mashup.checkpoint.config import CONFIG
+from mashup.checkpoint.config import _FIELDS, CONFIG, KNOWN, field_problems, refusal
+from mashup.files import read_json
 
 
 def change(folder, **settings):
@@ -100,3 +103,146 @@ def test_missing_settings_are_refused(tmp_path):
 def test_what_is_not_plain_lora_is_refused_by_name(tmp_path):
     with refused("not a plain LoRA", where=CONFIG, found="DoRA"):
         read_adapter_config(write_adapter(tmp_path, use_dora=True))
+
+
+PLAIN = {"peft_type": "LORA", "r": 8, "lora_alpha": 16}
+
+
+def found(**settings):
+    """What is said of the settings; ``...`` takes one away."""
+    config = {name: value for name, value in (PLAIN | settings).items() if value is not ...}
+    return [problem.found for problem in field_problems(Path("adapter_config.json"), config)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"r": True}, "r: true"),
+        ({"r": 8.0}, "r: 8.0"),
+        ({"r": "8"}, 'r: "8"'),
+        ({"r": 0}, "r: 0"),
+        ({"r": ...}, "no 'r'"),
+        ({"r": None}, "r: null"),
+        ({"lora_alpha": float("nan")}, "lora_alpha: NaN"),
+        ({"lora_alpha": float("inf")}, "lora_alpha: Infinity"),
+        ({"lora_alpha": 10**400}, "lora_alpha: 1000"),
+        ({"lora_alpha": 1e308}, "lora_alpha: 1e+308"),
+        ({"lora_alpha": "16"}, 'lora_alpha: "16"'),
+        ({"use_rslora": "false"}, 'use_rslora: "false"'),
+        ({"fan_in_fan_out": 0}, "fan_in_fan_out: 0"),
+        ({"peft_type": "lora"}, 'peft_type: "lora"'),
+        ({"task_type": "CHAT"}, 'task_type: "CHAT"'),
+        ({"bias": True}, "bias: true"),
+        ({"lora_dropout": 1.5}, "lora_dropout: 1.5"),
+        ({"target_modules": ["q", 1]}, 'target_modules: ["q", 1]'),
+        ({"target_modules": "(q"}, 'target_modules: "(q"'),
+        ({"rank_pattern": {"q": 2.0}}, 'rank_pattern: {"q": 2.0}'),
+        ({"rank_pattern": {"(": 2}}, 'rank_pattern: {"(": 2}'),
+        ({"rank_pattern": {"(" * 5000 + ")" * 5000: 2}}, "rank_pattern"),
+        ({"rank_pattern": 0}, "rank_pattern: 0"),
+        ({"alpha_pattern": {"q": None}}, 'alpha_pattern: {"q": null}'),
+        ({"use_newlora": True}, "use_newlora: true"),
+    ],
+)
+def test_what_peft_would_misread_or_fail_on_is_named(settings, said):
+    (text,) = found(**settings)
+    assert text.startswith(said)
+
+
+def test_all_wrong_fields_are_named_at_once():
+    assert found(r="8", lora_alpha=None, new=[1]) == ['r: "8"', "lora_alpha: null", "new: [1]"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lora_alpha": -16},
+        {"lora_alpha": 0.5},
+        {"use_rslora": None, "rank_pattern": None, "target_modules": None},
+        {"use_newlora": False, "newlora_config": None, "newlora_names": []},
+        {"lora_dtype": "bfloat16", "lorap_emb_lr": 1e-6},
+        {"layers_to_transform": 3},
+        {"trainable_token_indices": {"embed_tokens": [1, 2]}},
+    ],
+)
+def test_what_means_one_thing_is_fine(settings):
+    assert found(**settings) == []
+
+
+def test_what_peft_saves_is_fine_and_every_field_that_it_has_is_known(tmp_path):
+    from peft import LoraConfig, TaskType
+
+    LoraConfig(task_type=TaskType.CAUSAL_LM, target_modules=["q"]).save_pretrained(tmp_path)
+    assert found(**read_json(tmp_path / "adapter_config.json")) == []
+    assert {field.name for field in fields(LoraConfig)} <= KNOWN
+    for task in TaskType:
+        assert found(task_type=task.value) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"peft_type": "IA3"}, "PEFT type IA3"),
+        ({"peft_type": "VERA"}, "PEFT type VERA"),
+        ({"peft_type": None}, "PEFT type (none)"),
+        ({"use_dora": True}, "DoRA"),
+        ({"use_qalora": True}, "QA-LoRA"),
+        ({"kasa_config": {"beta": 1e-4}}, "KaSA"),
+        ({"layer_replication": [[0, 4], [2, 5]]}, "replicated layers"),
+        ({"alora_invocation_tokens": [1, 2]}, "aLoRA"),
+        ({"init_lora_weights": "pissa"}, "pissa"),
+        ({"init_lora_weights": "pissa_niter_16"}, "pissa_niter_16"),
+        ({"init_lora_weights": "olora"}, "olora"),
+        ({"init_lora_weights": "corda"}, "corda"),
+        ({"init_lora_weights": "loftq"}, "loftq"),
+        ({"init_lora_weights": "lora_ga"}, "lora_ga"),
+    ],
+)
+def test_what_is_not_additive_is_refused_by_the_name_that_people_know(settings, name):
+    refused = refusal({"peft_type": "LORA"} | settings)
+    assert refused is not None
+    assert name in refused[0]
+    assert refused[1]
+
+
+@pytest.mark.parametrize("init", [True, False, "gaussian", "eva", "orthogonal", "mica"])
+def test_initialisations_that_leave_the_base_alone_are_fine(init):
+    assert refusal({"peft_type": "LORA", "init_lora_weights": init}) is None
+
+
+def test_what_peft_writes_for_a_plain_lora_is_fine(tmp_path):
+    from peft import LoraConfig
+
+    LoraConfig(r=4, use_rslora=True, target_modules="all-linear").save_pretrained(tmp_path)
+    assert refusal(read_json(tmp_path / "adapter_config.json")) is None
+
+
+def test_every_variant_that_the_installed_peft_knows_is_refused():
+    from peft import LoraConfig
+
+    variants = {field.name for field in fields(LoraConfig) if field.metadata.get("is_lora_variant")}
+    assert "use_dora" in variants
+    assert [v for v in sorted(variants) if refusal({"peft_type": "LORA", v: True}) is None] == []
+
+
+#: Settings that decide what the weights mean and are honoured.
+READ = {
+    *("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+    *("bias", "lora_bias", "modules_to_save", "trainable_token_indices", "target_parameters"),
+    *("ensure_weight_tying", "init_lora_weights", "peft_type"),
+    *("base_model_name_or_path", "revision"),
+}
+#: Settings of the start of a training, of saving or of speed: the weights mean the same.
+HARMLESS = {
+    *("lora_dropout", "loftq_config", "eva_config", "corda_config", "lora_ga_config"),
+    *("runtime_config", "megatron_core", "qalora_group_size", "task_type", "inference_mode"),
+    *("auto_mapping", "peft_version"),
+}
+
+
+def test_every_setting_of_the_installed_peft_is_known():
+    """A new one must be looked at: does it change what the weights mean?"""
+    from peft import LoraConfig
+
+    assert {field.name for field in fields(LoraConfig)} == READ | HARMLESS | set(_FIELDS)

@@ -1,4 +1,5 @@
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -6,11 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers import assert_problem, refused, settle, write_adapter, write_full, write_json
 from mashup.checkpoint import Checkpoint
 from mashup.checkpoint.read import describe
+from mashup.errors import Problem
 from mashup.library import scan
+from mashup.library.scan import dump_record, keep_one_per_run, load_record, to_record
 
 
 def names(root: Path, **options: bool) -> list[str]:
@@ -163,3 +168,88 @@ def test_a_folder_of_shards_alone_is_scanned_as_any_other(tmp_path):
     (tmp_path / "run/__0_0.distcp").write_bytes(b"x")
     (found,) = scan(tmp_path).checkpoints
     assert_problem(found.problem, "checkpoint in pieces", found="FSDP")
+
+
+BROKEN = Problem("truncated safetensors", "somewhere")
+
+
+def step(n, *, best=None, run="run", **fields):
+    return Checkpoint(Path(run, f"checkpoint-{n}"), "lora", best_step=best, **fields)
+
+
+def kept(*checkpoints):
+    return [checkpoint.name for checkpoint in keep_one_per_run(checkpoints)[0]]
+
+
+def test_the_last_step_is_kept_by_number_not_by_name():
+    assert kept(step(9), step(100), step(20)) == ["run/checkpoint-100"]
+
+
+def test_the_best_step_is_kept_when_the_trainer_noted_one():
+    assert kept(step(10), step(20), step(30, best=20)) == ["run/checkpoint-20"]
+
+
+def test_the_latest_note_of_a_best_step_counts():
+    assert kept(step(10, best=10), step(20, best=20), step(30, best=20)) == ["run/checkpoint-20"]
+
+
+def test_a_best_step_that_was_deleted_leaves_the_last():
+    assert kept(step(20, best=10), step(30, best=10)) == ["run/checkpoint-30"]
+
+
+def test_the_final_result_of_a_run_comes_after_all_its_steps():
+    final = Checkpoint(Path("run"), "lora")
+    assert kept(final, step(10), step(20)) == ["run"]
+
+
+def test_runs_and_kinds_are_apart():
+    full = Checkpoint(Path("run", "checkpoint-30"), "full")
+    assert kept(step(10), step(20), full, step(5, run="other")) == [
+        "other/checkpoint-5",
+        "run/checkpoint-20",
+        "run/checkpoint-30",
+    ]
+
+
+@pytest.mark.parametrize("best", [None, 30])
+def test_a_broken_sibling_is_seen_and_a_usable_one_is_kept_beside_it(best):
+    siblings = (step(10), step(20), step(30, best=best, problem=BROKEN))
+    assert kept(*siblings) == ["run/checkpoint-20", "run/checkpoint-30"]
+
+
+def test_every_checkpoint_is_in_one_of_the_two_groups():
+    all_of_them = {step(10), step(20, problem=BROKEN), step(30), step(1, run="other")}
+    shown, hidden = keep_one_per_run(all_of_them)
+    assert len(shown) + len(hidden) == 4
+    assert {*shown, *hidden} == all_of_them
+    assert hidden == (step(10),)
+
+
+WORDS = st.text(max_size=8)
+CHECKPOINTS = st.builds(
+    Checkpoint,
+    path=st.sampled_from([Path("a/run"), Path("a/run/checkpoint-7"), Path(".")]),
+    kind=st.sampled_from(["lora", "full"]),
+    base=WORDS,
+    rank=st.none() | st.integers(1, 512),
+    targets=st.lists(WORDS, max_size=3).map(tuple),
+    modules=st.integers(0, 1000),
+    task=WORDS,
+    metric=st.none() | st.tuples(WORDS, st.floats(allow_nan=False)),
+    bytes=st.integers(0),
+    best_step=st.none() | st.integers(0),
+    problem=st.none() | st.builds(Problem, WORDS, WORDS, WORDS, WORDS, WORDS),
+)
+
+
+@given(checkpoint=CHECKPOINTS)
+def test_a_checkpoint_comes_back_from_the_index_as_it_was(checkpoint):
+    assert load_record(dump_record(checkpoint), checkpoint.path) == checkpoint
+
+
+def test_a_record_is_json_with_name_and_state():
+    problem = Problem("not JSON", "adapter_config.json")
+    record = to_record(Checkpoint(Path("run/checkpoint-7"), "lora", problem=problem))
+    assert record == json.loads(json.dumps(record)) | {"targets": (), "unmatched": ()}
+    assert (record["path"], record["name"]) == ("run/checkpoint-7", "run/checkpoint-7")
+    assert (record["state"], record["problem"]["what"]) == ("not JSON", "not JSON")

@@ -2,15 +2,17 @@
 
 import json
 import shutil
+import warnings
 
 import pytest
 import torch
+from transformers.utils import logging
 
 from helpers import refused, write_tiny_model
 from mashup._score.scorer import model_key
 from mashup.errors import UsageError
 from mashup.model import load_base
-from mashup.model.base import cpu_has_bfloat16, pick_dtype
+from mashup.model.base import cpu_has_bfloat16, pick_dtype, quiet_transformers
 
 
 def test_a_base_knows_its_dtype_context_and_digest(tiny_base):
@@ -140,3 +142,16 @@ def test_remote_code_is_never_on_by_itself(tmp_path, tiny_base):
 def test_the_cpu_computes_in_bfloat16_only_where_it_does_so_natively():
     native = pick_dtype(torch.device("cpu")) == torch.bfloat16
     assert native == cpu_has_bfloat16()
+
+
+# Silence is temporary.
+
+
+def test_levels_bars_and_warnings_come_back():
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    with quiet_transformers():
+        assert logging.get_verbosity() == logging.ERROR
+        warnings.warn("not seen", UserWarning, stacklevel=1)
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (level, bars)
+    with pytest.warns(UserWarning, match="seen"):
+        warnings.warn("seen", UserWarning, stacklevel=1)
