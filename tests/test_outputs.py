@@ -79,6 +79,20 @@ def test_an_error_on_the_way_leaves_no_folder(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_ctrl_c_as_soon_as_the_temporary_folder_is_made_leaves_nothing(tmp_path, monkeypatch):
+    make = os.mkdir
+
+    def interrupted(path, *mode):
+        make(path, *mode)
+        signal.raise_signal(signal.SIGINT)
+
+    with only_one(tmp_path / "init"):
+        monkeypatch.setattr(os, "mkdir", interrupted)
+        with pytest.raises(KeyboardInterrupt), temporary_folder(tmp_path / "init"):
+            pass
+    assert names(tmp_path) == []
+
+
 def test_a_full_disk_leaves_no_folder(tmp_path):
     def write() -> None:
         with new_folder(tmp_path / "init") as part:

@@ -189,13 +189,14 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     The caller holds the lock (:func:`only_one`) of ``path`` or of the folder above it.
     """
     part = _temporary(Path(os.path.realpath(path)))
-    part.mkdir(parents=True)
     try:
-        yield part
-    except FileNotFoundError as error:
-        if part.exists():
-            raise
-        raise _output_error(path, "removed while it was being written") from error
+        part.mkdir(parents=True)  # within the block: Ctrl-C may come as soon as it is made
+        try:
+            yield part
+        except FileNotFoundError as error:
+            if part.exists():
+                raise
+            raise _output_error(path, "removed while it was being written") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

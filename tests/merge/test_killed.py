@@ -20,6 +20,12 @@ _CODE = (
     "import sys, mashup; merge = mashup.merge; print('ready', flush=True); "
     "merge(sys.argv[1:-1], output=sys.argv[-1], accept_base=True, shard_size=0.02)"
 )
+#: ``mashup`` whose merges write a tensor each half second: a signal comes before the last one.
+_SLOW = (
+    "import time; from mashup._merge.shards import ShardWriter; write = ShardWriter.write; "
+    "ShardWriter.write = lambda *a: (time.sleep(0.5), write(*a)); "
+    "from mashup.__main__ import main; main()"
+)
 
 
 def large(folder, seed):
@@ -74,7 +80,7 @@ def test_killed_at_any_moment_and_run_again(parents, tmp_path):
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_merge_leaves_nothing(parents, tmp_path, stop, code):
     flags = ["-o", str(tmp_path / "m"), "--method", "ties", "--model", str(parents[0])]
-    command = [sys.executable, "-m", "mashup", "merge", *map(str, parents), "--accept-base", *flags]
+    command = [sys.executable, "-c", _SLOW, "merge", *map(str, parents), "--accept-base", *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not list(tmp_path.glob(".m.*-part")):
             assert process.poll() is None

@@ -153,6 +153,14 @@ def test_what_a_template_refuses_is_passed_on():
         one(tokenizer, example)
 
 
+@pytest.mark.parametrize("template", ["", " \n"])
+def test_an_empty_chat_template_is_not_taken_for_none(template):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = template
+    with refused("chat template is empty", found="no text"):
+        one(tokenizer, Example.of("Is it?", "yes"))
+
+
 def test_special_tokens_are_not_added_twice():
     tokenizer = make_tokenizer()
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|end|>"])

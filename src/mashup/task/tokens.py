@@ -91,10 +91,13 @@ def tokenize(
         drop_long: leave out examples that are longer, unless none is left.
 
     Raises:
-        InputError: an example longer than ``max_length``, a chat template that fails, or a
-            prompt that is not a token prefix of prompt and answer.
+        InputError: an example longer than ``max_length``, a chat template that is empty or
+            fails, or a prompt that is not a token prefix of prompt and answer.
     """
-    render = _chat if getattr(tokenizer, "chat_template", None) else _plain
+    template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, str) and not template.strip():
+        raise InputError(_empty_template(tokenizer))
+    render = _plain if template is None else _chat
     made: list[Tokens] = []
     places: dict[tuple[str, str], list[str]] = {}
     long: list[tuple[int, str]] = []
@@ -120,6 +123,14 @@ def tokenize(
     if places:
         raise InputError(*_problems(places))
     return tuple(made)
+
+
+def _empty_template(tokenizer: Any) -> Problem:
+    """A template of no text. transformers would use it, and every row would be empty."""
+    where = str(getattr(tokenizer, "name_or_path", "") or "tokenizer")
+    expected = "a chat template, or none"
+    fix = "copy chat_template.jinja of the model again, or remove that file"
+    return Problem("chat template is empty", where, "no text", expected, fix)
 
 
 def _problems(places: dict[tuple[str, str], list[str]]) -> Iterator[Problem]:
