@@ -3,8 +3,10 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -227,6 +229,38 @@ def test_who_waits_for_a_lock_gets_it_and_nobody_else(tmp_path):
     assert set(most) == {1}
     assert sorted(order) == list(range(16))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_folder_that_another_just_removed_is_not_a_file_system_without_names(
+    tmp_path, monkeypatch
+):
+    make, missed = tempfile.mkdtemp, []
+
+    def removed(dir):
+        if not missed:  # the one who held the lock ends at this moment, and removes the folder
+            other.close()
+            missed.append(dir)
+        return make(dir=dir)
+
+    other = ExitStack()
+    other.enter_context(only_one(tmp_path / "new" / "base"))
+    monkeypatch.setattr(tempfile, "mkdtemp", removed)
+    with only_one(tmp_path / "new" / "base", wait=True):
+        assert missed == [tmp_path / "new"]
+
+
+def test_a_folder_that_is_removed_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    make, missed = os.mkdir, []
+
+    def removed(path, mode=0o777):
+        if not missed:  # it is there, and gone when pathlib looks whether it is a folder
+            missed.append(path)
+            raise FileExistsError(path)
+        make(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", removed)
+    with only_one(tmp_path / "new" / "base"):
+        assert missed
 
 
 def test_folders_made_for_a_lock_are_removed_if_nothing_was_written(tmp_path):

@@ -32,6 +32,7 @@ _PART, _LOCK = ".mashup-part", ".mashup-lock"
 _OURS = re.compile(rf"\..+\.[0-9a-f]{{8}}{_PART}|\..+{_LOCK}", re.DOTALL)
 _BYTES = re.compile("[\udc80-\udcff]")  # of names that are not UTF-8, as Python keeps them
 _POLL = 0.05  # seconds between two attempts to get a lock
+_ATTEMPTS = 5  # to make a name in a folder that others may remove
 _LONGEST_NAME = 200  # bytes; file systems take 255, and the temporary name is longer
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSALS = _NO_ROOM | {
@@ -242,6 +243,9 @@ def _locked(file: Path, path: Path, wait: bool) -> BaseFileLock | None:
             return lock
         except FileNotFoundError:  # another process that wrote nothing has just removed the folder
             _refuse_barren(file.parent, path)
+        except FileExistsError:  # it was there for mkdir, and removed before pathlib looked at it
+            if os.path.lexists(file.parent) and not file.parent.is_dir():
+                raise
         except Timeout:
             _refuse_barren(file.parent, path)
             if not wait:
@@ -259,12 +263,20 @@ def _locked(file: Path, path: Path, wait: bool) -> BaseFileLock | None:
 
 
 def _refuse_barren(folder: Path, path: Path) -> None:
-    """Refuse an output on a file system where nothing can be made, such as /proc."""
-    there = next(one for one in (folder, *folder.parents) if one.exists())
-    try:
-        os.rmdir(tempfile.mkdtemp(dir=there))
-    except FileNotFoundError as error:
-        raise _output_error(path, f"no new names in {there}") from error
+    """Refuse an output on a file system where nothing can be made, such as /proc.
+
+    Another process that wrote nothing may remove the folder just before the name is tried there,
+    so one failure does not tell.
+    """
+    for attempt in range(_ATTEMPTS):
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        try:
+            os.rmdir(tempfile.mkdtemp(dir=there))
+            return
+        except FileNotFoundError as error:
+            if attempt == _ATTEMPTS - 1:
+                raise _output_error(path, f"no new names in {there}") from error
+            time.sleep(_POLL)
 
 
 def _unlock(lock: BaseFileLock | None) -> None:
