@@ -113,7 +113,7 @@ def digest_file(path: Path) -> str:
 
 
 def stamp(files: Mapping[str, os.stat_result]) -> str:
-    """A text that changes when one of the files changes. The files are not read.
+    """A text that changes when one of the files changes. The contents are not read.
 
     Size and mtime are not enough: archives, image layers and ``touch -r`` set the mtime, and
     adapters of one shape have one size. No tool sets the ctime, and a file that replaces another

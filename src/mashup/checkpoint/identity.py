@@ -1,9 +1,19 @@
-"""Is this the same base model, and what are checkpoints called? Names are often blank or local.
+"""Which base model is this, and what are checkpoints called? Names are often blank or local.
 
-A LoRA says only a name; its tensors are compared with those of the base in
-:mod:`mashup.checkpoint.fit`. Bases that a user has named stand in ``.mashup/bases.json`` in the
-folder of a library: patterns of paths below that folder, with the name of a base each, so that the
-checkpoints themselves are never changed.
+A base model is identified in five ways, each for one purpose:
+
+- by name (:func:`same_base`): a LoRA states nothing else. :mod:`mashup.checkpoint.fit` compares
+  its tensors with those of the base.
+- by :func:`fingerprint`: its sizes and tokenizer, as a merge's manifest shows them to people.
+- by :attr:`mashup.model.Base.digest`: configuration and weights as they are loaded. Scores are
+  remembered by it, and a merge's manifest has it.
+- by :func:`mashup.library.digest.base_digest`: the weights' files and :func:`settings_digest`,
+  which is everything in the folder that results depend on. Experiments keep jobs by it.
+- by :func:`mashup.files.folder_stamp`: the state of its files, without reading them. A finished
+  run is recognised by it.
+
+The names that a user gives to bases are in ``.mashup/bases.json`` in a library's folder. The file
+maps patterns of paths below that folder to names, so the checkpoints themselves do not change.
 """
 
 from __future__ import annotations
@@ -95,19 +105,21 @@ def same_base(recorded: str, given: str) -> bool | None:
 
 
 def _located(name: str) -> str:
-    """A folder by its whole path, since ``base`` alone says nothing; a Hub id as it is."""
+    """The absolute path of a folder, since ``base`` alone says nothing; a Hub id as it is."""
     return os.path.abspath(name) if os.path.isdir(name) else name
 
 
 def fingerprint(folder: Path, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Sizes of the model in ``folder`` as ``config.json`` has them, and its tokenizer.
+    """Sizes and tokenizer of a model, for people to compare. For a digest of all that results
+    depend on, see :func:`settings_digest`.
 
     Args:
         folder: of the model.
-        config: its ``config.json``, where it has been read.
+        config: its ``config.json``, if it has been read already.
 
-    Empty without a readable ``config.json``. The tokenizer is a digest of ``tokenizer.json``,
-    None when that file is not there.
+    Returns:
+        The sizes of ``config.json`` by name, and under ``tokenizer`` 16 characters of the digest
+        of ``tokenizer.json`` (None without that file). Empty without a readable ``config.json``.
     """
     config = read_config(folder) if config is None else config
     if not config:
@@ -119,19 +131,19 @@ def fingerprint(folder: Path, config: Mapping[str, Any] | None = None) -> dict[s
 
 
 def computed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a config without those that change nothing that the model computes."""
+    """The settings of a config that can change what the model computes."""
     return {name: value for name, value in config.items() if name not in _NOT_COMPUTED}
 
 
 def settings_digest(folder: Path) -> str:
-    """Digest (hex) of what a model's results depend on, apart from its weights.
+    """Digest (hex) of everything but the weights that a model's results depend on.
 
-    That is ``config.json``, the tokenizer's files, special tokens and chat templates. Settings
-    count by their values, so a file that was only written anew gives the same digest;
-    ``generation_config.json`` and cards do not count.
+    That is ``config.json``, the tokenizer's files, special tokens and chat templates. JSON files
+    are compared by their values, so rewriting one does not change the digest.
+    ``generation_config.json`` and model cards are not included.
 
     Raises:
-        InputError: a file of settings is no JSON.
+        InputError: a settings file is not JSON.
     """
     parts: list[Any] = [computed(read_config(folder))]
     for name in TOKENIZER_FILES:
@@ -149,11 +161,11 @@ def _content(path: Path) -> Any:
 
 
 def quantised_note(trained_on: str, used_on: str = "") -> str:
-    """What a user should know of a checkpoint of a quantised base, "" for others.
+    """What a user should know about a checkpoint of a quantised base; "" for others.
 
     Args:
-        trained_on: name of the base that the checkpoint tells.
-        used_on: name of the base that it is merged with, "" when not known.
+        trained_on: name of the base, as the checkpoint states it.
+        used_on: name of the base that it is merged with; "" if unknown.
     """
     if not is_quantised(trained_on) or is_quantised(used_on):
         return ""
@@ -166,8 +178,8 @@ def quantised_note(trained_on: str, used_on: str = "") -> str:
 def is_tied(config: Mapping[str, Any], tensors: Iterable[str]) -> bool:
     """Whether input and output embeddings are one tensor.
 
-    By ``tie_word_embeddings``; where older versions left it out as the architecture's default,
-    a model without a stored head is tied.
+    ``tie_word_embeddings`` decides. Older versions left it out where it is the architecture's
+    default; then a model without a stored head is tied.
     """
     tied = _text_config(config).get("tie_word_embeddings", config.get("tie_word_embeddings"))
     if isinstance(tied, bool):
@@ -176,13 +188,13 @@ def is_tied(config: Mapping[str, Any], tensors: Iterable[str]) -> bool:
 
 
 def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part about the language model, in configs of models that see as well."""
+    """The settings of the language model, also of a vision-language model."""
     inner = config.get("text_config")
     return inner if isinstance(inner, dict) else config
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json``, empty when it cannot be read."""
+    """The content of ``config.json``; empty if it cannot be read."""
     try:
         config = read_json(folder / "config.json")
     except InputError:
@@ -244,7 +256,7 @@ def _longer(folder: Path, name: str) -> Iterator[str]:
 
 
 def named_base(folder: Path) -> str:
-    """The base that the nearest ``.mashup/bases.json`` at or above names, "" for none."""
+    """The base that the nearest ``.mashup/bases.json``, here or above, gives; "" for none."""
     here = folder.absolute()
     for root in (here, *here.parents)[:_LEVELS]:
         name = _matching(read_names(root), str(here.relative_to(root)))
