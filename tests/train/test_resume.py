@@ -97,7 +97,7 @@ def test_there_is_one_resume_point_and_it_names_its_files(stopped):
 
 
 def test_what_is_saved_is_said_when_a_run_is_stopped(base, task, tmp_path):
-    for step, line in ((1, "nothing is saved"), (3, "saved up to step 2 of 4")):
+    for step, line in ((1, "1: no step is saved yet"), (3, "3: saved up to step 2 of 4")):
         told = Lines()
         with pytest.raises(KeyboardInterrupt):
             train(

@@ -172,10 +172,11 @@ def _saying_what_is_saved(work: Work, progress: Progress) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit):
         point = last_resume_point(work.output / RESUME)
+        name = work.output.name  # a race or a comparison has many runs
         if point:
-            progress.say(f"saved up to step {step_of(point)} of {work.steps}")
+            progress.say(f"{name}: saved up to step {step_of(point)} of {work.steps}")
         else:
-            progress.say("stopped before its first resume point: nothing is saved")
+            progress.say(f"{name}: no step is saved yet; this run begins again")
         raise
 
 
