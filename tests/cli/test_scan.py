@@ -52,7 +52,7 @@ def test_problems_and_bases_are_told_once(mashup, library):
     assert "and 1 more" in line
     assert "merge it into the base" in line
     assert "base /a/long/path/to/llama: 3 LoRAs of ranks 4, 8, 12; 3 usable" in out
-    assert "base owner/tiny: 1 LoRA of rank 8; 1 usable" in out
+    assert "base owner/tiny: 5 LoRAs of rank 8; 1 usable" in out
     assert out.rstrip().endswith("9 checkpoints, 5 usable; 4 with a problem")
 
 
@@ -61,7 +61,7 @@ def test_problems_and_bases_are_told_once(mashup, library):
     [
         (("--only-base", "llama"), 3),
         (("--only-base", "/a/long/*"), 3),
-        (("--only-base", "owner/tiny,llama"), 4),
+        (("--only-base", "owner/tiny,llama"), 8),
         (("--only-rank", 8), 2),
         (("--only-rank", 4, 8), 3),
         (("--only-base", "llama", "--only-rank", "8"), 1),

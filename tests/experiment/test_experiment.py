@@ -40,7 +40,7 @@ def test_all_faults_are_told_at_once_with_suggestions(tmp_path):
         ({"seeds": [1], "control_seeds": [2]}, "not among seeds"),
         ({"seeds": [1, 1]}, "only once"),
         ({"train": {"seed": 3}}, "learning_rates and seeds"),
-        ({"library": "l", "arms": ["format-only"]}, "trained here"),
+        ({"library": "l", "arms": ["format-only"]}, "give twins"),
         ({"budgets": [0]}, "above 0"),
         ({"merge": {"fold": True}, "arms": ["random-init"]}, "leave merge.fold out"),
         ({"merge": {"scale": "serch"}}, "search"),

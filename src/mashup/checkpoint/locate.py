@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mashup.errors import InputError, Problem
-from mashup.strict import parse_json
+from mashup.files import read_json
 
 _FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "README.md")
 _EXPECTED = "the folder of a model with config.json and weights, or a Hub id"
@@ -75,8 +75,8 @@ def _no_model(folder: Path, named: Iterable[str]) -> Problem:
 def base_of_adapter(folder: Path) -> str:
     """Name of the base that an adapter's settings have, "" if they cannot be read."""
     try:
-        config = parse_json((folder / _ADAPTER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = read_json(folder / _ADAPTER)
+    except InputError:
         return ""
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else ""
     return base.strip() if isinstance(base, str) else ""
