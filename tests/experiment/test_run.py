@@ -74,8 +74,9 @@ def test_when_and_on_what_it_was_made_is_noted_without_paths(done):
     assert open_experiment(done.output)[0] == done.experiment
 
 
-def test_the_command_is_noted_without_paths_of_this_machine(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["/opt/bin/mashup", "loo", "/home/me/a.yaml", "-o", "out"])
+@pytest.mark.parametrize("program", ["/opt/bin/mashup", ".venv/bin/mashup", "mashup"])
+def test_the_command_is_noted_without_paths_of_this_machine(monkeypatch, program):
+    monkeypatch.setattr("sys.argv", [program, "loo", "/home/me/a.yaml", "-o", "out"])
     assert made_now(torch.device("cpu"))["command"] == "mashup loo a.yaml -o out"
 
 

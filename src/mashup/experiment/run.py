@@ -270,8 +270,10 @@ def made_now(device: torch.device) -> dict[str, Any]:
     from mashup.model.base import hardware
 
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv]
-    command = {"command": shlex.join(words)} if words[0] == "mashup" else {}
+    program, *given = sys.argv
+    words = [Path(word).name if Path(word).is_absolute() else word for word in given]
+    is_ours = Path(program).name == "mashup"
+    command = {"command": shlex.join(["mashup", *words])} if is_ours else {}
     return {"date": today, **command, "hardware": hardware(device), "versions": versions()}
 
 
