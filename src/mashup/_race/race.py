@@ -15,7 +15,7 @@ import numpy as np
 from mashup._init import Sample
 from mashup._race.plan import NOISE, SCRATCH, DevPoint, Lane, Plan, Verdict, fits, judge, make_plan
 from mashup._race.record import RACE, WORK, Book, Race, drop_cut_line, read_points, write_point
-from mashup._race.starts import Choosing, choose, expected_starts, make_start, usable_sources
+from mashup._race.starts import Choosing, choose, expected_starts, make_start
 from mashup._train.record import FINISHED, RUN, read_started
 from mashup._train.run import train_until
 from mashup._train.trainer import curve_steps, steps_of
@@ -26,6 +26,7 @@ from mashup.errors import DivergedError, InputError, Problem, UsageError, gather
 from mashup.evaluate.evaluate import Evaluation
 from mashup.faults import resolved
 from mashup.library import Library, checkpoint_digest, scan
+from mashup.library.leakage import usable_sources
 from mashup.model import AnyBase, Base, base_shapes, fit_loaded, load_base
 from mashup.outputs import disk_errors, make_folder, move, only_one, refuse_existing
 from mashup.processes import process_count

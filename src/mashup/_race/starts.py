@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,7 @@ from mashup._merge.merge import Init
 from mashup._score.racing import finalists_for
 from mashup._score.score import score
 from mashup._select import Selection, select
-from mashup.errors import InputError, Problem
 from mashup.library import Library
-from mashup.library.leakage import leaking
 from mashup.model import Base
 from mashup.progress import Progress
 from mashup.settings import ScoreSettings, SelectSettings
@@ -63,32 +61,6 @@ def expected_starts(k: int, scales: tuple[float, ...]) -> list[str]:
     """Names of all starts that a library can give."""
     merged = [MERGE, *(f"{MERGE}-x{scale:g}" for scale in scales), ALL] if k > 1 else []
     return [*merged, BEST] if merged else [BEST, *(f"{BEST}-x{scale:g}" for scale in scales)]
-
-
-def usable_sources(
-    library: Library, task: Task, *, is_full: bool
-) -> tuple[Library, tuple[Problem, ...]]:
-    """The checkpoints that may become starts, and why others may not.
-
-    A LoRA starts from LoRAs; all weights start from both. A checkpoint that was trained on dev or
-    test prompts of the task is left out: it would win the race by memory.
-
-    Raises:
-        InputError: no checkpoint is left.
-    """
-    fix = "give `finetuning_type` full to train all weights"
-    problems = {
-        str(one.path): Problem(
-            "full checkpoint", str(one.path), "all weights", "a LoRA, since a LoRA is trained", fix
-        )
-        for one in library.checkpoints
-        if one.kind == "full" and not is_full
-    }
-    problems |= leaking(library.usable, task)
-    kept = tuple(one for one in library.checkpoints if str(one.path) not in problems)
-    if problems and not any(one.usable for one in kept):
-        raise InputError(*problems.values())
-    return replace(library, checkpoints=kept), tuple(problems.values())
 
 
 def choose(

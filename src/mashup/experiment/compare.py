@@ -32,7 +32,7 @@ from mashup.experiment.worker import Given, Worker
 from mashup.faults import resolved
 from mashup.files import digest_of
 from mashup.library import Library, scan
-from mashup.library.leakage import leaking
+from mashup.library.leakage import usable_sources
 from mashup.model import AnyBase, load_base
 from mashup.outputs import make_folder, only_one, refuse_existing, to_json, write_text
 from mashup.progress import SILENT, Progress
@@ -178,7 +178,7 @@ def compare(
     if isinstance(base, str | Path):
         check_base(base, (checkpoint.base for checkpoint in library.checkpoints))
     with only_one(output):
-        kept, left_out = usable(library, task, settings)
+        kept, left_out = usable_sources(library, task, is_full=settings.is_full)
         base = load_base(base)
         run_tokens(base, task, settings)  # rows that cannot be used are told before any work
         scores = score_library(
@@ -364,34 +364,3 @@ def begin(output: Path, about: dict[str, Any]) -> None:
         raise InputError(Problem("output exists already", str(output), found, "this one", fix))
     make_folder(output)
     write_text(output / ABOUT, to_json(known))
-
-
-# -- what may be scored
-
-
-def usable(
-    library: Library, task: Task, settings: TrainSettings
-) -> tuple[Library, tuple[Problem, ...]]:
-    """What may be scored, and what may not, with the reason.
-
-    A LoRA starts from LoRAs; all weights can start from both.
-
-    Raises:
-        InputError: nothing is left.
-    """
-    fix = "give `finetuning_type` full to train all weights"
-    wholes = tuple(
-        Problem(
-            "full checkpoint", str(c.path), "all weights", "a LoRA, since a LoRA is trained", fix
-        )
-        for c in library.checkpoints
-        if c.kind == "full" and not settings.is_full
-    )
-    kept = tuple(c for c in library.checkpoints if settings.is_full or c.kind == "lora")
-    if wholes and not kept:
-        raise InputError(*wholes)
-    leaks = leaking((c for c in kept if c.usable), task)
-    clean = tuple(c for c in kept if str(c.path) not in leaks)
-    if leaks and not any(c.usable for c in clean):
-        raise InputError(*leaks.values())
-    return replace(library, checkpoints=clean), (*wholes, *leaks.values())
