@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -77,6 +77,9 @@ _RANK = "sum, max, a whole number of at least 1, or energy=X with 0 < X <= 1"
 Name = Annotated[str, Field(pattern=r"^[^,\s]+$", json_schema_extra={"expected": "a name"})]
 
 
+Part = TypeVar("Part", bound="Settings")  # a kind of settings that another one includes
+
+
 class Settings(BaseModel):
     """Values that do not change; unknown names are errors.
 
@@ -97,6 +100,16 @@ class Settings(BaseModel):
         annotation = cls.model_fields[info.field_name or ""].annotation
         item = item_of(annotation)
         return value if item is None else _as_list(value, item, words_of(annotation))
+
+    def values_of(self, kind: type[Settings]) -> dict[str, Any]:
+        """The fields that ``kind`` has as well, by name."""
+        return {name: getattr(self, name) for name in kind.model_fields}
+
+    def part(self, kind: type[Part]) -> Part:
+        """The fields that ``kind`` has as well, as a ``kind``; what was given stays known."""
+        values = self.values_of(kind)
+        given = self.model_fields_set & values.keys()
+        return cast(Part, kind.model_construct(given, **values))
 
 
 def item_of(annotation: Any) -> Any:
@@ -163,7 +176,7 @@ class RowSettings(Settings):
     @property
     def reading(self) -> dict[str, Any]:
         """These settings alone, as keyword arguments of :func:`mashup.load_task`."""
-        return {name: getattr(self, name) for name in RowSettings.model_fields}
+        return self.values_of(RowSettings)
 
 
 class ScoreSettings(Settings):

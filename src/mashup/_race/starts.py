@@ -74,17 +74,16 @@ def choose(
     """
     scores = score(
         library, base, task,
-        samples=how.sample.samples, seed=how.sample.seed, max_length=how.sample.max_length,
-        criterion=how.score.criterion, strategy=how.score.strategy,
+        how.score, seed=how.sample.seed, max_length=how.sample.max_length,
         finalists=max(finalists_for(how.select.k), MOST_PARENTS),
         accept_base=how.accept_base, strict=how.strict, progress=progress,
     )  # fmt: skip
-    merged = select(scores, k=how.select.k, diversity=how.select.diversity)
+    merged = select(scores, how.select)
     if merged.is_empty:
-        best = min(scores.finalists, key=lambda one: one.value(scores.criterion), default=None)
-        if best is None or best.against(scores.base, scores.criterion)[0] >= 0:
+        first = scores.finalists[:1]
+        if not first or first[0].against(scores.base, scores.criterion)[0] >= 0:
             return {}
-        return {BEST: (Selection((best,), scores), 1.0)}
+        return {BEST: (Selection(first, scores), 1.0)}
     single = select(scores, k=1)
     everybody = select(scores, k=MOST_PARENTS)
     starts = {MERGE: (merged, 1.0)} if len(merged.chosen) > 1 else {BEST: (single, 1.0)}

@@ -104,4 +104,4 @@ class MergeOptions(MethodSettings, Options):
 
     def merging(self) -> dict[str, Any]:
         """Keyword arguments of :func:`mashup.merge`."""
-        return {name: getattr(self, name) for name in MergeOptions.model_fields}
+        return self.values_of(MethodSettings)

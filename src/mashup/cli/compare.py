@@ -12,8 +12,7 @@ from mashup.cli import show
 from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.cli.score import load_inputs
-from mashup.cli.train import settings_of
-from mashup.settings import USUAL_ARMS, ArmName, SelectSettings, TrainSettings
+from mashup.settings import USUAL_ARMS, ArmName, ScoreSettings, SelectSettings, TrainSettings
 
 
 class Options(
@@ -50,7 +49,7 @@ def run(options: Options) -> None:
     from mashup.progress import Bars
 
     check_values(options.seeds, options.budgets, options.learning_rates)
-    check_arms(options.arms, settings_of(options))
+    check_arms(options.arms, options.part(TrainSettings))
     check_merging(options.merging())
     options.note_unused()
     library, task, base = load_inputs(options, output=Path(options.output), ours="comparison.json")
@@ -61,16 +60,13 @@ def run(options: Options) -> None:
         base,
         task,
         output=options.output,
-        k=options.k,
-        diversity=options.diversity,
-        criterion=options.criterion,
-        strategy=options.strategy,
-        samples=options.samples,
+        score=options.part(ScoreSettings),
+        select=options.part(SelectSettings),
         arms=options.arms,
         seeds=options.seeds,
         learning_rates=options.learning_rates,
         budgets=options.budgets,
-        settings=settings_of(options),
+        settings=options.part(TrainSettings),
         merge_options=options.merging(),
         accept_base=options.accept_base,
         strict=options.strict,

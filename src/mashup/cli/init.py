@@ -40,21 +40,19 @@ def run(options: Options) -> None:
     from mashup._merge.manifest import against_best, measured
     from mashup.progress import Bars
 
-    chosen_by = {
-        n: getattr(options, n) for n in (*ScoreSettings.model_fields, *SelectSettings.model_fields)
-    }
     done = init(
         library,
         base,
         task,
         output=output,
+        score=options.part(ScoreSettings),
+        select=options.part(SelectSettings),
         seed=options.split_seed,
         max_length=options.max_length,
         accept_base=options.accept_base,
         strict=options.strict,
         always_merge=options.always_merge,
         progress=Bars(),
-        **chosen_by,
         **options.merging(),
     )
     manifest = done.init.manifest if done.init else None

@@ -50,7 +50,7 @@ def run(options: Options) -> None:
     from mashup._merge.merge import merge
     from mashup.progress import Bars
 
-    given = _settings(options) | _measured(options, folders)
+    given = options.values_of(MergeSettings) | _measured(options, folders)
     init = merge(opened, output=options.output, base=options.model, progress=Bars(), **given)
     init = _as_named(init, dict(zip(folders, options.checkpoints, strict=True)))
     if options.json_:
@@ -90,10 +90,6 @@ def _as_named(init: Any, folders: dict[str, str]) -> Any:
     return init.noting(parents=parents)
 
 
-def _settings(options: Options) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in MergeSettings.model_fields}
-
-
 def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
     """Losses of the checkpoints and a way to measure merges, where they are asked for."""
     newton = options.weights == "newton"
@@ -117,7 +113,7 @@ def _dry_run(options: Options, opened: list[Opened]) -> None:
     """Check everything and show what the merge would cost."""
     from mashup._merge.merge import cost_of
 
-    cost = cost_of(opened, MergeSettings(**_settings(options)), options.model)
+    cost = cost_of(opened, options.part(MergeSettings), options.model)
     if options.json_:
         show.print_json(cost)
         return

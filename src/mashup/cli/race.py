@@ -11,7 +11,6 @@ from pydantic import Field
 from mashup.cli import show
 from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
 from mashup.cli.options import JsonOption, add_command
-from mashup.cli.train import settings_of
 from mashup.settings import RaceSettings, ScoreSettings, SelectSettings, TrainSettings
 
 
@@ -65,12 +64,10 @@ def run(options: Options) -> None:
         learning_rates=options.learning_rates,
         budget=options.budget,
         scales=options.scales,
-        score=ScoreSettings(
-            **{name: getattr(options, name) for name in ScoreSettings.model_fields}
-        ),
-        select=SelectSettings(k=options.k, diversity=options.diversity),
+        score=options.part(ScoreSettings),
+        select=options.part(SelectSettings),
         merge_options=options.merging(),
-        settings=settings_of(options),
+        settings=options.part(TrainSettings),
         split_seed=options.split_seed,
         accept_base=options.accept_base,
         strict=options.strict,
@@ -96,7 +93,7 @@ def _inputs(options: Options) -> tuple[Any, Any]:
         return scan(options.library, all_checkpoints=options.all_checkpoints)
 
     def starts() -> None:
-        full = settings_of(options).is_full
+        full = options.part(TrainSettings).is_full
         gather(*(lambda one=one: check_start(Path(one), full=full) for one in options.starts))
 
     *_, library, task = gather(
@@ -113,7 +110,14 @@ def _print_plan(options: Options) -> None:
     library, task = _inputs(options)
     from mashup._race.race import planned
 
-    plan = planned(task, settings_of(options), _ours(options), library, options.starts, options.k)
+    plan = planned(
+        task,
+        options.part(TrainSettings),
+        options.part(RaceSettings),
+        library,
+        options.starts,
+        options.k,
+    )
     if options.json_:
         lanes = [{"start": lane.start, "learning_rate": lane.rate} for lane in plan.lanes]
         show.print_json({"lanes": lanes, "rungs": plan.rungs, "most_steps": plan.most})
@@ -125,10 +129,6 @@ def _print_plan(options: Options) -> None:
     at = ", ".join(map(str, plan.rungs))
     show.line(f"{len(plan.lanes)} lanes, compared at steps {at}; {plan.most} steps at most")
     show.line("starts that the library turns out not to give are left out")
-
-
-def _ours(options: Options) -> RaceSettings:
-    return RaceSettings(**{name: getattr(options, name) for name in RaceSettings.model_fields})
 
 
 def _print(done: Any) -> None:

@@ -13,7 +13,7 @@ from mashup.cli import show
 from mashup.cli.common import DataOptions, ModelOptions, ScoreOptions
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.errors import gather, grouped
-from mashup.settings import SelectSettings
+from mashup.settings import ScoreSettings, SelectSettings
 
 
 class Options(ModelOptions, DataOptions, ScoreOptions, SelectSettings, JsonOption):
@@ -36,17 +36,15 @@ def run(options: Options) -> None:
         library,
         base,
         task,
-        samples=options.samples,
+        options.part(ScoreSettings),
         seed=options.split_seed,
-        criterion=options.criterion,
-        strategy=options.strategy,
         finalists=finalists_for(options.k),
         max_length=options.max_length,
         accept_base=options.accept_base,
         strict=options.strict,
         progress=Bars(),
     )
-    selection = select(scores, k=options.k, diversity=options.diversity)
+    selection = select(scores, options.part(SelectSettings))
     if options.json_:
         show.print_json(to_json(scores) | {"sentence": selection.sentence})
         return

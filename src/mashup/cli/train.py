@@ -10,7 +10,7 @@ from pydantic import Field
 
 from mashup.cli import show
 from mashup.cli.common import DataOptions, ModelOptions
-from mashup.cli.options import JsonOption, Options, add_command
+from mashup.cli.options import JsonOption, add_command
 from mashup.errors import gather
 from mashup.files import folder_stamp
 from mashup.processes import is_first
@@ -35,13 +35,6 @@ def register(app: typer.Typer) -> None:
     add_command(app, "train", TrainOptions, run, many=True)
 
 
-def settings_of(options: Options) -> TrainSettings:
-    """The training settings among a command's options, checked as part of them."""
-    values = {name: getattr(options, name) for name in TrainSettings.model_fields}
-    given = options.model_fields_set & values.keys()
-    return TrainSettings.model_construct(given, **values)
-
-
 def run(options: TrainOptions) -> None:
     """Train a LoRA on a task; the same command again continues a run that was stopped."""
     from mashup._train.record import FINISHED, asked_of, finished_before
@@ -49,7 +42,7 @@ def run(options: TrainOptions) -> None:
 
     progress = Bars() if is_first() else SILENT
     task = load_inputs(options)
-    settings, init = settings_of(options), Path(options.init) if options.init else None
+    settings, init = options.part(TrainSettings), Path(options.init) if options.init else None
     stamp = folder_stamp(Path(options.model))
     how = f"{options.attn_implementation}{', 4 bits' if options.load_in_4bit else ''}"
     asked = asked_of(stamp, how, task, init, settings)
@@ -96,7 +89,7 @@ def load_inputs(options: TrainOptions) -> Any:
 
     def start() -> None:
         if options.init is not None:
-            check_start(Path(options.init), full=settings_of(options).is_full)
+            check_start(Path(options.init), full=options.part(TrainSettings).is_full)
 
     *_, task = gather(
         lambda: refuse_existing(Path(options.output), "run.json"),

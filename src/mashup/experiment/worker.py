@@ -18,6 +18,7 @@ from mashup.experiment.settings import Experiment, task_in
 from mashup.library import Library, scan
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
+from mashup.settings import ScoreSettings, SelectSettings
 from mashup.task import Task
 
 #: Where the results of a comparison are, under names that people read.
@@ -120,8 +121,8 @@ class Worker:
             return self.given.selection.scores
         choose = self.settings(job).choose
         return score(
-            self.donors(job), self.base, self.task(job.about["task"]), samples=choose.samples,
-            seed=self.experiment.split_seed, criterion=choose.criterion, strategy=choose.strategy,
+            self.donors(job), self.base, self.task(job.about["task"]),
+            choose.part(ScoreSettings), seed=self.experiment.split_seed,
             finalists=finalists_for(choose.k), max_length=self.experiment.train.max_length,
             accept_base=True, strict=not self.experiment.library, progress=self.progress,
         )  # fmt: skip
@@ -129,9 +130,9 @@ class Worker:
     def selection(self, job: Job) -> Selection:
         """Which of them are merged."""
         choose = self.settings(job).choose
-        return self.given.selection if self.given else select(
-            self.scores(job), k=choose.k, diversity=choose.diversity
-        )  # fmt: skip
+        if self.given:
+            return self.given.selection
+        return select(self.scores(job), choose.part(SelectSettings))
 
     def name_of(self, donor: Score) -> str:
         """What tables call a donor: its task, or its path below the library."""
