@@ -34,12 +34,10 @@ from mashup.checkpoint.read import is_full_checkpoint
 from mashup.delta import read_delta
 from mashup.errors import DivergedError, InputError, Problem
 from mashup.experiment.arms import FROM_BASE, role_of
-from mashup.experiment.inputs import named_checkpoints
 from mashup.experiment.jobs import RESULT, Job, Kind
 from mashup.experiment.settings import folder_of, resized
 from mashup.experiment.worker import Worker, task_of
 from mashup.files import digest_of, read_json
-from mashup.library import scan
 from mashup.model import Base
 from mashup.model.apply import find
 from mashup.model.change import full_tensors
@@ -244,11 +242,11 @@ def _shuffled(worker: Worker, job: Job, score: Score) -> Score:
         InputError: there is none in the folder of twins.
     """
     if worker.experiment.twins:
-        twins, name = named_checkpoints(scan(worker.experiment.twins)), worker.name_of(score)
-        if name not in twins:
+        name = worker.name_of(score)
+        if name not in worker.twins:
             fix = f"train it, and put it into {worker.experiment.twins}"
             raise InputError(Problem("no twin", name, expected="the same name in `twins`", fix=fix))
-        return Score(twins[name], score.evaluation, score.digest, score.seconds)
+        return Score(worker.twins[name], score.evaluation, score.digest, score.seconds)
     (twin,) = worker.runs(job, [f"shuffled {task_of(score)}"])
     assert isinstance(twin, Checkpoint)
     return Score(twin, score.evaluation, score.digest, score.seconds)

@@ -11,7 +11,7 @@ from mashup._score.racing import finalists_for
 from mashup._score.score import score
 from mashup._score.scores import Score, Scores
 from mashup._select import Selection, select
-from mashup.checkpoint import read_checkpoint
+from mashup.checkpoint import Checkpoint, read_checkpoint
 from mashup.experiment.inputs import load, named_checkpoints
 from mashup.experiment.jobs import Job, Store, best_of
 from mashup.experiment.settings import Experiment, task_in
@@ -95,6 +95,11 @@ class Worker:
     def names(self) -> dict[Path | None, str]:
         """Path to name of the checkpoints of the library."""
         return {one.path: name for name, one in named_checkpoints(self.library).items()}
+
+    @cached_property
+    def twins(self) -> dict[str, Checkpoint]:
+        """Name to checkpoint of the experiment's folder of twins."""
+        return named_checkpoints(scan(str(self.experiment.twins)))
 
     def donors(self, job: Job) -> Library:
         """The best run on every other task, or what is in the experiment's library."""
