@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,17 @@ from mashup._score.scores import Criterion, Score, Scores
 from mashup._select import Selection
 from mashup._select import select as select_from
 from mashup.delta import Delta
-from mashup.errors import Problem, UsageError, gather
+from mashup.errors import Problem, UsageError
 from mashup.evaluate.answers import evaluate_sample, task_answers
 from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
-from mashup.faults import resolved, suggestion
+from mashup.faults import all_resolved
 from mashup.library import Library
 from mashup.model import AnyBase, Base, applied, load_base, read_change
 from mashup.model.change import by_own_names
 from mashup.outputs import disk_errors, move, only_one, refuse_existing, temporary_folder
 from mashup.progress import SILENT, Progress
-from mashup.settings import MergeSettings, ScoreSettings, SelectSettings, Settings
+from mashup.settings import MergeSettings, ScoreSettings, SelectSettings
 from mashup.task import Task, load_task
 
 #: Factors on a merged delta that ``scale="search"`` tries, and those that it goes on to while the
@@ -113,12 +113,8 @@ def init(
         OutputError: no room on the disk.
     """
     output = Path(output)
-    scoring, selecting, merging = _settings(
-        shorthands,
-        (ScoreSettings, score),
-        (SelectSettings, select),
-        (MergeSettings, merge_options),
-    )
+    kinds = ((ScoreSettings, score), (SelectSettings, select), (MergeSettings, merge_options))
+    scoring, selecting, merging = all_resolved(kinds, shorthands, "init")
     refuse_existing(output)
     base, task = load_base(base), task if isinstance(task, Task) else load_task(task)
     scores = score_library(
@@ -135,30 +131,6 @@ def init(
         progress=progress, or_best=not always_merge, **options,
     )  # fmt: skip
     return InitResult(scores, selection, made)
-
-
-def _settings(
-    shorthands: Mapping[str, Any], *kinds: tuple[type[Settings], Settings | None]
-) -> list[Any]:
-    """Settings of each kind, from an object and the shorthands that are its fields.
-
-    Raises:
-        UsageError: as :func:`mashup.faults.resolved`, for all kinds at once.
-    """
-    known = [name for kind, _ in kinds for name in kind.model_fields]
-    unknown = {name: value for name, value in shorthands.items() if name not in known}
-    parts = []
-    for kind, given in kinds:
-        own = {name: value for name, value in shorthands.items() if name in kind.model_fields}
-        parts.append(partial(resolved, kind, given, own, "init"))
-    return gather(*(partial(_refuse_unknown, name, known) for name in unknown), *parts)[
-        len(unknown) :
-    ]
-
-
-def _refuse_unknown(name: str, known: Sequence[str]) -> None:
-    fix = suggestion(name, known, {}) or f"known are {', '.join(sorted(set(known)))}"
-    raise UsageError(Problem("unknown setting", "init", name, fix=fix))
 
 
 @dataclass(frozen=True)

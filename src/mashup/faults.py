@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -11,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from mashup.errors import Problem, UsageError
+from mashup.errors import Problem, UsageError, gather
 from mashup.strict import parse_json, read_plain
 
 _LONGEST = 200  # characters of a value that cannot be
@@ -117,7 +118,7 @@ def resolved(model: type[T], settings: T | None, given: Mapping[str, Any], where
         found, expected = type(settings).__name__, model.__name__
         raise UsageError(Problem("bad setting", f"`settings` ({where})", found, expected))
     given = {name: value for name, value in given.items() if value is not None}
-    base = settings.model_dump(exclude_unset=True) if settings is not None else {}
+    base = given_of(settings)
     fix = "give it in `settings` or as an argument, not both"
     problems = [
         Problem("setting given twice", f"`{name}` ({where})", f"{base[name]} and {value}", fix=fix)
@@ -131,6 +132,47 @@ def resolved(model: type[T], settings: T | None, given: Mapping[str, Any], where
     if problems:
         raise UsageError(*problems)
     return made
+
+
+def given_of(settings: BaseModel | Mapping[str, Any] | None) -> dict[str, Any]:
+    """What was given of settings that may be an object, a mapping, or None."""
+    if isinstance(settings, BaseModel):
+        return settings.model_dump(exclude_unset=True)
+    return dict(settings or {})
+
+
+def all_resolved(
+    kinds: Sequence[tuple[type[BaseModel], BaseModel | None]],
+    given: Mapping[str, Any],
+    where: str,
+) -> list[Any]:
+    """Several settings of one Python call, each as by :func:`resolved`.
+
+    Args:
+        kinds: the kinds of settings, each with its object or None.
+        given: keyword arguments by name, of any of the kinds.
+        where: what was called, for messages.
+
+    Raises:
+        UsageError: as :func:`resolved`, for all kinds at once.
+    """
+    known = sorted({name for kind, _ in kinds for name in kind.model_fields})
+    listed = f"known are {', '.join(known)}"
+    strange = [
+        Problem("unknown setting", where, name, fix=suggestion(name, known, {}) or listed)
+        for name in given
+        if name not in known
+    ]
+
+    def own(kind: type[BaseModel]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if name in kind.model_fields}
+
+    def refuse_strange() -> None:
+        if strange:
+            raise UsageError(*strange)
+
+    steps = [partial(resolved, kind, settings, own(kind), where) for kind, settings in kinds]
+    return gather(refuse_strange, *steps)[1:]
 
 
 def names_of(model: type[BaseModel]) -> dict[str, FieldInfo]:

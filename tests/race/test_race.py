@@ -215,7 +215,7 @@ def test_starts_that_a_library_gives(base, task, start, tmp_path, tiny_base):
     save_lora(tiny_base, start.parent / "noise", size=0.3, seed=3)
     found = race(
         base, task, output=tmp_path / "race", library=start.parent, learning_rates=[1e-2],
-        settings=SMALL,
+        settings=SMALL, merge_options=mashup.MergeSettings(accept_base=True),
     )  # fmt: skip
     record = found.record
     assert set(record["starts"]) <= {

@@ -24,7 +24,7 @@ from mashup.checkpoint import check_base, open_checkpoint
 from mashup.checkpoint.read import check_start
 from mashup.errors import DivergedError, InputError, Problem, UsageError, gather, raise_all
 from mashup.evaluate.evaluate import Evaluation
-from mashup.faults import resolved
+from mashup.faults import given_of, resolved
 from mashup.library import Library, checkpoint_digest, scan
 from mashup.library.leakage import usable_sources
 from mashup.model import AnyBase, Base, base_shapes, fit_loaded, load_base
@@ -98,10 +98,7 @@ def race(
     ours = resolved(RaceSettings, None, asked, "race")
     score, select = score or ScoreSettings(), select or SelectSettings()
     sample = Sample(score.samples, split_seed, settings.max_length)
-    given_merge = merge_options or {}
-    if isinstance(given_merge, MergeSettings):
-        given_merge = given_merge.model_dump(exclude_unset=True)
-    merging = dict(given_merge)
+    merging = given_of(merge_options)
     how = Choosing(score, select, ours.scales, merging, sample, accept_base, strict)
     taken = expected_starts(select.k, ours.scales) if library else []
     given = named_starts(starts, taken)
@@ -121,9 +118,7 @@ def race(
         "settings": settings.model_dump(),
     }
     points = curve_steps(steps_of(len(tokens.train), settings), settings)
-    make_plan(
-        list(given), rates, points, ours.budget
-    )  # refuses a budget before anything is written
+    make_plan(list(given), rates, points, ours.budget)  # refuses a budget before it writes
     with only_one(output), disk_errors(output):
         book = Book.open(output, config, start)
         track = _Track(base, task, output, settings, how, progress, book)

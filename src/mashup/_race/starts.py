@@ -107,11 +107,12 @@ def make_start(
     if (folder / MANIFEST).exists():
         return Init.open(folder)
     options = dict(how.merging)
+    options["accept_base"] = how.accept_base or options.get("accept_base", False)
     if len(selection.chosen) == 1:
         options |= {"method": "linear", "weights": None}
     if scale != 1.0:
         options["scale"] = scale
     return make_init(
         selection, base, task, how.sample, folder,
-        accept_base=how.accept_base, progress=progress, **options,
+        progress=progress, **options,
     )  # fmt: skip

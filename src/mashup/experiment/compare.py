@@ -29,7 +29,7 @@ from mashup.experiment.settings import (
 )
 from mashup.experiment.work import do
 from mashup.experiment.worker import Given, Worker
-from mashup.faults import resolved
+from mashup.faults import all_resolved, given_of
 from mashup.files import digest_of
 from mashup.library import Library, scan
 from mashup.library.leakage import usable_sources
@@ -171,7 +171,7 @@ def compare(
     check_values(seeds, budgets, learning_rates)
     check_arms(arms, settings)
     choose = _choosing(score, select, choosing)
-    merge = check_merging(_options(merge_options))
+    merge = check_merging(given_of(merge_options))
     refuse_existing(output, ABOUT)
     task = task if isinstance(task, Task) else load_task(task)
     library = library if isinstance(library, Library) else scan(library)
@@ -211,21 +211,9 @@ def _choosing(
     Raises:
         UsageError: unknown names, impossible values, or a name that stands in both.
     """
-    of_select = {
-        name: value for name, value in given.items() if name in SelectSettings.model_fields
-    }
-    others = {name: value for name, value in given.items() if name not in of_select}
-    parts = (
-        resolved(ScoreSettings, score, others, "compare"),
-        resolved(SelectSettings, select, of_select, "compare"),
-    )
+    kinds = ((ScoreSettings, score), (SelectSettings, select))
+    parts = all_resolved(kinds, given, "compare")
     return Choosing(**{name: value for part in parts for name, value in part})
-
-
-def _options(given: MergeSettings | Mapping[str, Any] | None) -> Mapping[str, Any]:
-    if isinstance(given, MergeSettings):
-        return given.model_dump(exclude_unset=True)
-    return given or {}
 
 
 def _run(experiment: Experiment, given: Given, output: Path, progress: Progress) -> Comparison:
