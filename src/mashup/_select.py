@@ -15,7 +15,7 @@ from mashup.results.statistics import paired_error
 from mashup.settings import SelectSettings
 from mashup.similarity.clusters import SAME, Row, leaders
 from mashup.similarity.diverse import marginal, relative
-from mashup.tables import as_html, as_text
+from mashup.tables import Shown
 
 NOTHING_HELPS = "no checkpoint helps; start from the base"
 NONE_KNOWS = "no checkpoint knows this task; start from the base"
@@ -49,7 +49,7 @@ class Passed:
 
 
 @dataclass(frozen=True, repr=False)
-class Selection:
+class Selection(Shown):
     """The chosen checkpoints, in the order of choice; empty when none is clearly better.
 
     Attributes:
@@ -64,11 +64,9 @@ class Selection:
     passed: tuple[Passed, ...] = ()
     better: tuple[Score, ...] = ()
 
-    def __repr__(self) -> str:
-        return as_text(f"Selection: {self.sentence}", self._shown())
-
-    def _repr_html_(self) -> str:
-        return as_html(f"Selection: {self.sentence}", self._shown())
+    @property
+    def _title(self) -> str:
+        return f"Selection: {self.sentence}"
 
     def _shown(self) -> list[dict[str, Any]]:
         return [

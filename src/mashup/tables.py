@@ -14,6 +14,26 @@ _HTML_ROWS = 30
 _WIDEST = 32  # characters of a cell
 
 
+class Shown:
+    """A value that shows itself as a title and a table: as text, and as HTML in a notebook.
+
+    A dataclass that takes it says ``repr=False``.
+    """
+
+    @property
+    def _title(self) -> str:
+        raise NotImplementedError
+
+    def _shown(self) -> Rows:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return as_text(self._title, self._shown())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._title, self._shown())
+
+
 def as_text(title: str, rows: Rows) -> str:
     """``title`` and the first ten rows."""
     columns = list(rows[0]) if rows else []

@@ -21,7 +21,7 @@ from mashup.checkpoint import Checkpoint
 from mashup.errors import Problem
 from mashup.results.statistics import paired_error
 from mashup.similarity.clusters import Row, cosine_rows
-from mashup.tables import as_frame, as_html, as_text
+from mashup.tables import Shown, as_frame
 
 if TYPE_CHECKING:  # they import torch and scipy
     from mashup.evaluate.evaluate import Evaluation
@@ -162,7 +162,7 @@ class Cost:
 
 
 @dataclass(frozen=True, repr=False)
-class Scores:
+class Scores(Shown):
     """The ranking of a library on a sample.
 
     Attributes:
@@ -203,12 +203,6 @@ class Scores:
     sketches: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     long: int = 0
     free_text: str = ""
-
-    def __repr__(self) -> str:
-        return as_text(self._title, self._shown())
-
-    def _repr_html_(self) -> str:
-        return as_html(self._title, self._shown())
 
     def to_pandas(self) -> Any:
         """A ``DataFrame`` with a row for each checkpoint and one for the base, best first."""

@@ -48,7 +48,7 @@ from mashup.settings import (
     StrategyName,
     TrainSettings,
 )
-from mashup.tables import as_frame, as_html, as_text
+from mashup.tables import Shown, as_frame
 from mashup.task import Task, commonest_accuracy, load_task
 
 SCORES, JOBS = "scores.json", "jobs"
@@ -67,7 +67,7 @@ class Choice(TypedDict, total=False):
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
+class Comparison(Shown):
     """A finished comparison, on disk with its pages.
 
     Attributes:
@@ -81,12 +81,6 @@ class Comparison:
     selection: Selection
     results: tuple[ArmResult, ...]
     records: tuple[Record, ...]
-
-    def __repr__(self) -> str:
-        return as_text(self._title, self._shown())
-
-    def _repr_html_(self) -> str:
-        return as_html(self._title, self._shown())
 
     def to_pandas(self) -> Any:
         """A ``DataFrame`` with a row for each measured value, as in ``records.jsonl``."""

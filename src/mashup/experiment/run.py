@@ -49,7 +49,7 @@ from mashup.progress import SILENT, Progress
 from mashup.results.records import Record, read_records, write_records
 from mashup.settings import ARMS
 from mashup.state import VERSION, read_state
-from mashup.tables import as_frame, as_html, as_text
+from mashup.tables import Shown, as_frame
 from mashup.task import commonest_accuracy
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ def _refuse_other(prepared: Prepared) -> None:
 
 
 @dataclass(frozen=True, repr=False)
-class ExperimentResult:
+class ExperimentResult(Shown):
     """A finished experiment, on disk with its report.
 
     Attributes:
@@ -305,12 +305,6 @@ class ExperimentResult:
 
     path: Path
     records: tuple[Record, ...]
-
-    def __repr__(self) -> str:
-        return as_text(self._title, self._shown())
-
-    def _repr_html_(self) -> str:
-        return as_html(self._title, self._shown())
 
     def to_pandas(self) -> Any:
         """A ``DataFrame`` with a row for each measured value, as in ``records.jsonl``."""

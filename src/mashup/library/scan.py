@@ -19,11 +19,11 @@ from mashup.errors import InputError, Problem, UsageError
 from mashup.files import require_folder
 from mashup.library.index import Index
 from mashup.library.walk import Found, find
-from mashup.tables import as_frame, as_html, as_text
+from mashup.tables import Shown, as_frame
 
 
 @dataclass(frozen=True, repr=False)
-class Library:
+class Library(Shown):
     """The checkpoints below ``root``: one a run, with the others of each run as ``siblings``.
 
     ``notes`` are lines on what was not looked into, and on an index that cannot be kept.
@@ -34,22 +34,16 @@ class Library:
     siblings: tuple[Checkpoint, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def __repr__(self) -> str:
-        return as_text(self._title, self._rows())
-
-    def _repr_html_(self) -> str:
-        return as_html(self._title, self._rows())
-
     def to_pandas(self) -> Any:
         """A ``DataFrame`` with a row for each checkpoint."""
-        return as_frame([{**row, "path": str(row["path"])} for row in self._rows()])
+        return as_frame([{**row, "path": str(row["path"])} for row in self._shown()])
 
     @property
     def _title(self) -> str:
         broken = f", {len(self.problems)} with a problem" if self.problems else ""
         return f"Library {self.root}: {len(self.checkpoints)} checkpoints{broken}"
 
-    def _rows(self) -> list[dict[str, Any]]:
+    def _shown(self) -> list[dict[str, Any]]:
         return [
             {
                 "name": one.name,
