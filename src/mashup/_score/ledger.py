@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mashup.errors import Problem, printable
-from mashup.library.database import FAULTS, Database, connect, is_unusable
+from mashup.library.database import FAULTS, Database, Kept, connect, is_unusable
 from mashup.outputs import only_one
 
 Value = Literal["loss", "accuracy", "knowledge"]
@@ -70,7 +70,7 @@ class Measured:
     at: float = field(default_factory=time.time)
 
 
-class Ledger:
+class Ledger(Kept):
     """The SQLite file of past measurements. Use it as a context manager.
 
     Attributes:
@@ -80,21 +80,7 @@ class Ledger:
     """
 
     def __init__(self, root: Path) -> None:
-        self._database = Database(root, "ledger.sqlite", _open, (_TABLE,))
-
-    @property
-    def path(self) -> Path:
-        return self._database.path
-
-    @property
-    def problem(self) -> Problem | None:
-        return self._database.problem
-
-    def __enter__(self) -> Ledger:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._database.close()
+        super().__init__(Database(root, "ledger.sqlite", _open, (_TABLE,)))
 
     def keep(self, rows: Iterable[Measured]) -> None:
         """Remember ``rows``; one over fewer examples never replaces one over more.

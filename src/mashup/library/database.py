@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from mashup.errors import Problem
 from mashup.files import user_cache
@@ -116,6 +116,32 @@ class Database:
         found = " ".join(str(error).split()) or type(error).__name__
         fix = "free some space, or make that folder writable; until then it is only in memory"
         return Problem("cannot remember results", str(self.path), found, "room to write", fix)
+
+
+class Kept:
+    """What is kept in one :class:`Database`. Use it as a context manager.
+
+    Attributes:
+        path: of the file.
+        problem: what the user should know of it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def path(self) -> Path:
+        return self._database.path
+
+    @property
+    def problem(self) -> Problem | None:
+        return self._database.problem
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
 
 
 def connect(path: Path) -> sqlite3.Connection:

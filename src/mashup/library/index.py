@@ -15,8 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from mashup.errors import Problem
-from mashup.library.database import FAULTS, Database, connect, is_unusable
+from mashup.library.database import FAULTS, Database, Kept, connect, is_unusable
 from mashup.outputs import only_one
 
 T = TypeVar("T")
@@ -111,7 +110,7 @@ _TABLES = (
 _VERSION = 5  # raise it when the meaning of a record changes: older files are emptied
 
 
-class Index:
+class Index(Kept):
     """The SQLite file behind a library. Use it as a context manager.
 
     Attributes:
@@ -122,23 +121,9 @@ class Index:
     """
 
     def __init__(self, root: Path) -> None:
-        self._database = Database(root, "index.sqlite", _open, _TABLES)
+        super().__init__(Database(root, "index.sqlite", _open, _TABLES))
         self.losses = Losses(self._database)
         self.hashed: dict[Path, tuple[str, str]] = {}
-
-    @property
-    def path(self) -> Path:
-        return self._database.path
-
-    @property
-    def problem(self) -> Problem | None:
-        return self._database.problem
-
-    def __enter__(self) -> Index:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._database.close()
 
     def checkpoints(self) -> dict[str, tuple[str, str]]:
         """Path to (stamp, record) of every remembered checkpoint."""
