@@ -8,8 +8,9 @@ RUNS gets the runs. LIBRARY gets them cut to rank 2, in 1.2 MB each and without 
 that one library serves experiments on several machines. Measured on two sources and two targets,
 the cut keeps 75 to 79 % of the energy and moves the knowledge by less than 0.03 bits.
 
-``--shuffled`` trains twins: the same rows with their answers shuffled among them. A twin learns the
-form of the answers and their shares, and nothing about the task: the control ``format-only``.
+``--shuffled`` trains twins: the same training rows with their answers shuffled among them. A twin
+learns the form of the answers and their shares, and nothing about the task: the control
+``format-only``.
 
 What is in LIBRARY already is not trained again, and a run that was stopped goes on with the same
 command. ``--part 0/2`` and ``--part 1/2`` share the work between two processes. Only 16 test rows
@@ -20,12 +21,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import shutil
 import tempfile
 from pathlib import Path
 
 import mashup
+from mashup.experiment.work import with_shuffled_answers
 
 #: Task to passes over its rows: small tasks get more of them.
 SOURCES = {
@@ -54,26 +55,20 @@ BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 KEPT = ("run.json", "curve.jsonl", "train_prompts.txt")
 
 
-def with_shuffled_answers(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows with their answers shuffled among them, the same way each time."""
-    answers = [row["completion"] for row in rows]
-    random.Random(42).shuffle(answers)
-    return [row | {"completion": answer} for row, answer in zip(rows, answers, strict=True)]
-
-
 def train_source(
     data: Path, task: str, epochs: int, base: mashup.Base, output: Path, *, shuffled: bool
 ) -> Path:
     """One source checkpoint, in ``output/FAMILY/TASK``; its folder."""
     folder = data / task
-    given = [json.loads(line) for line in (folder / "train.jsonl").open()]
-    rows, dev = len(given), min(MOST_DEV, int(len(given) * DEV_SHARE))
+    rows = sum(1 for _ in (folder / "train.jsonl").open())
+    dev = min(MOST_DEV, int(rows * DEV_SHARE))
     loaded = mashup.load_task(
-        with_shuffled_answers(given) if shuffled else folder / "train.jsonl",
-        test=folder / "validation.jsonl",
+        folder / "train.jsonl", test=folder / "validation.jsonl",
         name=task.removeprefix("families/"), train_rows=min(MOST_TRAIN, rows - dev),
         dev_rows=dev, test_rows=16,
     )  # fmt: skip
+    if shuffled:
+        loaded = with_shuffled_answers(loaded, seed=42)
     settings = mashup.TrainSettings(
         learning_rate=RATE, epochs=epochs, batch_size=16, lora_r=8, lora_alpha=16,
         evaluations=2, max_length=512,
