@@ -84,6 +84,14 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add ``text`` to the end of a file and flush it to the disk; a kill may cut it off."""
+    with path.open("a") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def sync(path: Path) -> None:
     """Flush a file, or a folder with everything in it, to the disk (``fsync``)."""
     if path.is_dir() and not path.is_symlink():

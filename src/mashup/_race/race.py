@@ -19,7 +19,7 @@ from mashup._race.starts import Choosing, choose, expected_starts, make_start
 from mashup._train.record import FINISHED, RUN, read_started
 from mashup._train.run import train_until
 from mashup._train.trainer import curve_steps, steps_of
-from mashup._train.work import Ways, run_tokens
+from mashup._train.work import RunTokens, Ways, run_tokens
 from mashup.checkpoint import check_base, open_checkpoint
 from mashup.checkpoint.read import check_start
 from mashup.errors import DivergedError, InputError, Problem, UsageError, gather, raise_all
@@ -121,7 +121,7 @@ def race(
     make_plan(list(given), rates, points, ours.budget)  # refuses a budget before it writes
     with only_one(output), disk_errors(output):
         book = Book.open(output, config, start)
-        track = _Track(base, task, output, settings, how, progress, book)
+        track = _Track(base, task, tokens, output, settings, how, progress, book)
         if book.values["status"] == "finished":
             progress.say(FINISHED)
         elif "winner" in book.values:  # stopped while its files got their place
@@ -277,6 +277,7 @@ class _Track:
 
     base: Base
     task: Task
+    tokens: RunTokens
     output: Path
     settings: TrainSettings
     how: Choosing
@@ -377,7 +378,7 @@ class _Track:
             with self.book.charged(f"lane {lane.name}"):
                 train_until(
                     self.base, self.task, output=self._folder(lane.name), init=start,
-                    settings=settings, ways=ways,
+                    settings=settings, ways=ways, tokens=self.tokens,
                 )  # fmt: skip
         except DivergedError as error:
             self.progress.say(f"{lane.name}: {error.problems[0].found}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from mashup._train.record import Run
 from mashup.errors import InputError, Problem
 from mashup.evaluate.evaluate import Evaluation
 from mashup.files import digest_of
-from mashup.outputs import make_folder, refuse_existing, to_json, write_text
+from mashup.outputs import append_text, make_folder, refuse_existing, to_json, write_text
 from mashup.state import read_lines, read_state
 
 RACE = "race.json"
@@ -153,10 +152,7 @@ class Book:
 def write_point(path: Path, step: int, dev: Evaluation) -> None:
     losses = [one if math.isfinite(one) else None for one in dev.losses.tolist()]
     line = json.dumps({"step": step, "losses": losses, "tokens": dev.tokens.tolist()})
-    with path.open("a") as stream:
-        stream.write(line + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    append_text(path, line + "\n")
 
 
 def drop_cut_line(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from mashup.checkpoint.adapter import WEIGHTS
 from mashup.checkpoint.history import step_of
 from mashup.evaluate.batches import Batch
 from mashup.evaluate.evaluate import Evaluation, evaluate_showing
-from mashup.outputs import move, temporary_folder, to_json, write_text
+from mashup.outputs import append_text, move, temporary_folder, to_json, write_text
 from mashup.processes import is_first, wait
 from mashup.progress import NO_BAR
 from mashup.results.curve import START_TEST, Point, check_curve, least, read_curve
@@ -207,10 +206,7 @@ class CurveCallback(TrainerCallback):
         point = Point(step, self._clock.train, tokens, *ends)
         values = point.to_json()
         if is_first():
-            with self._path.open("a") as stream:
-                stream.write(to_lines([values], is_start=not step))
-                stream.flush()
-                os.fsync(stream.fileno())
+            append_text(self._path, to_lines([values], is_start=not step))
             if self._best:
                 self._best.offer(model, read_curve(self._path))
         if self.ways.on_point:

@@ -14,7 +14,7 @@ from mashup._train.loop import fit
 from mashup._train.record import FINISHED, RUN, Run, asked_of, finished_before, read_started
 from mashup._train.resume import RESUME, Clock, last_resume_point
 from mashup._train.trainer import check_tracker
-from mashup._train.work import Ways, Work, run_tokens
+from mashup._train.work import RunTokens, Ways, Work, run_tokens
 from mashup.checkpoint import check_base, locate, read_tensors
 from mashup.checkpoint.history import read_prompts, step_of
 from mashup.checkpoint.read import check_start
@@ -86,11 +86,12 @@ def train_until(
     settings: TrainSettings,
     ways: Ways,
     asked: str = "",
+    tokens: RunTokens | None = None,
 ) -> Run | None:
     """:func:`train` that may stop on the way: None when it stopped at ``ways.until``.
 
     The same call with a later ``until`` goes on, and the result is that of a run that never
-    stopped.
+    stopped. ``tokens`` are those of the task, where the caller has made them already.
 
     Raises:
         InputError: as :func:`train`.
@@ -111,7 +112,8 @@ def train_until(
             return done
     base = load_base(base)
     _refuse_quantised(base, settings)
-    work = Work(base, task, run_tokens(base, task, settings), init, settings, output)
+    tokens = tokens or run_tokens(base, task, settings)
+    work = Work(base, task, tokens, init, settings, output)
     _say_notes(work, progress)
     with only_one(output) if is_first() else contextlib.nullcontext():
         is_over = _go(work, asked, clock, ways)
