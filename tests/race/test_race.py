@@ -88,6 +88,8 @@ def test_rates_are_dropped_at_the_first_rung_and_scratch_stays(done):
     first, *_ = done.record["rungs"]
     assert first["step"] == 2
     assert len(first["lanes"]) == 4
+    assert {one["lane"] for one in first["lanes"]} == done.record["lanes"].keys()
+    assert {lane["start"] for lane in done.record["lanes"].values()} == {"scratch", "more"}
     left = [one["lane"] for one in first["lanes"] if not one["given_up"]]
     assert len({name.split("-lr")[0] for name in left}) == len(left) <= 2
     assert sum(done.record["steps"].values()) <= done.record["most_steps"] == 4 * 2 + 2 * 6

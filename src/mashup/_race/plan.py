@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,9 @@ class Lane:
     @property
     def name(self) -> str:
         return f"{self.start}-lr{self.rate:g}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"start": self.start, "learning_rate": self.rate}
 
 
 @dataclass(frozen=True)

@@ -312,6 +312,7 @@ class _Track:
             f"{len(plan.lanes)} lanes, compared at steps {', '.join(map(str, plan.rungs))}; "
             f"{plan.most} steps at most"
         )
+        self.book.save(lanes={lane.name: lane.to_json() for lane in plan.lanes})
         rungs: list[dict[str, Any]] = []
         last: dict[Lane, Verdict] = {}
         alive = list(plan.lanes)

@@ -119,7 +119,7 @@ def _print_plan(options: Options) -> None:
         options.k,
     )
     if options.json_:
-        lanes = [{"start": lane.start, "learning_rate": lane.rate} for lane in plan.lanes]
+        lanes = [lane.to_json() for lane in plan.lanes]
         show.print_json({"lanes": lanes, "rungs": plan.rungs, "most_steps": plan.most})
         return
     rates: dict[str, list[str]] = {}

@@ -21,7 +21,9 @@ from mashup._init import Sample, make_init
 from mashup._merge.algebra import generator_for
 from mashup._merge.merge import Init
 from mashup._merge.methods import METHODS
-from mashup._race.race import RACE, race
+from mashup._race.plan import SCRATCH
+from mashup._race.race import race
+from mashup._race.record import RACE
 from mashup._score.scores import Score, Scores
 from mashup._select import Selection
 from mashup._train.record import RUN, Run
@@ -49,7 +51,7 @@ from mashup.task import Example, Task
 from mashup.weights import read_finite
 
 #: What stays of a run whose weights no later job reads.
-_KEPT = (RUN, CURVE, TEST, START_TEST)
+_KEPT = (RUN, CURVE, TEST, START_TEST, RACE)
 _NOTHING = {"path": "", "parents": [], "seconds": 0.0}  # to merge: the arm starts from the base
 _SEED = 42  # of noise
 
@@ -387,8 +389,13 @@ def run(worker: Worker, job: Job) -> dict[str, Any]:
         problems = [problem.to_json() for problem in error.problems]
         spent = {"train_seconds": error.seconds, "problems": problems}
         return {"diverged": True, "weights": True} | spent
+    return _facts(worker, job, done) | {"search_seconds": search}
+
+
+def _facts(worker: Worker, job: Job, done: Run) -> dict[str, Any]:
+    """What a job of a finished run gives; its weights go unless a later job reads them."""
     if not job.keeps_weights:
-        for path in {*folder.iterdir()} - {folder / name for name in _KEPT}:
+        for path in {*done.path.iterdir()} - {done.path / name for name in _KEPT}:
             path.unlink(missing_ok=True)  # by another process of this run
     check = done.record["start_check"]
     return {
@@ -399,7 +406,6 @@ def run(worker: Worker, job: Job) -> dict[str, Any]:
         "train_seconds": done.record["train_seconds"],
         "check_seconds": check["seconds"] if check else 0.0,
         "tokens": done.last.tokens,
-        "search_seconds": search,
     }
 
 
@@ -407,7 +413,7 @@ def _raced(worker: Worker, job: Job) -> dict[str, Any]:
     """The run that wins a race, charged with the steps of all others and with every merge."""
     settings, merging = _settings(worker, job), 0.0
     starts: dict[str, Path] = {}
-    parents: dict[str, list[str]] = {"scratch": []}
+    parents: dict[str, list[str]] = {SCRATCH: []}
     for role, (key,) in job.needs.items():
         facts = worker.store.result(key)
         if role.startswith("start ") and facts["path"]:
@@ -421,25 +427,14 @@ def _raced(worker: Worker, job: Job) -> dict[str, Any]:
         starts=starts, learning_rates=job.decides["race"],
         settings=settings.model_copy(update=asked), accept_base=True, progress=worker.progress,
     )  # fmt: skip
-    if not job.keeps_weights:
-        for path in {*done.path.iterdir()} - {done.path / name for name in (*_KEPT, RACE)}:
-            path.unlink()
-    check, lanes = done.run.record["start_check"], done.record["train_seconds"]
-    checked = check["seconds"] if check else 0.0
-    warm = sum(not lane.startswith("scratch-") for lane in lanes)
-    others = sum(lanes.values()) - done.run.record["train_seconds"]
-    winner = done.record["winner"].rpartition("-lr")[0]  # the name of a lane
-    return {
-        "diverged": False,
-        "path": worker.store.relative(done.path),
-        "weights": job.keeps_weights,
-        "dev_loss": done.run.kept.dev_loss,
-        "train_seconds": done.run.record["train_seconds"],
-        "check_seconds": checked,
+    facts, spent = _facts(worker, job, done.run), done.record["train_seconds"]
+    start_of = {name: lane["start"] for name, lane in done.record["lanes"].items()}
+    warm = sum(start_of[name] != SCRATCH for name in spent)
+    others = sum(spent.values()) - facts["train_seconds"]
+    return facts | {
         "merge_seconds": merging,
-        "search_seconds": others + checked * max(0, warm - 1),
-        "tokens": done.run.last.tokens,
-        "won": {"parents": parents[winner], "sentence": done.sentence},
+        "search_seconds": others + facts["check_seconds"] * max(0, warm - 1),
+        "won": {"parents": parents[start_of[done.record["winner"]]], "sentence": done.sentence},
     }
 
 
