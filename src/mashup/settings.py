@@ -105,7 +105,7 @@ class Settings(BaseModel):
         """The fields that ``kind`` has as well, by name."""
         return {name: getattr(self, name) for name in kind.model_fields}
 
-    def part(self, kind: type[Part]) -> Part:
+    def cut_to(self, kind: type[Part]) -> Part:
         """The fields that ``kind`` has as well, as a ``kind``; what was given stays known."""
         values = self.values_of(kind)
         given = self.model_fields_set & values.keys()

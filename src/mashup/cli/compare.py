@@ -49,7 +49,7 @@ def run(options: Options) -> None:
     from mashup.progress import Bars
 
     check_values(options.seeds, options.budgets, options.learning_rates)
-    check_arms(options.arms, options.part(TrainSettings))
+    check_arms(options.arms, options.cut_to(TrainSettings))
     check_merging(options.merging())
     options.note_unused()
     library, task, base = load_inputs(options, output=Path(options.output), ours="comparison.json")
@@ -60,13 +60,13 @@ def run(options: Options) -> None:
         base,
         task,
         output=options.output,
-        score=options.part(ScoreSettings),
-        select=options.part(SelectSettings),
+        score=options.cut_to(ScoreSettings),
+        select=options.cut_to(SelectSettings),
         arms=options.arms,
         seeds=options.seeds,
         learning_rates=options.learning_rates,
         budgets=options.budgets,
-        settings=options.part(TrainSettings),
+        settings=options.cut_to(TrainSettings),
         merge_options=options.merging(),
         accept_base=options.accept_base,
         strict=options.strict,

@@ -113,7 +113,7 @@ def _dry_run(options: Options, opened: list[Opened]) -> None:
     """Check everything and show what the merge would cost."""
     from mashup._merge.merge import cost_of
 
-    cost = cost_of(opened, options.part(MergeSettings), options.model)
+    cost = cost_of(opened, options.cut_to(MergeSettings), options.model)
     if options.json_:
         show.print_json(cost)
         return

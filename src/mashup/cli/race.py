@@ -64,10 +64,10 @@ def run(options: Options) -> None:
         learning_rates=options.learning_rates,
         budget=options.budget,
         scales=options.scales,
-        score=options.part(ScoreSettings),
-        select=options.part(SelectSettings),
+        score=options.cut_to(ScoreSettings),
+        select=options.cut_to(SelectSettings),
         merge_options=options.merging(),
-        settings=options.part(TrainSettings),
+        settings=options.cut_to(TrainSettings),
         split_seed=options.split_seed,
         accept_base=options.accept_base,
         strict=options.strict,
@@ -93,7 +93,7 @@ def _inputs(options: Options) -> tuple[Any, Any]:
         return scan(options.library, all_checkpoints=options.all_checkpoints)
 
     def starts() -> None:
-        full = options.part(TrainSettings).is_full
+        full = options.cut_to(TrainSettings).is_full
         gather(*(lambda one=one: check_start(Path(one), full=full) for one in options.starts))
 
     *_, library, task = gather(
@@ -112,8 +112,8 @@ def _print_plan(options: Options) -> None:
 
     plan = planned(
         task,
-        options.part(TrainSettings),
-        options.part(RaceSettings),
+        options.cut_to(TrainSettings),
+        options.cut_to(RaceSettings),
         library,
         options.starts,
         options.k,

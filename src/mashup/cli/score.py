@@ -36,7 +36,7 @@ def run(options: Options) -> None:
         library,
         base,
         task,
-        options.part(ScoreSettings),
+        options.cut_to(ScoreSettings),
         seed=options.split_seed,
         finalists=finalists_for(options.k),
         max_length=options.max_length,
@@ -44,7 +44,7 @@ def run(options: Options) -> None:
         strict=options.strict,
         progress=Bars(),
     )
-    selection = select(scores, options.part(SelectSettings))
+    selection = select(scores, options.cut_to(SelectSettings))
     if options.json_:
         show.print_json(to_json(scores) | {"sentence": selection.sentence})
         return

@@ -42,7 +42,7 @@ def run(options: TrainOptions) -> None:
 
     progress = Bars() if is_first() else SILENT
     task = load_inputs(options)
-    settings, init = options.part(TrainSettings), Path(options.init) if options.init else None
+    settings, init = options.cut_to(TrainSettings), Path(options.init) if options.init else None
     stamp = folder_stamp(Path(options.model))
     how = f"{options.attn_implementation}{', 4 bits' if options.load_in_4bit else ''}"
     asked = asked_of(stamp, how, task, init, settings)
@@ -89,7 +89,7 @@ def load_inputs(options: TrainOptions) -> Any:
 
     def start() -> None:
         if options.init is not None:
-            check_start(Path(options.init), full=options.part(TrainSettings).is_full)
+            check_start(Path(options.init), full=options.cut_to(TrainSettings).is_full)
 
     *_, task = gather(
         lambda: refuse_existing(Path(options.output), "run.json"),

@@ -176,14 +176,14 @@ def compare(
         base = load_base(base)
         run_tokens(base, task, settings)  # rows that cannot be used are told before any work
         scores = score_library(
-            kept, base, task, choose.part(ScoreSettings), seed=task.seed,
+            kept, base, task, choose.cut_to(ScoreSettings), seed=task.seed,
             finalists=finalists_for(choose.k), max_length=settings.max_length,
             accept_base=accept_base, strict=strict, progress=progress,
         )  # fmt: skip
         for problem in left_out:
             progress.say(f"left out: {problem.where}: {problem.what}, {problem.found}")
         scores = replace(scores, left_out=(*scores.left_out, *left_out))
-        selection = select_from(scores, choose.part(SelectSettings))
+        selection = select_from(scores, choose.cut_to(SelectSettings))
         progress.say(selection.sentence)
         experiment = Experiment(
             name="comparison", base=base.name, tasks={"target": TaskData(dataset=task.name)},

@@ -127,7 +127,7 @@ class Worker:
         choose = self.settings(job).choose
         return score(
             self.donors(job), self.base, self.task(job.about["task"]),
-            choose.part(ScoreSettings), seed=self.experiment.split_seed,
+            choose.cut_to(ScoreSettings), seed=self.experiment.split_seed,
             finalists=finalists_for(choose.k), max_length=self.experiment.train.max_length,
             accept_base=True, strict=not self.experiment.library, progress=self.progress,
         )  # fmt: skip
@@ -137,7 +137,7 @@ class Worker:
         choose = self.settings(job).choose
         if self.given:
             return self.given.selection
-        return select(self.scores(job), choose.part(SelectSettings))
+        return select(self.scores(job), choose.cut_to(SelectSettings))
 
     def name_of(self, donor: Score) -> str:
         """What tables call a donor: its task, or its path below the library."""
