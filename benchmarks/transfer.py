@@ -5,7 +5,7 @@
 
 DATA has ``families/FAMILY/TASK`` and ``textcls/TASK``, LIBRARY has the source checkpoints of
 ``benchmarks/families.py``. For each target, every source is scored on 96 labelled rows, and is then
-trained from alone on 32 rows, 16 steps of 8, with test evaluated at the end alone. From scratch the
+trained from alone on 32 rows, 24 steps of 8, with test evaluated at the end alone. From scratch the
 same steps are run at two learning rates, and the better test result counts: this favours scratch.
 
 OUTPUT gets one line a source and target in ``scores-TARGET.json`` and ``gains.jsonl``. What is
@@ -41,8 +41,8 @@ SOURCES = (
     *("stance/feminist", "stance/hillary", "textcls/trec", "textcls/subjectivity"),
 )
 SAMPLE, LABELS, DEV, TEST = 96, 32, 32, 150
-STEPS, BATCH = 16, 8
-RATE, SCRATCH_RATES = 3e-4, (3e-4, 1e-3)
+STEPS, BATCH = 24, 8
+RATE, SCRATCH_RATES = 5e-4, (5e-4, 1e-3)
 SEED = 42
 #: Criterion to its sign: +1 where more is better.
 CRITERIA = {"knowledge": 1, "loss": -1, "accuracy": 1, "form": -1}
