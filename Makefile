@@ -1,10 +1,11 @@
-# make install | lint | test | test-slow | oracles | demo | demo-quick | loo-quick | bench
+# make install | lint | test | test-slow | oracles | site | demo | demo-quick | loo-quick | bench
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ORACLES := .oracles
+SITE := .site
 
-.PHONY: install lint test test-slow oracles demo demo-quick loo-quick bench clean
+.PHONY: install lint test test-slow oracles site demo demo-quick loo-quick bench clean
 
 install: $(VENV)/.installed
 
@@ -36,6 +37,20 @@ $(ORACLES)/.installed: constraints.txt
 	$(ORACLES)/bin/python -m pip install --quiet --constraint constraints.txt mergekit==0.1.5
 	touch $@
 
+# The docs as a site in build/site. It is built from links to the repository's own folders, so that
+# a link works in both places; a link to nothing is an error.
+PAGES := README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md LICENSE docs benchmarks recipes examples
+
+site: $(SITE)/.installed
+	rm -rf build/pages && mkdir -p build/pages
+	cd build/pages && ln -s $(addprefix ../../,$(PAGES)) .
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict --quiet
+
+$(SITE)/.installed: constraints.txt
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --constraint constraints.txt mkdocs-material 'mkdocstrings[python]' ruff
+	touch $@
+
 demo: install
 	$(BIN)/mashup demo --output demo
 
@@ -49,4 +64,4 @@ bench: install
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) $(ORACLES) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ORACLES) $(SITE) build demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -151,3 +151,9 @@ def test_a_picture_of_a_folder_names_files_that_are_there(page):
     defined = "".join(path.read_text() for path in SOURCE.rglob("*.py"))
     for name in set(re.findall(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)*(?=  )", page.read_text())):
         assert re.search(rf"^class {name}\b", defined, re.MULTILINE), name
+
+
+def test_the_reference_of_python_has_every_public_name():
+    text = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    named = re.findall(r"^::: mashup\.(?:.*\.)?(\w+)$", text, re.MULTILINE)
+    assert sorted(named) == sorted(mashup.__all__)

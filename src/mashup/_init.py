@@ -96,8 +96,9 @@ def init(
             training rows are used.
         output: the folder to make; it must not exist. Nothing is written where no checkpoint
             helps.
-        score, select, merge_options: settings of :func:`mashup.score`,
-            :func:`mashup.select` and :func:`mashup.merge`.
+        score: settings of :func:`mashup.score`.
+        select: settings of :func:`mashup.select`.
+        merge_options: settings of :func:`mashup.merge`.
         seed: of the sample.
         max_length: the longest example in tokens.
         accept_base: also take adapters that name no base or another one, if they fit.

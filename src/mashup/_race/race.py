@@ -80,7 +80,8 @@ def race(
         budget: most optimizer steps of all lanes together. Starts of the library for which it has
             no room are left out, the last of them first.
         scales: more factors on the merge; 0.5 by default.
-        score, select: how checkpoints are scored and chosen.
+        score: how checkpoints are scored.
+        select: how they are chosen.
         merge_options: settings of :func:`mashup.merge`, as an object or a mapping.
         settings: of every lane. ``keep`` is ``best`` and ``test_points`` ``end`` unless given.
         split_seed: of the scoring sample.

@@ -136,7 +136,9 @@ def compare(
     The same call again continues one that was killed.
 
     Args:
-        library, base, task: as for :func:`mashup.score`.
+        library: as for :func:`mashup.score`.
+        base: as for :func:`mashup.score`.
+        task: as for :func:`mashup.score`.
         output: the folder to make.
         arms: which arms; scratch is always run. Arms whose donors are trained by an experiment
             (``format-only``, ``each-single``) are not possible here.
@@ -145,12 +147,14 @@ def compare(
             search. By default the one of ``settings``.
         budgets: shares of the full number of steps that scratch and mashup are run with as
             well, each with its own schedule (the ladder); 1.0 is always run.
-        score, select: how checkpoints are scored and chosen.
+        score: how checkpoints are scored.
+        select: how they are chosen.
         merge_options: ``method``, its numbers, ``weights``, ``rank``, ``factors`` of
             :func:`mashup.merge`, as settings or as a mapping. Arms whose number of parents the
             method cannot take are merged by ``linear``.
         settings: of training.
-        accept_base, strict: as for :func:`mashup.score`.
+        accept_base: as for :func:`mashup.score`.
+        strict: as for :func:`mashup.score`.
         progress: where to show bars.
         choosing: shorthands for settings of ``score`` and ``select``: ``samples``, ``criterion``,
             ``strategy``, ``k``, ``diversity``.

@@ -107,11 +107,12 @@ def load_task(
             own test or validation split, else a fifth of the rows (500 at most).
         name: of the task; from the file's name when not given.
         record: name of a benchmark record; told by the columns when not given.
-        train_rows, dev_rows, test_rows: sizes; by default all that is left, a tenth (128 at
-            most) and all that is given.
+        train_rows: rows to train on; by default all that are left.
+        dev_rows: rows held out for dev; by default a tenth, 128 at most.
+        test_rows: rows held out for test; by default all that are given.
         seed: of the splits.
-        prompt_column, completion_column: names of the columns, where they are not called
-            ``prompt`` and ``completion``.
+        prompt_column: name of the column with the prompt, where it is not ``prompt``.
+        completion_column: name of the column with the answer, where it is not ``completion``.
         separator: what stands between prompt and answer in rows with one column ``text``.
         label_names: what the labels 0, 1, 2, ... are called; the names become the answers.
         drop_bad: leave out rows that cannot be read, and count them, rather than raise.
