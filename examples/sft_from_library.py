@@ -1,6 +1,6 @@
 """Make a start from a library and train it with TRL's SFTTrainer.
 
-    python examples/sft_from_library.py LIBRARY BASE DATASET OUTPUT
+python examples/sft_from_library.py LIBRARY BASE DATASET OUTPUT
 """
 
 import sys

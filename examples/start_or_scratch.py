@@ -1,6 +1,6 @@
 """Train from the best start that a library has, or from scratch where it has none.
 
-    python examples/start_or_scratch.py LIBRARY BASE DATASET OUTPUT
+python examples/start_or_scratch.py LIBRARY BASE DATASET OUTPUT
 """
 
 import sys
@@ -17,7 +17,9 @@ def main(library: str, model: str, dataset: str, output: str) -> mashup.Run:
     # Empty where no checkpoint is better than the base by more than noise.
     selection = mashup.select(scores, k=2)
     print(selection)
-    init = None if selection.is_empty else mashup.merge(selection, output=f"{output}-init", base=base)
+    init = None
+    if not selection.is_empty:
+        init = mashup.merge(selection, output=f"{output}-init", base=base)
 
     # The weights at the point with the least dev loss are kept, step 0 included.
     settings = mashup.TrainSettings(learning_rate=3e-4, epochs=3, keep="best")
