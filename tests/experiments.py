@@ -1,16 +1,21 @@
 """Small leave-one-out experiments: three tasks that are nearly one, few steps, one module kind."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from helpers import prompt_rows, write_jsonl
+from helpers import prompt_rows, write_adapter, write_jsonl
 from mashup.experiment.settings import Experiment, read_experiment
 from mashup.results import read_records
 
 TASKS = ("one", "two", "three")
 TRAIN = {"max_steps": 2, "batch_size": 4, "evaluations": 1, "lora_target_modules": "q_proj"}
+#: One run an arm.
+FEW = {"seeds": [1], "learning_rates": [0.01], "choose": {"samples": 16, "criterion": "loss"}}
+#: Sources of a library.
+NAMES = ("family/near", "family/far", "other/strange", "other/odd")
 
 
 def write_tasks(folder: Path) -> Path:
@@ -40,3 +45,22 @@ def values(folder: Path) -> dict[tuple[Any, ...], float | None]:
         for r in read_records(folder / "records.jsonl")
         if "seconds" not in r.metric
     }
+
+
+def library_of(folder, names=NAMES, make=write_adapter, **more):
+    for seed, name in enumerate(names):
+        make(folder / name, seed=seed, **more)
+    return folder
+
+
+def said(folder, task="", prompts=()):
+    """A checkpoint that tells its task and the prompts that it was trained on."""
+    if task:
+        (folder / "mashup.json").write_text(json.dumps({"task": {"name": task}}))
+    (folder / "train_prompts.txt").write_text("\n".join(prompts))
+
+
+def written(tmp_path, base, **more):
+    write_tasks(tmp_path)
+    values = {"library": str(tmp_path / "library"), "targets": ["one"], **FEW, **more}
+    return write_experiment(tmp_path / "x.yaml", base, tmp_path, **values)

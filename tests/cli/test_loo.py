@@ -117,3 +117,19 @@ def test_data_that_cannot_be_read_is_told_before_anything_runs(mashup, recipe, t
     assert code == 3
     assert "one.jsonl" in err
     assert "two.jsonl" in err
+
+
+def test_a_subset_of_targets_is_run_and_reported_without_the_rest(mashup, tiny_base, tmp_path):
+    recipe = tmp_path / "two.yaml"
+    more = {"targets": ["one", "two"], "seeds": [1], "learning_rates": [0.01]}
+    write_experiment(recipe, tiny_base, write_tasks(tmp_path), arms=["scratch"], **more)
+    code, _, err = mashup("loo", recipe, "-o", tmp_path / "out", "--targets", "tw*")
+    assert code == 0
+    assert "3 of 3 jobs are done" in err
+    code, out, err = mashup("loo", recipe, "-o", tmp_path / "out", "--report", "--json")
+    assert code == 0
+    assert {record["task"] for record in json.loads(out)} == {"two"}
+    assert "job 1 of" not in err
+    code, _, err = mashup("loo", recipe, "-o", tmp_path / "out", "--targets", "four")
+    assert code == 2
+    assert "unknown target" in err

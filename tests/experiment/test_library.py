@@ -4,34 +4,12 @@ import json
 
 import pytest
 
-from experiments import write_experiment, write_tasks
-from helpers import prompt_rows, refused, write_adapter
+from experiments import NAMES, library_of, said, written
+from helpers import prompt_rows, refused
 from lora import save_lora
 from mashup import UsageError
 from mashup.experiment.run import prepare, run_jobs
 from mashup.task import Example, taught_prompts
-
-FEW = {"seeds": [1], "learning_rates": [0.01], "choose": {"samples": 16, "criterion": "loss"}}
-NAMES = ("family/near", "family/far", "other/strange", "other/odd")
-
-
-def library_of(folder, names=NAMES, make=write_adapter, **more):
-    for seed, name in enumerate(names):
-        make(folder / name, seed=seed, **more)
-    return folder
-
-
-def said(folder, task="", prompts=()):
-    """A checkpoint that tells its task and the prompts that it was trained on."""
-    if task:
-        (folder / "mashup.json").write_text(json.dumps({"task": {"name": task}}))
-    (folder / "train_prompts.txt").write_text("\n".join(prompts))
-
-
-def written(tmp_path, base, **more):
-    write_tasks(tmp_path)
-    values = {"library": str(tmp_path / "library"), "targets": ["one"], **FEW, **more}
-    return write_experiment(tmp_path / "x.yaml", base, tmp_path, **values)
 
 
 def test_a_source_of_the_targets_own_task_is_left_out_by_name_and_by_prompts(tiny_base, tmp_path):

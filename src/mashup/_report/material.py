@@ -112,6 +112,6 @@ def _read(path: Path) -> Folder:
 def _records(path: Path) -> tuple[Record, ...]:
     records = read_records(path / RECORDS)
     if not records:
-        fix = "continue `mashup loo` until a first target is done"
+        fix = "continue `mashup loo` until scratch of a first target is done"
         raise InputError(Problem("no records yet", str(path / RECORDS), "an empty file", fix=fix))
     return records

@@ -28,8 +28,12 @@ class LooOptions(JsonOption):
     arms: tuple[Name, ...] = Field(
         (), description="arms and variants to run, instead of the file's"
     )
+    targets: tuple[Name, ...] = Field(
+        (), description="targets to run, or patterns (crises/*), instead of the file's"
+    )
     dry_run: bool = Field(False, description="print jobs, seconds and disk space, and stop")
     status: bool = Field(False, description="print how far the experiment is, and stop")
+    report: bool = Field(False, description="write records and report of what is done, and stop")
 
 
 def register(app: typer.Typer) -> None:
@@ -38,11 +42,11 @@ def register(app: typer.Typer) -> None:
 
 def run(options: LooOptions) -> None:
     """Leave each task out once and start it from the others; continue what was stopped."""
-    from mashup.experiment.run import jobs_of, open_experiment, prepare, run_jobs
+    from mashup.experiment.run import jobs_of, open_experiment, prepare, publish, run_jobs
 
     experiment, output = open_experiment(
         options.experiment, options.output, model=options.model, data=options.data,
-        arms=options.arms,
+        arms=options.arms, targets=options.targets,
     )  # fmt: skip
     prepared = prepare(experiment, output, jobs=jobs_of(options.experiment, options.jobs))
     for note in prepared.notes if is_first() else ():
@@ -56,11 +60,15 @@ def run(options: LooOptions) -> None:
         _print_status(prepared, as_json=options.json_)
         return
     if not is_first():
-        run_jobs(prepared)
+        if not options.report:
+            run_jobs(prepared)
         return
-    board = show.Board()
-    with board.shown(prepared.status):
-        records = run_jobs(prepared, progress=board, watch=board.watch)
+    if options.report:
+        records = publish(prepared)
+    else:
+        board = show.Board()
+        with board.shown(prepared.status):
+            records = run_jobs(prepared, progress=board, watch=board.watch)
     if options.json_:
         show.print_json([record.to_json() for record in records])
         return

@@ -12,12 +12,15 @@ from typing import Any
 
 from mashup.experiment.jobs import Cell, Inputs, Job, Plan
 from mashup.experiment.settings import Experiment
+from mashup.results.records import pool_of
 from mashup.settings import ARMS, ArmName
 
 #: Arms that were chosen by the ranking, and are charged for it.
 PAYS_FOR_SCORING: frozenset[ArmName] = frozenset(
     {"mashup", "race", "best-single", "random-init", "format-only", "merged-untrained"}
 )
+#: Arms whose jobs are done first, for all targets.
+_MAIN = ("scratch", "mashup", "merged-untrained")
 #: Role of the probe that starts from the base, which a donor has to beat.
 FROM_BASE = "probe"
 
@@ -91,24 +94,50 @@ class Target:
 
 
 def make_plan(experiment: Experiment, inputs: Inputs, *, keeps_weights: bool = False) -> Plan:
-    """All jobs of an experiment: donors first, then target by target."""
+    """All jobs of an experiment: of the main arms of every target first, then arm by arm."""
     plan = Plan(left_out=inputs.left_out)
     donors = {} if experiment.library else _donors(plan, experiment, inputs)
     shuffled = {}
     if "format-only" in experiment.arms and not experiment.library:
         shuffled = _donors(plan, experiment, inputs, shuffled=True)
     for name in experiment.wanted:
-        target = Target(plan, experiment, inputs, name, donors, shuffled, "", keeps_weights)
-        wanted = set(experiment.arms) - {"scratch"}
+        own = experiment.of_target(name)
+        target = Target(plan, own, inputs, name, donors, shuffled, "", keeps_weights)
+        wanted = set(own.arms) - {"scratch"}
         if not wanted:
-            target = replace(target, experiment=_own_size(experiment))
+            target = replace(target, experiment=_own_size(own))
         _scratch(target)
-        for arm in sorted(wanted, key=_place(experiment)):
+        for arm in sorted(wanted, key=_place(own)):
             ADD[arm](target, arm)
-        for variant in experiment.variants:
-            own = replace(target, experiment=experiment.varied(variant), variant=variant)
-            _cells(own, variant, own.mashup, own.score)
-    return plan
+        for variant in own.variants:
+            varied = replace(target, experiment=own.varied(variant), variant=variant)
+            _cells(varied, variant, varied.mashup, varied.score)
+    return in_stages(plan, experiment)
+
+
+def in_stages(plan: Plan, experiment: Experiment) -> Plan:
+    """The plan with its jobs in the order of the stages in which they are needed.
+
+    The main arms of all targets are the first stage, each other arm is a stage of its own. So an
+    experiment that is not finished has its main part. A job is in the earliest stage that needs
+    it, directly or through other jobs, so that it still stands after those that it needs.
+    """
+    others = [arm for arm in (*experiment.arms, *experiment.variants) if arm not in _MAIN]
+    stages = {arm: 1 + place for place, arm in enumerate(others)}
+    cells = [replace(cell, stage=stages.get(pool_of(cell.arm), 0)) for cell in plan.cells]
+    of_job: dict[str, int] = {}
+
+    def note(key: str, stage: int) -> None:
+        if of_job.get(key, stage + 1) > stage:
+            of_job[key] = stage
+            for before in plan.jobs[key].before:
+                note(before, stage)
+
+    for cell in cells:
+        for key in cell.keys:
+            note(key, cell.stage)
+    jobs = sorted(plan.jobs.items(), key=lambda one: of_job.get(one[0], 0))
+    return replace(plan, jobs=dict(jobs), cells=cells)
 
 
 def _own_size(experiment: Experiment) -> Experiment:
@@ -127,7 +156,7 @@ def _donors(
 ) -> dict[str, tuple[str, ...]]:
     """Task to keys of the runs on it, one a learning rate: from the best of these others start."""
     words = ("shuffled",) if shuffled else ()
-    needed = [n for n in experiment.tasks if any(inputs.may_use(n, t) for t in experiment.wanted)]
+    needed = [n for n in experiment.sources if any(inputs.may_use(n, t) for t in experiment.wanted)]
     return {
         task: tuple(
             plan.add(
@@ -413,7 +442,7 @@ def training(
         seed: of the run.
         rate: learning rate.
         budget: share of the steps.
-        steps: how many instead.
+        steps: how many instead of all that the task has.
         init: key of the job that it starts from, None for the base.
         words: what tables call it, between task and seed.
         shuffled: whether it learns answers of other rows.
@@ -421,7 +450,7 @@ def training(
         size: the job whose merge has the rank to train, where the settings do not say it.
         keeps_weights: whether a later job reads its weights.
     """
-    if steps is None and budget != 1.0:
+    if steps is None and (budget != 1.0 or experiment.tasks[task].max_steps):
         steps = max(1, round(budget * inputs.steps[task]))
     settings = experiment.settings(seed=seed, rate=rate, steps=steps, donor=donor)
     decides = {

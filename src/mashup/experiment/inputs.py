@@ -21,6 +21,7 @@ from mashup.files import require_folder
 from mashup.library import Index, Library, base_digest, checkpoint_digest, scan
 from mashup.library.leakage import leak, share_seen
 from mashup.outputs import disk_errors
+from mashup.results.records import data_of
 from mashup.task import Task, asked_prompts, load_task, taught_prompts
 
 #: Share of a target's training prompts from which a source counts as one of its own task. Fewer
@@ -83,7 +84,11 @@ def read_inputs(experiment: Experiment, tasks: Mapping[str, Task], root: Path) -
             pairs = named_checkpoints(scan(experiment.twins)).items()
             twins = {name: checkpoint_digest(one.path, index) for name, one in pairs}
         donors = {  # of the tasks of an experiment one is the target itself
-            target: {name: keys for name, keys in seen.items() if library or name != target}
+            target: {
+                name: keys
+                for name, keys in seen.items()
+                if library or (name in experiment.sources and data_of(name) != data_of(target))
+            }
             for target in experiment.wanted
         }
         left_out = {
@@ -95,7 +100,10 @@ def read_inputs(experiment: Experiment, tasks: Mapping[str, Task], root: Path) -
     from mashup._train.trainer import steps_of
 
     settings = experiment.settings(seed=0, rate=1.0)
-    steps = {name: steps_of(len(task.train), settings) for name, task in tasks.items()}
+    steps = {
+        name: experiment.tasks[name].max_steps or steps_of(len(task.train), settings)
+        for name, task in tasks.items()
+    }
     digests = {name: task.digest for name, task in tasks.items()}
     return Inputs(base, digests, steps, library, left_out, twins)
 
@@ -114,7 +122,7 @@ def _left_out(
         task: the target.
         donors: source to the prompts that it was trained on.
         trained_on: source to the name of its task, for checkpoints of a library. One whose task
-            is the target itself is left out, as leave-one-out says.
+            is the target itself, at any number of rows, is left out, as leave-one-out says.
     """
     found = {}
     for name, prompts in donors.items():
@@ -122,7 +130,8 @@ def _left_out(
         if name in trained_on:
             taught = taught_prompts(task.train)
             share = len(taught.intersection(prompts)) / max(1, len(taught))
-            own = 1.0 if trained_on[name] == task.name else share if share >= _OWN_TASK else 0.0
+            is_own = data_of(trained_on[name]) == data_of(task.name)
+            own = 1.0 if is_own else share if share >= _OWN_TASK else 0.0
         found[name] = LeftOut(share_seen(prompts, task), own)
     return {name: why for name, why in found.items() if why}
 
@@ -150,7 +159,8 @@ def notes_on(inputs: Inputs, tasks: Mapping[str, Task], targets: Sequence[str]) 
     ]
     tests = {target: asked_prompts(tasks[target].test) for target in targets}
     for one, other in combinations(targets, 2):
-        if both := len(tests[one] & tests[other]):
+        both = len(tests[one] & tests[other])
+        if both and data_of(one) != data_of(other):
             notes.append(
                 f"{one} and {other} share {both} test prompts: their results are not independent"
             )

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, FiniteFloat
 from mashup.errors import InputError, Problem
 from mashup.files import digest_of
 from mashup.outputs import to_json, write_text
+from mashup.results.records import data_of
 from mashup.state import read_state
 
 Kind = Literal["score", "init", "train"]
@@ -107,8 +108,8 @@ class Inputs:
     twins: Mapping[str, str] = field(default_factory=dict)
 
     def may_use(self, donor: str, target: str) -> bool:
-        """Whether the run on another task may be used: it has not seen the held-out rows."""
-        return donor != target and donor not in self.left_out.get(target, {})
+        """Whether a source is of another task, and has not seen the target's held-out rows."""
+        return data_of(donor) != data_of(target) and donor not in self.left_out.get(target, {})
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Cell:
         score: key of the ranking that the arm pays for, None when it does not.
         trained: False where the result is the start of the runs.
         search: keys of the runs by which its learning rate was found, where it has one of its own.
+        stage: of the experiment, 0 first; jobs are done stage by stage.
     """
 
     target: str
@@ -132,6 +134,7 @@ class Cell:
     score: str | None = None
     trained: bool = True
     search: tuple[str, ...] = ()
+    stage: int = 0
 
     @property
     def keys(self) -> tuple[str, ...]:

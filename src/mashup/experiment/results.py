@@ -92,7 +92,7 @@ class ArmResult:
 def all_records(
     experiment: Experiment, plan: Plan, store: Store, commonest: Mapping[str, float]
 ) -> tuple[Record, ...]:
-    """Records of every target whose jobs are all done, target by target.
+    """Records of all cells whose jobs are done, target by target; none without scratch.
 
     Besides those of :func:`make_records`: ``end_...`` of every run with its ``learning_rate`` (no
     value: it diverged); of every ``donor`` and of the base ``relevance_...`` on the sample, on how
@@ -106,8 +106,8 @@ def all_records(
     """
     records: list[Record] = []
     for target in experiment.wanted:
-        if target_is_done(target, plan, store):
-            cells = [cell for cell in plan.cells if cell.target == target]
+        cells = done_cells(target, plan, store)
+        if any((cell.arm, cell.budget) == ("scratch", 1.0) for cell in cells):
             results = [one for cell in cells if (one := result_of(cell, store))]
             records += make_records(experiment.name, target, results)
             records += [one for cell in cells for one in _ends(experiment.name, cell, plan, store)]
@@ -117,10 +117,11 @@ def all_records(
     return tuple(records)
 
 
-def target_is_done(target: str, plan: Plan, store: Store) -> bool:
-    """Whether every job that the results of a target are read from is done."""
-    keys = {key for cell in plan.cells if cell.target == target for key in cell.keys}
-    return all(store.is_done(plan.jobs[key]) for key in keys)
+def done_cells(target: str, plan: Plan, store: Store) -> list[Cell]:
+    """The cells of a target all of whose jobs are done."""
+    cells = [cell for cell in plan.cells if cell.target == target]
+    done = {key: store.is_done(plan.jobs[key]) for key in {k for c in cells for k in c.keys}}
+    return [cell for cell in cells if all(done[key] for key in cell.keys)]
 
 
 def result_of(cell: Cell, store: Store) -> ArmResult | None:

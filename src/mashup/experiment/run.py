@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +23,7 @@ from mashup.errors import InputError, MashupError, Problem, UsageError, gather
 from mashup.experiment.arms import make_plan
 from mashup.experiment.inputs import notes_on, read_inputs, read_tasks
 from mashup.experiment.jobs import Failures, Job, Plan, Store
-from mashup.experiment.results import all_records, target_is_done
+from mashup.experiment.results import all_records
 from mashup.experiment.settings import STORE, Experiment, known_jobs, read_experiment
 from mashup.experiment.status import (
     Pace,
@@ -157,7 +158,7 @@ def run_jobs(
     progress: Progress = SILENT,
     watch: Callable[[Status], None] = lambda status: None,
 ) -> tuple[Record, ...]:
-    """Do what is not done; write ``records.jsonl`` and the report after every target.
+    """Do what is not done; write ``records.jsonl`` and the report after every stage of a target.
 
     Args:
         prepared: of :func:`prepare`.
@@ -170,20 +171,12 @@ def run_jobs(
     """
     from mashup.experiment.ray import run_ray
     from mashup.experiment.worker import Worker
-    from mashup.model.base import named_device
 
     output = prepared.output
     _refuse_other(prepared)
     with _alone(prepared) if is_first() else contextlib.nullcontext():
         if is_first():
-            make_folder(output)
-            about = prepared.experiment.model_dump(mode="json")
-            about |= {
-                "version": VERSION,
-                "made": made_now(named_device(prepared.experiment.device)),
-            }
-            write_text(output / EXPERIMENT, to_json(about))
-            write_text(output / STORE, to_json({"jobs": str(prepared.store.root)}))
+            _note(prepared)
         worker = Worker(prepared.experiment, prepared.store, progress)
         run = run_ray if prepared.experiment.executor.kind == "ray" else run_local
         open_jobs = [j for j in prepared.plan.jobs.values() if not prepared.store.is_done(j)]
@@ -239,20 +232,54 @@ def _alone(prepared: Prepared) -> Iterator[None]:
 def _after(
     job: Job, prepared: Prepared, watch: Callable[[Status], None], progress: Progress
 ) -> None:
-    """Whoever watches is told; a target that this job was the last of is published."""
+    """Whoever watches is told; a stage of a target that this job was the last of is published."""
     if not is_first():
         return
     status = prepared.status
     progress.done(job.name)
     watch(status)
-    plan, store = prepared.plan, prepared.store
-    targets = {cell.target for cell in plan.cells if job.key in cell.keys}
-    if status.done < status.total and any(target_is_done(t, plan, store) for t in targets):
+    cells, jobs = prepared.plan.cells, prepared.plan.jobs
+    for target, stage in {(one.target, one.stage) for one in cells if job.key in one.keys}:
+        here = [one for one in cells if (one.target, one.stage) == (target, stage)]
+        keys = {key for one in here for key in one.keys}
+        if status.done < status.total and all(prepared.store.is_done(jobs[key]) for key in keys):
+            _publish(prepared)
+            return
+
+
+def publish(prepared: Prepared) -> tuple[Record, ...]:
+    """Write records and report of what is done, and do nothing else.
+
+    Raises:
+        InputError: nothing can be shown yet; another process runs the experiment.
+    """
+    _refuse_other(prepared)
+    with _alone(prepared):
+        _note(prepared)
         _publish(prepared)
+    records = read_records(prepared.output / RECORDS)
+    if not records:
+        found, fix = (
+            f"{prepared.status.done} jobs",
+            "run it until scratch of a first target is done",
+        )
+        raise InputError(Problem("nothing to report yet", str(prepared.output), found, fix=fix))
+    return records
+
+
+def _note(prepared: Prepared) -> None:
+    """Write what the folder of results is for, and where its jobs are."""
+    from mashup.model.base import named_device
+
+    make_folder(prepared.output)
+    about = prepared.experiment.model_dump(mode="json")
+    about |= {"version": VERSION, "made": made_now(named_device(prepared.experiment.device))}
+    write_text(prepared.output / EXPERIMENT, to_json(about))
+    write_text(prepared.output / STORE, to_json({"jobs": str(prepared.store.root)}))
 
 
 def _publish(prepared: Prepared) -> None:
-    """Write records and report of the targets that are done so far."""
+    """Write records and report of the arms and targets that are done so far."""
     from mashup._report.write import report
 
     records = all_records(prepared.experiment, prepared.plan, prepared.store, prepared.commonest)
@@ -335,6 +362,7 @@ def run_experiment(
     model: str | None = None,
     data: str | Path | None = None,
     arms: Sequence[str] = (),
+    targets: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> ExperimentResult:
     """Run an experiment: tasks × arms × seeds × learning rates, leave-one-out or from a library.
@@ -352,6 +380,7 @@ def run_experiment(
         model: base model, instead of the file's.
         data: folder that the paths of the tasks in the file are relative to.
         arms: arms and variants to run, instead of the file's.
+        targets: targets to run, or patterns of them (``crises/*``), instead of the file's.
         progress: where to show bars.
 
     Returns:
@@ -363,7 +392,9 @@ def run_experiment(
             after all others were; another process runs it.
         OutputError: ``output`` cannot be written.
     """
-    known, folder = open_experiment(experiment, output, model=model, data=data, arms=arms)
+    known, folder = open_experiment(
+        experiment, output, model=model, data=data, arms=arms, targets=targets
+    )
     records = run_jobs(prepare(known, folder, jobs=jobs_of(experiment, jobs)), progress=progress)
     return ExperimentResult(folder.absolute(), records)
 
@@ -375,6 +406,7 @@ def open_experiment(
     model: str | None = None,
     data: str | Path | None = None,
     arms: Sequence[str] = (),
+    targets: Sequence[str] = (),
 ) -> tuple[Experiment, Path]:
     """The experiment that is meant, and its folder; arguments as for :func:`run_experiment`.
 
@@ -392,7 +424,9 @@ def open_experiment(
         named = Path(known.name)
     if model:
         known = known.model_copy(update={"base": model})
-    return _only(known, arms) if arms else known, Path(output) if output else named
+    known = _only(known, arms) if arms else known
+    known = _aimed(known, targets) if targets else known
+    return known, Path(output) if output else named
 
 
 def jobs_of(experiment: Any, jobs: str | Path | None) -> str | Path | None:
@@ -424,3 +458,19 @@ def _only(experiment: Experiment, names: Sequence[str]) -> Experiment:
     arms = [name for name in dict.fromkeys(names) if name in ARMS]
     variants = {name: one for name, one in experiment.variants.items() if name in names}
     return experiment.model_copy(update={"arms": tuple(arms), "variants": variants})
+
+
+def _aimed(experiment: Experiment, patterns: Sequence[str]) -> Experiment:
+    """With those of its targets alone that a name or pattern means.
+
+    Raises:
+        UsageError: a pattern that means none.
+    """
+    known = experiment.wanted
+    found = {one: [name for name in known if fnmatchcase(name, one)] for one in patterns}
+    if unknown := [one for one, names in found.items() if not names]:
+        raise UsageError(
+            Problem("unknown target", "`targets`", ", ".join(unknown), ", ".join(known))
+        )
+    meant = {name for names in found.values() for name in names}
+    return experiment.model_copy(update={"targets": tuple(t for t in known if t in meant)})

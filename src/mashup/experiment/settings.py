@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, field_serializer, field_validator, model_
 
 from mashup.errors import Problem, UsageError
 from mashup.faults import read_yaml, resolved, validated
-from mashup.results.records import pool_of
+from mashup.results.records import data_of, pool_of
 from mashup.settings import (
     ARMS,
     WEIGHTS,
@@ -34,11 +34,24 @@ STORE = "store.json"
 _NOT_COMPARED = ("format-only", "each-single", "blind")
 _OWN_PLACE = ("learning_rate", "seed")  # settings of training that experiments have lists of
 _LONGEST = 150  # bytes of a task's name in the name of a folder, which may have 255
+#: Settings of a task that say which rows it has, except for the number of training rows.
+_ROWS = (
+    "dataset",
+    "test_dataset",
+    "task_record",
+    "dev_rows",
+    "test_rows",
+    *RowSettings.model_fields,
+)
 _PARTS = ("train", "choose", "merge", "executor", "tasks")  # of a file; they have names inside
 
 
 class TaskData(RowSettings):
-    """Where the rows of a task are; sizes that are not given are those of the experiment."""
+    """Where the rows of a task are; what is not given is as the experiment says.
+
+    A task ``NAME@SIZE`` is the task NAME with another number of training rows. What it does not
+    set is as NAME sets it. It is a target only: no other task starts from it.
+    """
 
     dataset: str = Field(description="file, folder or Hub id")
     test_dataset: str | None = None
@@ -47,6 +60,13 @@ class TaskData(RowSettings):
     dev_rows: int | None = Field(None, ge=1)
     test_rows: int | None = Field(None, ge=1)
     donor_seed: int | None = Field(None, ge=0, description="of its donor; the experiment's")
+    max_steps: int | None = Field(None, ge=1, description="of a whole run, instead of train's")
+    arms: tuple[ArmName, ...] = Field(
+        (), description="of this target, without variants; those of the experiment"
+    )
+    budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (), description="of this target; those of the experiment"
+    )
     relatives: tuple[Name, ...] = Field(
         (), description="patterns (crises/*) of sources that the arm blind must not start from"
     )
@@ -163,6 +183,37 @@ class Experiment(Settings):
     )
     executor: Executor = Field(default_factory=Executor)
 
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _other_sizes(cls, value: Any) -> Any:
+        """``NAME@SIZE`` takes what it does not set from NAME."""
+        if not isinstance(value, Mapping):
+            return value
+        plain = {
+            name: one.model_dump(exclude_unset=True) if isinstance(one, TaskData) else one
+            for name, one in value.items()
+        }
+        whole = {name: plain.get(data_of(name)) for name in plain if isinstance(name, str)}
+        return {
+            name: {**other, **one}
+            if isinstance(one, Mapping) and isinstance(other := whole.get(name), Mapping)
+            else one
+            for name, one in plain.items()
+        }
+
+    @field_validator("tasks")
+    @classmethod
+    def _one_data_a_name(cls, value: dict[str, TaskData]) -> dict[str, TaskData]:
+        for name, one in value.items():
+            whole = value.get(data_of(name), one)
+            differing = [key for key in _ROWS if getattr(one, key) != getattr(whole, key)]
+            if differing:
+                raise ValueError(
+                    f"{name}: {', '.join(differing)} must be as in {data_of(name)}, since the two "
+                    "names say that they differ in the number of training rows"
+                )
+        return value
+
     @field_validator("tasks")
     @classmethod
     def _names_of_folders(cls, value: dict[str, TaskData]) -> dict[str, TaskData]:
@@ -216,7 +267,10 @@ class Experiment(Settings):
         others = [seed for seed in self.control_seeds if seed not in self.seeds]
         if others:
             raise ValueError(f"control_seeds {others}: not among seeds, so nothing to pair with")
-        if len(self.tasks) < 2 and not self.library:
+        for name in self.tasks:
+            if extra := [arm for arm in self.tasks[name].arms if arm not in self.arms]:
+                raise ValueError(f"tasks.{name}.arms {', '.join(extra)}: not among arms")
+        if len(self.sources) < 2 and not self.library:
             raise ValueError("one task has no other to start from: give more, or a library")
         if problem := unread(self.train.test_points):
             raise ValueError(problem)
@@ -237,6 +291,22 @@ class Experiment(Settings):
     def wanted(self) -> tuple[str, ...]:
         """Names of the targets."""
         return self.targets or tuple(self.tasks)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the tasks that targets may start from; not the other sizes of a task."""
+        return tuple(
+            name for name in self.tasks if data_of(name) == name or data_of(name) not in self.tasks
+        )
+
+    def of_target(self, target: str) -> Experiment:
+        """With the arms and budgets of a target."""
+        own = self.tasks[target]
+        update: dict[str, Any] = {"budgets": own.budgets} if own.budgets else {}
+        if own.arms:
+            update["arms"] = tuple(arm for arm in own.arms if arm in self.arms)
+            update["variants"] = {}
+        return self.model_copy(update=update) if update else self
 
     @property
     def control(self) -> tuple[int, ...]:

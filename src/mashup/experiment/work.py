@@ -46,6 +46,7 @@ from mashup.model.change import full_tensors
 from mashup.outputs import only_one
 from mashup.processes import is_first
 from mashup.results.curve import CURVE, START_TEST, TEST
+from mashup.results.records import data_of
 from mashup.settings import TrainSettings
 from mashup.task import Example, Task
 from mashup.weights import read_finite
@@ -194,9 +195,10 @@ def _parents(worker: Worker, job: Job, scores: Scores) -> list[Score]:
     if arm == "each-single":
         return [s for s in scores.ranking if worker.name_of(s) == job.decides["donor"]]
     if arm == "random":
-        return drawn(scores.ranking, k, f"{draw} {job.about['task']}")
+        return drawn(scores.ranking, k, f"{draw} {data_of(job.about['task'])}")
     if arm == "blind":
-        return drawn(_strangers(worker, job, scores), k, f"{draw} {job.about['task']}")
+        strangers = _strangers(worker, job, scores)
+        return drawn(strangers, k, f"{draw} {data_of(job.about['task'])}")
     if arm == "random-two":
         return drawn(scores.ranking, 2, draw)
     (key,) = job.needs["score"]

@@ -114,6 +114,15 @@ def consistent(folder: Path) -> Iterator[None]:
         raise InputError(Problem(what, str(folder), found, expected, fix)) from error
 
 
+def data_of(task: str) -> str:
+    """The task whose rows ``task`` has: ``mrpc`` for ``mrpc@16``, else the name itself.
+
+    ``NAME@SIZE`` is the task NAME with another number of training rows ("labels"): a target of
+    its own, with the same dev and test rows.
+    """
+    return task.partition("@")[0] or task
+
+
 def pool_of(name: str) -> str:
     """The arm that ``name`` is one draw of: ``random`` for ``random-1``, else ``name``."""
     if re.fullmatch(r"(random|blind)-\d+", name):
