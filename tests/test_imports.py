@@ -29,7 +29,7 @@ FLOORS = (
     ("_score",),
     ("_select",),
     ("_merge",),
-    ("_init", "_check", "_convert"),
+    ("_init", "_check", "_convert", "_verify"),
     ("_train",),
     ("_race",),
     ("experiment",),

@@ -2,7 +2,8 @@
 
 One word a step: :func:`scan`, :func:`load_task`, :func:`score`, :func:`select`,
 :func:`merge`, :func:`train`, :func:`race`, :func:`compare`, :func:`report`; :func:`init` is scan
-to merge in one call. Torch is imported when a step needs it.
+to merge in one call, and :func:`verify` checks what was written. Torch is imported when a step
+needs it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from mashup._select import Selection, select
     from mashup._train.record import Run
     from mashup._train.run import train
+    from mashup._verify.checks import Check, Verification
+    from mashup._verify.verify import verify
     from mashup.checkpoint import Checkpoint, read_checkpoint
     from mashup.errors import GateError, InputError, MashupError, OutputError, Problem, UsageError
     from mashup.experiment.compare import Comparison, compare
@@ -36,6 +39,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Base": "mashup.model",
+    "Check": "mashup._verify.checks",
     "Checkpoint": "mashup.checkpoint",
     "Comparison": "mashup.experiment.compare",
     "ExperimentResult": "mashup.experiment.run",
@@ -59,6 +63,7 @@ _HOME = {
     "Task": "mashup.task",
     "TrainSettings": "mashup.settings",
     "UsageError": "mashup.errors",
+    "Verification": "mashup._verify.checks",
     "check": "mashup._check",
     "compare": "mashup.experiment.compare",
     "convert": "mashup._convert",
@@ -74,9 +79,11 @@ _HOME = {
     "score": "mashup._score.score",
     "select": "mashup._select",
     "train": "mashup._train.run",
+    "verify": "mashup._verify.verify",
 }
 __all__ = [
     "Base",
+    "Check",
     "Checkpoint",
     "Comparison",
     "ExperimentResult",
@@ -100,6 +107,7 @@ __all__ = [
     "Task",
     "TrainSettings",
     "UsageError",
+    "Verification",
     "check",
     "compare",
     "convert",
@@ -115,6 +123,7 @@ __all__ = [
     "score",
     "select",
     "train",
+    "verify",
 ]
 
 

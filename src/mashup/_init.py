@@ -217,7 +217,8 @@ def _measured_merge(
     noted = {"scales": {str(scale): loss for scale, loss in scales.items()}} if scales else {}
     about: dict[str, Any] = {"name": task.name, "digest": task.digest}
     about |= {"left_out_rows": task.left_out} if task.left_out else {}
-    return init.noting(task=about, sample=_note(selection, merged), **noted)
+    drawn = {"samples": sample.samples, "seed": sample.seed, "max_length": sample.max_length}
+    return init.noting(task=about, sample=_note(selection, merged) | drawn, **noted)
 
 
 def search_scale(

@@ -252,21 +252,25 @@ def _scored(manifest: dict[str, Any]) -> list[str]:
     return [f"{where}: {measured(sample)}.", *([f"{behind}."] if behind else [])]
 
 
-def _command(manifest: dict[str, Any]) -> str:
-    """The ``mashup merge`` command that makes it again, also for a merge that ``init`` made."""
-    method, parents = METHODS[manifest["method"]], manifest["parents"]
-    is_lora = manifest["output_kind"] == "lora"
-    soup = method.name == "greedy_soup"  # its weights are known now
-    shape = {name: manifest[name] for name in ("rank", "factors")} if is_lora else {}
-    numbers = {name: manifest[name] for name in ("seed", *method.takes)}
-    options = {
-        "model": manifest["base"] or None,
-        "output": "OUTPUT",
+def settings_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Fields of :class:`mashup.MergeSettings` that make the merge again, from its manifest.
+
+    Weights are the numbers that were used. A greedy soup is the mean of the parents that it kept.
+    """
+    method = METHODS[manifest["method"]]
+    shaped = manifest["output_kind"] == "lora" and method.name != "factor_average"
+    return {
         "output_kind": manifest["output_kind"],
-        "method": "linear" if soup else method.name,
-        "weights": [parent["weight"] for parent in parents],
-        **numbers,
-        **({} if method.name == "factor_average" else shape),
+        "method": "linear" if method.name == "greedy_soup" else method.name,
+        "weights": [parent["weight"] for parent in manifest["parents"]],
+        **{name: manifest[name] for name in ("seed", *method.takes)},
+        **({name: manifest[name] for name in ("rank", "factors")} if shaped else {}),
         **manifest.get("options", {}),
     }
-    return command_of("merge", [parent["path"] for parent in parents], options)
+
+
+def _command(manifest: dict[str, Any]) -> str:
+    """The ``mashup merge`` command that makes it again, also for a merge that ``init`` made."""
+    paths = [parent["path"] for parent in manifest["parents"]]
+    options = {"model": manifest["base"] or None, "output": "OUTPUT", **settings_of(manifest)}
+    return command_of("merge", paths, options)

@@ -23,6 +23,7 @@ from mashup.checkpoint.identity import TOKENIZER_FILES, read_config
 from mashup.checkpoint.vocabulary import BY_TOKEN, FILE, read_vocabulary
 from mashup.errors import InputError, Problem
 from mashup.files import digest_file, digest_of, read_json, read_text
+from mashup.library import model_digest
 from mashup.model import Base, name_of
 from mashup.outputs import to_json, write_text
 from mashup.progress import Progress
@@ -81,6 +82,7 @@ def write_folder(
     source = _settings_source(prepared)
     cards = [*([source] if source else []), *(p.path for p in parents)]
     about |= {"card": kept_heads(cards), "options": _asked(settings)}
+    about |= {"base_files": _base_files(prepared, base)}
     named = licenses(cards)
     notes = [*about.get("notes", []), *_differences(parents, folder)]
     if named[1:]:
@@ -91,9 +93,22 @@ def write_folder(
 
 def _asked(settings: MergeSettings) -> dict[str, Any]:
     """Settings that were given and that the manifest does not show elsewhere."""
-    names = ("accept_base", "allow_partial", "untie", "dtype", "tokenizer")
+    names = ("accept_base", "allow_partial", "untie", "dtype", "tokenizer", "shard_size")
+    fields = MergeSettings.model_fields
     given = {name: getattr(settings, name) for name in names}
-    return {name: value for name, value in given.items() if value and value != "auto"}
+    return {name: value for name, value in given.items() if value != fields[name].default}
+
+
+def _base_files(prepared: Prepared, base: Base | str | Path | None) -> dict[str, Any]:
+    """How the base was given, and the digest of its files where the merge looked at them.
+
+    :mod:`mashup._verify` makes the merge again from this.
+    """
+    given = "no" if base is None else "loaded" if isinstance(base, Base) else "named"
+    reference = prepared.reference
+    if reference is None or not reference.is_base:
+        return {"given": given}
+    return {"given": given, "digest": model_digest(reference.folder)}
 
 
 def _refuse_the_base(prepared: Prepared, written: Energy) -> None:

@@ -31,12 +31,13 @@ from mashup.cli import (
     score,
     show,
     train,
+    verify,
 )
 from mashup.errors import MashupError
 
 _VERBS = (
     *(scan, check, convert, score, merge, init, train, race, compare, loo, report),
-    *(demo, env),
+    *(verify, demo, env),
 )
 _CLOSED_PIPE, _TERMINATED = 141, 143  # 128 + SIGPIPE and SIGTERM, as a shell counts them
 
