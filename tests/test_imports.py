@@ -15,7 +15,7 @@ HEAVY = {"torch", "transformers", "peft", "datasets", "matplotlib", "pandas", "s
 FLOORS = (
     ("errors", "settings", "progress", "strict", "faults", "processes", "tables"),
     ("files", "state"),
-    ("outputs",),
+    ("outputs", "hub"),
     ("results",),
     ("_report",),
     ("checkpoint",),

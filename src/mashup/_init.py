@@ -90,7 +90,7 @@ def init(
     ``select=SelectSettings(k=3), merge_options=MergeSettings(method="ties")``.
 
     Args:
-        library: a scanned library or its folder.
+        library: a scanned library, its folder, or a source (``hub:ORG``, ...).
         base: a loaded base model or its name, or a transformers model in memory.
         task: a loaded task, or its dataset as :func:`mashup.load_task` takes it. Only its
             training rows are used.

@@ -1,9 +1,12 @@
 """A name for a base model: looked at before anything is held against it."""
 
+import time
+
 import pytest
 
 import mashup
 from helpers import assert_problem, prompt_rows, write_adapter, write_full, write_jsonl
+from hubserver import serving
 from mashup.checkpoint import check_base
 from mashup.errors import InputError
 
@@ -57,3 +60,26 @@ def test_a_wrong_base_is_one_problem_in_python_too(tmp_path):
             call()
         assert [problem.code for problem in caught.value.problems] == ["base.missing"]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_hub_that_cannot_be_reached_is_noticed_in_seconds(tmp_path, monkeypatch, capfd):
+    with serving(tmp_path) as hub:
+        hub.add("org/tiny", write_full(tmp_path / "tiny"))
+        check_base("org/tiny")
+        monkeypatch.setattr("mashup.hub._WAITS", (0.5, 1.5))
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+        template = "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        start = time.monotonic()
+        problem = problem_of("org/tiny")
+        assert time.monotonic() - start < 5
+    assert "the Hub cannot be reached: no connection" in problem.found
+    assert "HF_ENDPOINT" in problem.fix
+    assert capfd.readouterr().err == ""
+
+
+def test_what_the_hub_says_of_a_base(tmp_path):
+    with serving(tmp_path) as hub:
+        assert problem_of("org/none").found == "no such folder, and no such model on the Hub"
+        hub.add("org/tiny", write_full(tmp_path / "tiny"), gated=True)
+        assert problem_of("org/tiny").code == "base.gated"

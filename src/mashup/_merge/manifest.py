@@ -17,6 +17,7 @@ from mashup.checkpoint.card import Card, cell, command_of
 from mashup.checkpoint.history import MANIFEST
 from mashup.checkpoint.identity import fingerprint, quantised_note
 from mashup.files import size
+from mashup.hub import snapshot_of
 from mashup.state import VERSION
 
 #: A relative rounding error above which the text says how to avoid it.
@@ -84,9 +85,11 @@ def _parent(parent: Parent, prepared: Prepared) -> dict[str, Any]:
     plan = prepared.plan
     tensors = plan.tensors if isinstance(plan, FullPlan) else [m.tensors for m in plan.modules]
     names = {one.name for one in tensors}
+    snapshot = snapshot_of(parent.path)
     return {
         "name": parent.checkpoint.name,
         "path": str(parent.path),
+        **({"source": str(snapshot)} if snapshot else {}),
         "kind": parent.checkpoint.kind,
         "task": parent.checkpoint.task,
         "digest": parent.digest,

@@ -24,6 +24,7 @@ from mashup.evaluate.evaluate import sample_digest, sample_tokens
 from mashup.faults import resolved
 from mashup.library import Index, Library, fitting, scan, skipped
 from mashup.library.leakage import leak_note
+from mashup.library.sources import fetched
 from mashup.model import AnyBase, Base, load_base, name_of
 from mashup.progress import SILENT, Progress
 from mashup.settings import CriterionName, ScoreSettings, StrategyName
@@ -54,7 +55,7 @@ def score(
     """Rank the checkpoints of a library by how well each fits a task.
 
     Args:
-        library: a scanned library or its folder.
+        library: a scanned library, its folder, or a source (``hub:ORG``, ...).
         base: a loaded base model or its name, or a transformers model in memory.
         task: a loaded task, or its dataset as :func:`mashup.load_task` takes it. Only its
             training rows are used.
@@ -90,6 +91,7 @@ def score(
     tokens = sample_tokens(base, task, settings.samples, seed, max_length)
     long = min(settings.samples, len(task.train)) - len(tokens)
     ranked_by, answers, free_text = _answers(base, task, tokens, seed, settings.criterion)
+    fit = fetched(library, fit, strict=strict, progress=progress)
     for note in (*library.notes, *_notes(tokens, long), leak_note(fit.used, task)):
         if note:
             progress.say(note)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mashup.errors import InputError, Problem
 from mashup.files import read_json
+from mashup.hub import REPOSITORY, faults, patiently, problem_of, quiet
 
 _FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "README.md")
 _EXPECTED = "the folder of a model with config.json and weights, or a Hub id"
@@ -31,7 +32,7 @@ def locate(name: str | Path, files: Sequence[str] = _FILES) -> Path:
 
     try:
         return Path(snapshot_download(str(name), allow_patterns=list(files)))
-    except (OSError, ValueError) as error:
+    except faults() as error:
         raise InputError(_unreachable(str(name), error, ())) from error
 
 
@@ -86,39 +87,34 @@ def _check_hub(name: str, named: Iterable[str]) -> None:
     """Whether the Hub, or its cache, has a model of this name."""
     if not name or name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name:
         raise InputError(_missing(name, "no such folder", named))
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.file_download import get_hf_file_metadata
 
+    if not REPOSITORY.fullmatch(f"hub/{name}" if "/" not in name else name):
+        raise InputError(_missing(name, "no such folder, and no name that the Hub allows", named))
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
     try:
-        hf_hub_download(name, "config.json")
-    except (OSError, ValueError) as error:
+        with quiet():  # a download would try again and again for 23 seconds
+            patiently(lambda: get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=10))
+    except faults() as error:
         raise InputError(_unreachable(name, error, named)) from error
 
 
 def _unreachable(name: str, error: Exception, named: Iterable[str]) -> Problem:
     """No such folder, and the Hub says no as well: why, in short."""
-    from huggingface_hub.constants import is_offline_mode
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    if isinstance(error, GatedRepoError):
-        found = f"a gated model of the Hub, no access: {str(error).splitlines()[0]}"
-        fix = "ask for access on its page and log in: hf auth login"
-        return Problem("cannot load base model", name, found, _EXPECTED, fix, "base.gated")
-    if isinstance(error, RepositoryNotFoundError):
-        found = "no such folder, and no such model on the Hub"
-    elif isinstance(error, LocalEntryNotFoundError):
-        reason = "it is offline (HF_HUB_OFFLINE)" if is_offline_mode() else "it cannot be reached"
-        found = f"no such folder, and not in the cache of the Hub, and {reason}"
-    else:
-        found = f"no such folder, and the Hub says: {' '.join(str(error).split())[:300]}"
-    return _missing(name, found, named)
+    why = problem_of(error, name)
+    if why.code == "hub.gated":
+        fix, code = why.fix, "base.gated"
+        return Problem("cannot load base model", name, why.found, _EXPECTED, fix, code)
+    if why.code in ("hub.missing", "hub.file"):
+        return _missing(name, "no such folder, and no such model on the Hub", named)
+    found = f"no such folder, not in the cache of the Hub, and {why.what}: {why.found}"
+    return _missing(name, found, named, f"check the path, or {why.fix}")
 
 
-def _missing(name: str, found: str, named: Iterable[str]) -> Problem:
-    fix = _suggestion(named) or "check the path, or the Hub id and the network"
+def _missing(name: str, found: str, named: Iterable[str], fix: str = "") -> Problem:
+    fix = _suggestion(named) or fix or "check the path, or the Hub id"
     return Problem("no such base model", name, found, _EXPECTED, fix, "base.missing")
 
 

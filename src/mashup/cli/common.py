@@ -87,7 +87,23 @@ class ScoreOptions(ScoreSettings, Options):
         False, description="accept checkpoints that name no base, or another one"
     )
     strict: bool = Field(False, description="stop at a broken checkpoint instead of skipping it")
+    cache_limit: str | None = Field(
+        None, description="most that checkpoints from hub:... may take on the disk, as 20GB"
+    )
     skip_bad: bool = Field(False, description="has no effect: broken checkpoints are skipped")
+
+
+def scan_library(options: Any) -> Any:
+    """What is in the library of a command; a remote one shows a bar."""
+    from mashup.library import scan
+    from mashup.progress import Bars
+
+    return scan(
+        options.library,
+        all_checkpoints=options.all_checkpoints,
+        cache_limit=getattr(options, "cache_limit", None),
+        progress=Bars(),
+    )
 
 
 class MergeOptions(MethodSettings, Options):

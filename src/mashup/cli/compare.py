@@ -24,7 +24,7 @@ class Options(
     TrainSettings,
     JsonOption,
 ):
-    library: str = positional("folder with checkpoints in it")
+    library: str = positional("folder with checkpoints in it, or hub:ORG, cache:, ...")
     output: str = Field(description="folder for runs, records and pages")
     arms: tuple[ArmName, ...] = Field(
         USUAL_ARMS, description="what to compare; scratch is always run"

@@ -17,7 +17,7 @@ from mashup.settings import ScoreSettings, SelectSettings
 
 
 class Options(ModelOptions, DataOptions, ScoreOptions, SelectSettings, MergeOptions, JsonOption):
-    library: str = positional("folder with checkpoints in it")
+    library: str = positional("folder with checkpoints in it, or hub:ORG, cache:, ...")
     output: str = Field(description="folder to write")
     always_merge: bool = Field(
         False, description="write the merge even if the best checkpoint alone is better"

@@ -9,7 +9,7 @@ import typer
 from pydantic import Field
 
 from mashup.cli import show
-from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
+from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions, scan_library
 from mashup.cli.options import JsonOption, add_command
 from mashup.settings import RaceSettings, ScoreSettings, SelectSettings, TrainSettings
 
@@ -26,7 +26,7 @@ class Options(
 ):
     library: str | None = Field(
         None,
-        description="folder with checkpoints in it, to make starts from",
+        description="folder with checkpoints in it, or hub:ORG, ..., to make starts from",
         json_schema_extra={"positional": True},
     )
     output: str = Field(description="folder of the trained run")
@@ -84,13 +84,10 @@ def _inputs(options: Options) -> tuple[Any, Any]:
     from mashup.checkpoint import check_base
     from mashup.checkpoint.read import check_start
     from mashup.errors import gather
-    from mashup.library import scan
     from mashup.outputs import refuse_existing
 
     def sources() -> Any:
-        if options.library is None:
-            return None
-        return scan(options.library, all_checkpoints=options.all_checkpoints)
+        return None if options.library is None else scan_library(options)
 
     def starts() -> None:
         full = options.cut_to(TrainSettings).is_full

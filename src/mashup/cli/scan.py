@@ -11,6 +11,7 @@ import typer
 from pydantic import Field
 
 from mashup.cli import show
+from mashup.cli.common import scan_library
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.errors import Problem, grouped
 from mashup.settings import Name
@@ -29,7 +30,7 @@ _PAIR = Field(
 
 
 class ScanOptions(JsonOption):
-    library: str = positional("folder with checkpoints in it")
+    library: str = positional("folder with checkpoints in it, or hub:ORG, cache:, ...")
     all_checkpoints: bool = Field(
         False, description="list every checkpoint-N, not one for each run"
     )
@@ -53,13 +54,13 @@ def register(app: typer.Typer) -> None:
 
 def run(options: ScanOptions) -> None:
     """List the checkpoints below a folder, from headers and JSON only."""
-    from mashup.library import name_bases, scan
+    from mashup.library import name_bases
     from mashup.library.scan import to_record
 
-    library = scan(options.library, all_checkpoints=options.all_checkpoints)
+    library = scan_library(options)
     if options.base:
         name_bases(library.root, (*library.checkpoints, *library.siblings), options.base)
-        library = scan(options.library, all_checkpoints=options.all_checkpoints)
+        library = scan_library(options)
     found = [c for c in library.checkpoints if _is_wanted(c, options)]
     siblings = [c for c in library.siblings if _is_wanted(c, options)]
     for note in library.notes:
@@ -68,6 +69,7 @@ def run(options: ScanOptions) -> None:
         show.print_json(
             {
                 "root": str(library.root),
+                **({"source": library.source} if library.source else {}),
                 "checkpoints": [to_record(c) for c in found],
                 "siblings": [str(c.path) for c in siblings],
             }

@@ -10,14 +10,14 @@ from typing import Any
 import typer
 
 from mashup.cli import show
-from mashup.cli.common import DataOptions, ModelOptions, ScoreOptions
+from mashup.cli.common import DataOptions, ModelOptions, ScoreOptions, scan_library
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.errors import gather, grouped
 from mashup.settings import ScoreSettings, SelectSettings
 
 
 class Options(ModelOptions, DataOptions, ScoreOptions, SelectSettings, JsonOption):
-    library: str = positional("folder with checkpoints in it")
+    library: str = positional("folder with checkpoints in it, or hub:ORG, cache:, ...")
 
 
 def register(app: typer.Typer) -> None:
@@ -83,9 +83,9 @@ def load_inputs(
 def _library(options: Any) -> Any:
     """The checkpoints, some of which fit the base by what they say of themselves."""
     from mashup.checkpoint import check_base
-    from mashup.library import fitting, scan
+    from mashup.library import fitting
 
-    library = scan(options.library, all_checkpoints=options.all_checkpoints)
+    library = scan_library(options)
     check_base(options.model, (checkpoint.base for checkpoint in library.checkpoints))
     fitting(
         library.checkpoints,

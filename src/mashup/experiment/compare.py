@@ -191,7 +191,7 @@ def compare(
         progress.say(selection.sentence)
         experiment = Experiment(
             name="comparison", base=base.name, tasks={"target": TaskData(dataset=task.name)},
-            library=str(library.root), split_seed=task.seed, train=settings,
+            library=library.source or str(library.root), split_seed=task.seed, train=settings,
             learning_rates=tuple(learning_rates) or (settings.learning_rate,), seeds=tuple(seeds),
             control_seeds=tuple(seeds), arms=tuple(dict.fromkeys(("scratch", *arms))),
             budgets=tuple(dict.fromkeys(budgets)), choose=choose, merge=merge,

@@ -7,6 +7,7 @@ are found in a second.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -17,9 +18,9 @@ from mashup.checkpoint.history import read_prompts
 from mashup.errors import InputError, Problem, gather, raise_all
 from mashup.experiment.jobs import Inputs, LeftOut
 from mashup.experiment.settings import Experiment
-from mashup.files import require_folder
-from mashup.library import Index, Library, base_digest, checkpoint_digest, scan
+from mashup.library import Index, Library, base_digest, checkpoint_digest, fitting, scan
 from mashup.library.leakage import leak, share_seen
+from mashup.library.sources import check_library, fetched
 from mashup.outputs import disk_errors
 from mashup.results.records import data_of
 from mashup.task import Task, asked_prompts, load_task, taught_prompts
@@ -48,9 +49,9 @@ def read_tasks(experiment: Experiment) -> dict[str, Task]:
     Raises:
         InputError: no such base or library, data that cannot be read; all at once.
     """
-    library = [Path(one) for one in (experiment.library, experiment.twins) if one]
+    library = [one for one in (experiment.library, experiment.twins) if one]
     checks: list[Callable[[], Any]] = [partial(check_base, experiment.base)]
-    checks += [partial(require_folder, folder) for folder in library]
+    checks += [partial(check_library, one) for one in library]
     found = gather(*checks, *(partial(load, experiment, name) for name in experiment.tasks))
     return dict(zip(experiment.tasks, found[len(checks) :], strict=True))
 
@@ -75,7 +76,7 @@ def read_inputs(experiment: Experiment, tasks: Mapping[str, Task], root: Path) -
     trained_on: dict[str, str] = {}
     with Index(root) as index:
         if experiment.library:
-            scanned = scan(experiment.library)
+            scanned = library_of(experiment)
             named = named_checkpoints(scanned)
             library = {name: checkpoint_digest(one.path, index) for name, one in named.items()}
             seen = {name: read_prompts(one.run) for name, one in named.items()}
@@ -110,7 +111,20 @@ def read_inputs(experiment: Experiment, tasks: Mapping[str, Task], root: Path) -
 
 def named_checkpoints(library: Library) -> dict[str, Checkpoint]:
     """Usable checkpoints by their path below the library."""
-    return {str(one.path.relative_to(library.root)): one for one in library.usable}
+    return {library.place_of(one): one for one in library.usable}
+
+
+def library_of(experiment: Experiment) -> Library:
+    """The checkpoints of an experiment's library; of a remote one those of its base, fetched.
+
+    Raises:
+        InputError: as :func:`mashup.scan`; none is of this base, or none could be fetched.
+    """
+    library = scan(str(experiment.library))
+    if not library.source:
+        return library
+    fit = fitting(library.checkpoints, experiment.base, accept_base=False, strict=False)
+    return replace(library, checkpoints=fetched(library, fit, strict=False).used)
 
 
 def _left_out(

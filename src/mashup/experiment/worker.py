@@ -12,7 +12,7 @@ from mashup._score.score import score
 from mashup._score.scores import Score, Scores
 from mashup._select import Selection, select
 from mashup.checkpoint import Checkpoint, read_checkpoint
-from mashup.experiment.inputs import load, named_checkpoints
+from mashup.experiment.inputs import library_of, load, named_checkpoints
 from mashup.experiment.jobs import Job, Store, best_of
 from mashup.experiment.settings import Experiment, task_in
 from mashup.library import Library, scan
@@ -89,7 +89,7 @@ class Worker:
     @cached_property
     def library(self) -> Library:
         """What is in the experiment's library."""
-        return scan(str(self.experiment.library))
+        return library_of(self.experiment)
 
     @cached_property
     def names(self) -> dict[Path | None, str]:

@@ -19,6 +19,7 @@ from mashup.errors import InputError, Problem, UsageError
 from mashup.files import require_folder
 from mashup.library.index import Index
 from mashup.library.walk import Found, find
+from mashup.progress import SILENT, Progress
 from mashup.tables import Shown, as_frame
 
 
@@ -26,13 +27,25 @@ from mashup.tables import Shown, as_frame
 class Library(Shown):
     """The checkpoints below ``root``: one a run, with the others of each run as ``siblings``.
 
-    ``notes`` are lines on what was not looked into, and on an index that cannot be kept.
+    Attributes:
+        root: the folder. For a source such as ``hub:...``, the folder in which we remember it.
+        notes: lines on what was not looked into, and on an index that cannot be kept.
+        source: ``hub:...`` and the like; "" for a folder.
+        cache_limit: most bytes that weights of the source may take on this machine; None for any.
     """
 
     root: Path
     checkpoints: tuple[Checkpoint, ...]
     siblings: tuple[Checkpoint, ...] = ()
     notes: tuple[str, ...] = ()
+    source: str = ""
+    cache_limit: int | None = None
+
+    def place_of(self, checkpoint: Checkpoint) -> str:
+        """Its path below the folder; of a source its name, which no other has."""
+        if self.source:
+            return checkpoint.name
+        return str(checkpoint.path.relative_to(self.root))
 
     def to_pandas(self) -> Any:
         """A ``DataFrame`` with a row for each checkpoint."""
@@ -41,7 +54,7 @@ class Library(Shown):
     @property
     def _title(self) -> str:
         broken = f", {len(self.problems)} with a problem" if self.problems else ""
-        return f"Library {self.root}: {len(self.checkpoints)} checkpoints{broken}"
+        return f"Library {self.source or self.root}: {len(self.checkpoints)} checkpoints{broken}"
 
     def _shown(self) -> list[dict[str, Any]]:
         return [
@@ -69,26 +82,56 @@ class Library(Shown):
         return tuple(c.problem for c in self.checkpoints if c.problem is not None)
 
 
-def scan(root: str | Path, *, all_checkpoints: bool = False) -> Library:
+def scan(
+    root: str | Path,
+    *,
+    all_checkpoints: bool = False,
+    cache_limit: str | int | None = None,
+    progress: Progress = SILENT,
+) -> Library:
     """Find the checkpoints at or below ``root`` from headers and JSON alone, without torch.
 
     Args:
-        root: folder to search.
+        root: folder to search, or a source (``hub:ORG``, ``cache:``, ...;
+            :mod:`mashup.library.sources`).
         all_checkpoints: keep every ``checkpoint-N`` of a run, not only its best or last.
+        cache_limit: most bytes (or "20GB") that weights of a remote source may take on this
+            machine when they are fetched; those that were used longest ago are removed first.
+        progress: where to show a bar; a remote source takes a while.
 
     Raises:
-        InputError: no such folder, or no checkpoint in it.
+        UsageError: a source of an unknown form.
+        InputError: no such folder or source, no checkpoint in it, or a source that refuses.
     """
-    root = Path(root)
+    from mashup.library.sources import kind_of_source, scan_source
+
+    if kind_of_source(root):
+        return scan_source(str(root), all_checkpoints, cache_limit, progress)
+    return scan_folder(Path(root), all_checkpoints)
+
+
+def scan_folder(root: Path, all_checkpoints: bool, memory: Path | None = None) -> Library:
+    """:func:`scan` of a folder; its index is in ``memory`` where that is given.
+
+    Raises:
+        InputError: as :func:`scan`.
+    """
     require_folder(root)
     walk = find(root)
     if not walk.found:
         raise InputError(_nothing(root, walk.notes))
-    with Index(root) as index:
+    with Index(memory or root) as index:
         checkpoints = with_unique_names(_read_or_remember(root, walk.found, index))
         notes = (*walk.notes, *([str(index.problem)] if index.problem else []))
+    return make_library(memory or root, checkpoints, notes, all_checkpoints)
+
+
+def make_library(
+    root: Path, checkpoints: Sequence[Checkpoint], notes: tuple[str, ...], all_checkpoints: bool
+) -> Library:
+    """A library of checkpoints with names of their own, one a run or all of them."""
     if all_checkpoints:
-        return Library(root, checkpoints, notes=notes)
+        return Library(root, tuple(checkpoints), notes=notes)
     return Library(root, *keep_one_per_run(checkpoints), notes)
 
 
@@ -209,8 +252,10 @@ def name_bases(root: Path, checkpoints: Sequence[Checkpoint], given: Sequence[st
     """Remember ``ID:MODEL`` pairs in the library; IDs are names or patterns with ``*``.
 
     Raises:
-        UsageError: not such a pair, no checkpoint of that name, or one that names its base.
+        UsageError: not such a pair, no checkpoint of that name, or one that names its base; a
+            checkpoint outside of the library's folder, as in the cache of the Hub.
     """
+    checkpoints = [c for c in checkpoints if c.path.is_relative_to(root)]
     names: dict[str, str] = {}
     problems: list[Problem] = []
     for pair in given:

@@ -1,0 +1,104 @@
+"""Where checkpoints come from: a folder, the Hub, its cache on this machine, or a tracker.
+
+A source is a text that may stand wherever the folder of a library may: ``hub:...``, ``cache:``,
+``mlflow:...`` or ``wandb:...``. Its checkpoints are as those of a folder once :func:`fetched` has
+brought their weights here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from mashup.checkpoint.read import with_unique_names
+from mashup.errors import InputError, Problem, UsageError
+from mashup.files import require_folder, user_cache
+from mashup.hub import cache_folder
+from mashup.library import hub
+from mashup.library.compatible import Fitting
+from mashup.library.scan import Library, make_library, scan_folder
+from mashup.outputs import disk_errors, make_folder
+from mashup.progress import SILENT, Progress
+
+KINDS = ("hub", "cache")
+
+
+def kind_of_source(text: str | Path) -> str:
+    """``hub``, ``cache``, ... or "" for a folder."""
+    kind, colon, _ = str(text).partition(":")
+    return kind if colon and kind in KINDS else ""
+
+
+def check_library(text: str | Path) -> None:
+    """Refuse what can be no library, without a request.
+
+    Raises:
+        UsageError: not a source that there is.
+        InputError: no such folder.
+    """
+    kind = kind_of_source(text)
+    if kind == "hub":
+        hub.check_source(str(text))
+    elif not kind:
+        require_folder(Path(text))
+
+
+def scan_source(
+    text: str, all_checkpoints: bool, cache_limit: str | int | None, progress: Progress
+) -> Library:
+    """:func:`mashup.scan` of a source.
+
+    Raises:
+        UsageError, InputError: as :func:`mashup.scan`.
+    """
+    limit = None if cache_limit is None else hub.parse_size(cache_limit)
+    kind = kind_of_source(text)
+    if kind == "cache":
+        library = _cache(text, all_checkpoints)
+    else:
+        found, notes = hub.list_hub(text, progress)
+        if not found:
+            raise InputError(_nothing(text, notes))
+        library = make_library(hub.home(), with_unique_names(found), notes, all_checkpoints)
+    return replace(library, source=text, cache_limit=limit)
+
+
+def _cache(text: str, all_checkpoints: bool) -> Library:
+    """What ``huggingface_hub`` keeps on this machine; our index of it is in our own folder."""
+    if text != "cache:":
+        fix = "give 'cache:' alone; to use a part of it, give its folder"
+        raise UsageError(Problem("no such source", text, expected="cache:", fix=fix))
+    memory = user_cache() / "sources" / "cache"
+    with disk_errors(memory):
+        make_folder(memory)
+    return scan_folder(cache_folder(), all_checkpoints, memory)
+
+
+def _nothing(text: str, notes: Iterable[str]) -> Problem:
+    found = "; ".join(("no repository with a PEFT adapter or a model", *notes))
+    return Problem("no checkpoint in the source", text, found, fix="check the name")
+
+
+def fetched(
+    library: Library, fit: Fitting, *, strict: bool, progress: Progress = SILENT
+) -> Fitting:
+    """What fits, with its weights on this machine; what could not be fetched is left out.
+
+    Args:
+        library: that they are of.
+        fit: what is used of it.
+        strict: stop at what cannot be fetched.
+        progress: where to show a bar.
+
+    Raises:
+        InputError: the source cannot be reached, its limit is too small, nothing could be
+            fetched, or something could not and ``strict``.
+    """
+    if not library.source:
+        return fit
+    failed = hub.fetch(fit.used, limit=library.cache_limit, progress=progress)
+    used = tuple(one for one in fit.used if one.path not in failed)
+    if failed and (strict or not used):
+        raise InputError(*failed.values())
+    return Fitting(used, (*fit.left_out, *failed.values()))
