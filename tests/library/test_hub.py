@@ -11,7 +11,7 @@ import mashup
 from helpers import assert_problem, refused, write_adapter, write_full, write_json
 from hubserver import Server, serving
 from mashup.checkpoint.read import read_checkpoint
-from mashup.errors import InputError, UsageError
+from mashup.errors import InputError, MashupError, UsageError
 from mashup.hub import snapshot_of
 from mashup.library import hub as remote
 from mashup.library.compatible import fitting
@@ -378,10 +378,12 @@ def test_an_experiment_takes_the_checkpoints_of_its_base(hub, tmp_path):
 
     hub.add("org/other", write_adapter(tmp_path / "other", base="owner/else"))
     tasks = {"t": TaskData(dataset="nowhere.jsonl")}
-    experiment = Experiment(name="e", base="owner/tiny", tasks=tasks, library="hub:org")
+    experiment = Experiment(
+        name="e", base="owner/tiny", tasks=tasks, library="hub:org", learning_rates=(1e-3,)
+    )
     named = named_checkpoints(library_of(experiment))
     assert list(named) == ["org/a", "org/b"]
     assert all((one.path / "adapter_model.safetensors").exists() for one in named.values())
     wrong = experiment.model_copy(update={"library": "hub:a/b/c"})
-    with pytest.raises(UsageError, match="no such source"):
+    with pytest.raises(MashupError, match="no such source"):
         read_tasks(wrong)
