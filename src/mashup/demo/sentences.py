@@ -23,9 +23,9 @@ from mashup.errors import InputError, Problem
 
 _ARCHIVE = "additional_resources/hutto_ICWSM_2014.tar.gz"
 FILES = {  # the target's source first: of near-duplicates, the first one stays
-    "tweet": "tweets_GroundTruth.txt",
-    "film review": "movieReviewSnippets_GroundTruth.txt",
     "product review": "amazonReviewSnippets_GroundTruth.txt",
+    "film review": "movieReviewSnippets_GroundTruth.txt",
+    "tweet": "tweets_GroundTruth.txt",
     "newspaper": "nytEditorialSnippets_GroundTruth.txt",
 }
 _LONGEST = 160  # characters; the longest sentence of a batch sets what the batch costs
@@ -52,8 +52,8 @@ class Sentence:
 def read_sentences(sdist: Path) -> list[Sentence]:
     """The usable sentences of all four sources: short, of three words or more, all different.
 
-    Of near-duplicates (the authors' own variants of a tweet, say, that differ in capitals and
-    one word) the first stays, the tweets being the first source.
+    The first of near-duplicates stays, in the order of ``FILES``. Some tweets, for example, are
+    the authors' own variants of another one, with other capitals and one other word.
 
     Raises:
         InputError: ``sdist`` is not the archive that was expected.
