@@ -110,6 +110,15 @@ def test_main_arms_of_all_targets_come_first_and_then_arm_by_arm():
     assert set(places) == set(range(len(stages)))
 
 
+def test_short_runs_of_all_targets_come_before_the_long_ones():
+    settings = {"library": "lib", "budgets": [1, 0.25], "arms": ["scratch", "mashup"]}
+    plan = make_plan(experiment_of(TASKS, **settings), OUTSIDE)
+    trained = [name for name in names_of(plan) if name.startswith("train")]
+    short = ["budget 0.25" in name for name in trained if "@" not in name]
+    assert any(short)
+    assert short == sorted(short, reverse=True)
+
+
 @pytest.fixture
 def stopped(tiny_base, tmp_path):
     """An experiment on two targets that was stopped when the main arms of the first were done."""

@@ -118,13 +118,18 @@ def make_plan(experiment: Experiment, inputs: Inputs, *, keeps_weights: bool = F
 def in_stages(plan: Plan, experiment: Experiment) -> Plan:
     """The plan with its jobs in the order of the stages in which they are needed.
 
-    The main arms of all targets are the first stage, each other arm is a stage of its own. So an
-    experiment that is not finished has its main part. A job is in the earliest stage that needs
-    it, directly or through other jobs, so that it still stands after those that it needs.
+    First come the main arms of all targets, the smallest budget first, since a short run of every
+    target says more than a long run of one. Each other arm is a stage of its own. So an experiment
+    that is not finished has its main part. A job is in the earliest stage that needs it, directly
+    or through other jobs, so that it still stands after those that it needs.
     """
+    budgets = sorted({cell.budget for cell in plan.cells})
     others = [arm for arm in (*experiment.arms, *experiment.variants) if arm not in _MAIN]
-    stages = {arm: 1 + place for place, arm in enumerate(others)}
-    cells = [replace(cell, stage=stages.get(pool_of(cell.arm), 0)) for cell in plan.cells]
+    stages = {arm: len(budgets) + place for place, arm in enumerate(others)}
+    cells = [
+        replace(cell, stage=stages.get(pool_of(cell.arm), budgets.index(cell.budget)))
+        for cell in plan.cells
+    ]
     of_job: dict[str, int] = {}
 
     def note(key: str, stage: int) -> None:
