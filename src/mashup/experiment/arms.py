@@ -126,8 +126,9 @@ def in_stages(plan: Plan, experiment: Experiment) -> Plan:
     budgets = sorted({cell.budget for cell in plan.cells})
     others = [arm for arm in (*experiment.arms, *experiment.variants) if arm not in _MAIN]
     stages = {arm: len(budgets) + place for place, arm in enumerate(others)}
+    main = {budget: place for place, budget in enumerate(budgets)}
     cells = [
-        replace(cell, stage=stages.get(pool_of(cell.arm), budgets.index(cell.budget)))
+        replace(cell, stage=stages.get(pool_of(cell.arm), main[cell.budget] if cell.trained else 0))
         for cell in plan.cells
     ]
     of_job: dict[str, int] = {}
