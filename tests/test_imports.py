@@ -31,7 +31,7 @@ FLOORS = (
     ("_merge",),
     ("_init", "_check", "_convert", "_verify"),
     ("_train",),
-    ("_race",),
+    ("_race", "transformers"),
     ("experiment",),
     ("demo",),
     ("cli", "__main__"),

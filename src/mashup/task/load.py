@@ -144,6 +144,18 @@ def load_task(
     )
 
 
+def read_examples(dataset: Any) -> Examples:
+    """All training examples of a dataset, as :func:`load_task` reads it, without any split.
+
+    Raises:
+        InputError: no rows, or some that cannot be read.
+    """
+    source, reader = read_rows(dataset).train, _Reader(None, RowSettings())
+    found = _some(reader.read(source), source, reader)
+    reader.raise_problems()
+    return found
+
+
 def _check_record(record: str | None, settings: RowSettings) -> None:
     if record is None:
         return
