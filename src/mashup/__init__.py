@@ -32,7 +32,13 @@ if TYPE_CHECKING:
     from mashup.experiment.run import ExperimentResult, run_experiment
     from mashup.library import Library, scan
     from mashup.model import Base, load_base
-    from mashup.settings import MergeSettings, ScoreSettings, SelectSettings, TrainSettings
+    from mashup.settings import (
+        MergeSettings,
+        ModuleRule,
+        ScoreSettings,
+        SelectSettings,
+        TrainSettings,
+    )
     from mashup.task import Task, load_task
 
 __version__ = "0.1.0"
@@ -50,6 +56,7 @@ _HOME = {
     "Library": "mashup.library",
     "MashupError": "mashup.errors",
     "MergeSettings": "mashup.settings",
+    "ModuleRule": "mashup.settings",
     "OutputError": "mashup.errors",
     "Problem": "mashup.errors",
     "Race": "mashup._race.record",
@@ -94,6 +101,7 @@ __all__ = [
     "Library",
     "MashupError",
     "MergeSettings",
+    "ModuleRule",
     "OutputError",
     "Problem",
     "Race",

@@ -328,14 +328,94 @@ class MethodSettings(Settings):
         return value
 
 
+_RULE = re.compile(
+    r"(?P<match>.*):(?P<name>weight|scale|density|gamma|epsilon)(\[(?P<parent>\d+)\])?=(?P<values>.+)"
+)
+_RULES = "PART:SETTING=VALUE, as in mlp:density=0.3 or self_attn:weight[1]=0.2..0.8"
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ModuleRule(Settings):
+    """Other numbers for some tensors of a merge, from the first layer to the last.
+
+    As text: ``PART:SETTING=VALUE``, ``PART:SETTING[PARENT]=VALUE``; values of a gradient are
+    joined by ``..``, as in ``mlp:weight[1]=0..0.5..1``.
+
+    Each number is one value, or several: a gradient over the layers. With n values, layer i of
+    L has the value at ``(n - 1) i / (L - 1)``, interpolated linearly; tensors outside of the
+    layers have the first value, and the only layer of a model has the last one.
+
+    Attributes:
+        match: a part of the names of tensors; ``*`` for all.
+        parent: which checkpoint it is for, from 1 in the order that they are given; None for all.
+        weight: instead of that parent's weight.
+        scale: λ; of no parent in particular.
+        density, gamma, epsilon: instead of the settings of the same name.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"expected": _RULES})
+    match: str = Field("*", min_length=1)
+    parent: int | None = Field(None, ge=1)
+    weight: tuple[Finite, ...] | None = Field(None, min_length=1)
+    scale: tuple[Finite, ...] | None = Field(None, min_length=1)
+    density: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(None, min_length=1)
+    gamma: tuple[Annotated[float, Field(ge=0, lt=1)], ...] | None = Field(None, min_length=1)
+    epsilon: tuple[Annotated[float, Field(ge=0, lt=1)], ...] | None = Field(None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        found = _RULE.fullmatch(value)
+        if not found:
+            raise ValueError(_RULES)
+        numbers = tuple(found["values"].split(".."))
+        parent = {"parent": found["parent"]} if found["parent"] else {}
+        return {"match": found["match"] or "*", found["name"]: numbers, **parent}
+
+    @model_validator(mode="after")
+    def _is_one(self) -> ModuleRule:
+        if all(getattr(self, name) is None for name in RULED):
+            raise ValueError(f"at least one of {', '.join(RULED)}")
+        if self.scale is not None and self.parent is not None:
+            raise ValueError("scale without a parent: it is a factor on the merge")
+        return self
+
+    def texts(self) -> list[str]:
+        """The same rule as texts, one for each number."""
+        whose = f"[{self.parent}]" if self.parent else ""
+        return [
+            f"{self.match}:{name}{whose}={'..'.join(map(repr, values))}"
+            for name in RULED
+            if (values := getattr(self, name)) is not None
+        ]
+
+    def fits(self, tensor: str, place: int | None) -> bool:
+        """Whether it is for this tensor and parent, counted from 0; None: for no one parent."""
+        is_own = self.parent is None or (place is not None and self.parent - 1 == place)
+        return is_own and (self.match == "*" or self.match in tensor)
+
+
+#: The numbers that a rule may give.
+RULED = ("weight", "scale", "density", "gamma", "epsilon")
+
+
 class MergeSettings(MethodSettings):
     """What decides a merge besides the parents and the base; see :func:`mashup.merge`.
 
     Attributes:
+        normalize: the weights of each tensor are divided by their sum.
+        per_module: other numbers for some tensors. Of each number, the first rule that matches
+            a tensor decides.
         dtype: of the written weights. ``auto`` keeps a model's own, and is float32 for a LoRA.
         tokenizer: folder of the base or of a parent.
     """
 
+    normalize: bool = Field(False, description="divide the weights of each tensor by their sum")
+    per_module: tuple[ModuleRule, ...] = Field(
+        (), description=f"other numbers for some tensors: {_RULES}"
+    )
     seed: int = Field(42, description="seed of random methods and of the rotation of factors")
     output_kind: Literal["auto", "lora", "full"] = Field(
         "auto", description="what to write; auto writes a LoRA unless a parent is a full checkpoint"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mashup import merge
 from oracles.peers import case
 
@@ -93,6 +95,64 @@ EQUAL: dict[str, Case] = {
         base="zero", their_base="p0",
     ),
 }  # fmt: skip
+#: Whole files of mergekit, without their models, and with ours read from the very same file.
+FILES: dict[str, str] = {
+    "gradients and filters": """
+merge_method: task_arithmetic
+base_model: base
+models:
+  - {model: base}
+  - model: p0
+    parameters:
+      weight:
+        - {filter: mlp, value: [0, 0.5, 1]}
+        - {filter: self_attn.q_proj, value: 0.3}
+        - {value: 0.7}
+  - model: p1
+    parameters: {weight: [1, 0]}
+parameters:
+  lambda: [{filter: norm, value: 0.5}, {value: 0.9}]
+dtype: float32
+""",
+    "normalised by tensor": """
+merge_method: linear
+models:
+  - {model: p0, parameters: {weight: [{filter: o_proj, value: [1, 3]}, {value: 2}]}}
+  - {model: p1, parameters: {weight: [3, 1, 2]}}
+  - {model: p2, parameters: {weight: 1}}
+dtype: float32
+""",
+    "densities of each model": """
+merge_method: ties
+base_model: base
+models:
+  - {model: p0, parameters: {weight: 1, density: [{filter: mlp, value: [0.2, 0.8]}, {value: 0.5}]}}
+  - {model: p1, parameters: {weight: [0.5, 2], density: 0.3}}
+  - {model: p2, parameters: {weight: 0.7}}
+parameters: {density: 0.6, normalize: true, int8_mask: true}
+dtype: float32
+""",
+    "outliers of each layer": """
+merge_method: breadcrumbs
+base_model: base
+models:
+  - {model: p0, parameters: {weight: 1, gamma: [0.05, 0.2]}}
+  - {model: p1, parameters: {weight: 0.5}}
+parameters: {density: [0.4, 0.7], gamma: 0.1, normalize: true}
+dtype: float32
+out_dtype: bfloat16
+""",
+}
+
+
+def file_for(name: str, models: Path) -> dict[str, Any]:
+    """A case of :data:`FILES` with the paths of its models."""
+    values = yaml.safe_load(FILES[name])
+    values |= {key: str(models / values[key]) for key in ("base_model",) if key in values}
+    values["models"] = [one | {"model": str(models / one["model"])} for one in values["models"]]
+    return values
+
+
 _ONE = weights(1.0)
 _DROP = {"density": 0.5, "rescale": False}
 #: Cases in which they differ; tests say by how much.

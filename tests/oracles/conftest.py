@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from oracles.cases import DIFFERENT, EQUAL
+from oracles.cases import DIFFERENT, EQUAL, FILES, file_for
 from oracles.peers import FAMILIES, find_mergekit, run_mergekit, write_family
 from wholes import relative_of, tensors_of, write_whole
 
@@ -50,6 +50,14 @@ def peer(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for family in FAMILIES
         for name, one in (EQUAL | DIFFERENT).items()
         if name in EQUAL or family == "llama"
+    ]
+    wanted += [
+        {
+            "config": file_for(name, models / "llama"),
+            "output": str(folder / "llama" / name),
+            "seed": 0,
+        }
+        for name in FILES
     ]
     run_mergekit(python, wanted, folder)
     return folder

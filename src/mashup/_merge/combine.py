@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import astuple, dataclass
-from typing import NamedTuple, TypeVar
+from dataclasses import astuple, dataclass, field, replace
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from mashup.similarity.products import inner
 T = TypeVar("T")
 #: ``(start, stop, rows)`` of a tensor, in order.
 Rows = Iterator[tuple[int, int, Tensor]]
+_TRIMS = ("density", "gamma", "epsilon")
+#: The number of a layer in the name of a tensor: the first that stands alone.
+_LAYER = re.compile(r"(.*?\.)(\d+)\.")
 #: A remainder this close to zero is the rounding error of weights that sum to one.
 NOTHING = 1e-9
 
@@ -36,12 +40,44 @@ class Recipe:
         settings: the numbers that it takes.
         weights: one per parent.
         keys: identify the parents independently of their order, for random methods.
+        places: of the parents, in the order that the user gave them; rules name them by it.
+        layers: how many layers there are, by the part of tensors' names before the number.
+        each: settings of each parent, where rules make them differ.
     """
 
     method: Method
     settings: MergeSettings
     weights: tuple[float, ...]
     keys: tuple[str, ...]
+    places: tuple[int, ...] = ()
+    layers: Mapping[str, int] = field(default_factory=dict)
+    each: tuple[MergeSettings, ...] = ()
+
+    def of(self, tensor: str) -> Recipe:
+        """The recipe of one tensor, with the numbers that rules give it."""
+        if not (self.settings.per_module or self.settings.normalize):
+            return self
+        rules, depth = self.settings.per_module, _depth(tensor, self.layers)
+
+        def number(name: str, place: int | None, plain: Any) -> Any:
+            for rule in rules:
+                values = getattr(rule, name)
+                if values is not None and rule.fits(tensor, place):
+                    return _at(values, depth)
+            return plain
+
+        pairs = list(zip(self.places, self.weights, strict=True))
+        weights = tuple(number("weight", place, weight) for place, weight in pairs)
+        if self.settings.normalize and sum(weights):
+            weights = tuple(weight / sum(weights) for weight in weights)
+        plain = self.settings.model_copy(update={"per_module": (), "normalize": False})
+        each = [
+            plain.model_copy(update={n: number(n, place, getattr(plain, n)) for n in _TRIMS})
+            for place, _ in pairs
+        ]
+        scale = number("scale", None, plain.scale)
+        settings = plain.model_copy(update={"scale": scale})
+        return replace(self, settings=settings, weights=weights, each=tuple(each))
 
     @property
     def scale(self) -> float:
@@ -53,6 +89,31 @@ class Recipe:
     def is_mean(self) -> bool:
         """Whether values are averaged, so that the base drops out."""
         return self.method.is_sum and abs(1 - self.scale * sum(self.weights)) < NOTHING
+
+
+def layer_counts(tensors: Iterable[str]) -> dict[str, int]:
+    """How many layers there are, by the part of the names before the number of the layer."""
+    counts: dict[str, int] = {}
+    for found in filter(None, map(_LAYER.match, tensors)):
+        counts[found[1]] = max(counts.get(found[1], 0), int(found[2]) + 1)
+    return counts
+
+
+def _depth(tensor: str, layers: Mapping[str, int]) -> float:
+    """From 0 in the first layer to 1 in the last; 0 outside of layers, 1 in an only layer."""
+    found = _LAYER.match(tensor)
+    if found is None:
+        return 0.0
+    count = layers.get(found[1], 1)
+    return int(found[2]) / (count - 1) if count > 1 else 1.0
+
+
+def _at(values: Sequence[float], depth: float) -> float:
+    """The value of a gradient at a depth, interpolated linearly."""
+    place = depth * (len(values) - 1)
+    first = min(int(place), len(values) - 1)
+    last = min(first + 1, len(values) - 1)
+    return (1 - (place - first)) * values[first] + (place - first) * values[last]
 
 
 def nothing_left(recipe: Recipe) -> Problem:
@@ -178,7 +239,7 @@ def merged_pieces(recipe: Recipe, tensors: Tensors, *, compare: bool) -> Iterato
     minus the sum of the others. So a single parent of weight one comes back to the bit, and so
     does a tensor that no parent changes.
     """
-    base = tensors.base
+    base, recipe = tensors.base, recipe.of(tensors.name)
     if all(change is None for change in tensors.changes):
         yield from _weighted_rows([_Term(1.0, base)], tensors.shape, base if compare else None)
         return
@@ -201,6 +262,7 @@ def merged_pieces(recipe: Recipe, tensors: Tensors, *, compare: bool) -> Iterato
 
 def merged_deltas(recipe: Recipe, tensors: Tensors) -> Rows:
     """Rows of the merged delta, float32 or higher."""
+    recipe = recipe.of(tensors.name)
     loaded = load_changes(tensors)
     if recipe.method.trim:
         yield from _trimmed(recipe, tensors, loaded)
@@ -220,6 +282,7 @@ def coefficients(
     recipe: Recipe, tensors: Tensors, loaded: Mapping[int, Loaded]
 ) -> tuple[float, ...]:
     """One per parent, for a mixing method."""
+    recipe = recipe.of(tensors.name)
     assert recipe.method.mix is not None
     count = len(recipe.weights)
     gram = torch.zeros(count, count, dtype=torch.float64)
@@ -259,7 +322,8 @@ def _trimmer(recipe: Recipe, tensors: Tensors, index: int, one: Loaded) -> Trimm
 
     generator = generator_for(recipe.settings.seed, f"{tensors.name}:{recipe.keys[index]}")
     assert recipe.method.trim is not None
-    return recipe.method.trim(rows, math.prod(tensors.shape), recipe.settings, generator)
+    settings = recipe.each[index] if recipe.each else recipe.settings
+    return recipe.method.trim(rows, math.prod(tensors.shape), settings, generator)
 
 
 def _weighted_sum(rows: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

@@ -10,7 +10,7 @@ from mashup._merge.combine import Energy
 from mashup._merge.full import FullPlan
 from mashup._merge.lora import Written
 from mashup._merge.methods import METHODS
-from mashup._merge.parents import Parent
+from mashup._merge.parents import Parent, counting
 from mashup._merge.plan import Prepared
 from mashup._merge.plan_lora import LoraPlan
 from mashup.checkpoint.card import Card, cell, command_of
@@ -76,8 +76,8 @@ def _partial(prepared: Prepared) -> dict[str, Any]:
     """What ``allow_partial`` left out, by the folder of the parent."""
     if prepared.reference is None:
         return {}
-    counting = [p for p in prepared.parents if p.weight != 0 or prepared.recipe.method.needs_gram]
-    both = zip(counting, prepared.reference.covered, strict=True)
+    counted = counting(prepared.parents, prepared.recipe.method, prepared.recipe.settings)
+    both = zip(counted, prepared.reference.covered, strict=True)
     return {str(p.path): one.coverage.to_json() for p, one in both if one.coverage.is_partial}
 
 

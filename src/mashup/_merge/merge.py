@@ -16,7 +16,14 @@ from mashup._merge.lora import merged_in_memory
 from mashup._merge.manifest import card
 from mashup._merge.methods import METHODS
 from mashup._merge.methods.greedy_soup import chosen_weights
-from mashup._merge.parents import Parent, make_parents, open_parents, weights_for
+from mashup._merge.parents import (
+    Parent,
+    counting,
+    make_parents,
+    open_parents,
+    rule_problems,
+    weights_for,
+)
 from mashup._merge.plan import Prepared, prepare
 from mashup._merge.write import write_folder
 from mashup._select import NOTHING_HELPS, Selection
@@ -159,8 +166,8 @@ def prepare_merge(
     read = make_parents(opened, weights, base=named, accept_base=settings.accept_base)
     if measure is not None and settings.method == "greedy_soup":
         read = _greedy(read, settings, base, measure)
-    counting = [p for p in read if p.weight != 0 or method.needs_gram]
-    prepared = prepare(counting, _recipe(settings, counting), base, settings)
+    counted = counting(read, method, settings)
+    prepared = prepare(counted, _recipe(settings, counted), base, settings)
     return replace(prepared, parents=tuple(read))
 
 
@@ -178,6 +185,7 @@ def _check_settings(settings: MergeSettings, count: int, *, measured: bool) -> N
         UsageError: all problems at once.
     """
     problems = METHODS[settings.method].problems(settings, count)
+    problems += rule_problems(METHODS[settings.method], settings, count)
     if settings.scale == "search":
         fix = "give a number, or use mashup init or compare, which have a sample"
         what = "nothing to search a scale on"
@@ -193,7 +201,8 @@ def _recipe(settings: MergeSettings, parents: Sequence[Parent]) -> Recipe:
     """What is done to every tensor; equal parents are told apart by a number."""
     weights, digests = tuple(p.weight for p in parents), [p.digest for p in parents]
     keys = tuple(f"{d}{digests[:n].count(d) or ''}" for n, d in enumerate(digests))
-    return Recipe(METHODS[settings.method], settings, weights, keys)
+    places = tuple(p.place for p in parents)
+    return Recipe(METHODS[settings.method], settings, weights, keys, places)
 
 
 def _greedy(
@@ -205,10 +214,10 @@ def _greedy(
     """The parents with the weights of the greedy soup."""
 
     def loss(weights: Sequence[float]) -> float:
-        counting = [replace(p, weight=w) for p, w in zip(parents, weights, strict=True) if w]
-        recipe = _recipe(settings, counting)
-        plan = prepare(counting, recipe, base, settings).plan
-        return measure(merged_in_memory(counting, plan, recipe))
+        counted = [replace(p, weight=w) for p, w in zip(parents, weights, strict=True) if w]
+        recipe = _recipe(settings, counted)
+        plan = prepare(counted, recipe, base, settings).plan
+        return measure(merged_in_memory(counted, plan, recipe))
 
     weights, _ = chosen_weights(len(parents), loss)
     return tuple(replace(p, weight=w) for p, w in zip(parents, weights, strict=True))

@@ -15,7 +15,7 @@ from mashup.checkpoint.fit import FOREIGN, identity_problem
 from mashup.checkpoint.read import with_unique_names
 from mashup.errors import Problem, UsageError, gather, raise_all
 from mashup.library import adapter_digest, model_digest
-from mashup.settings import WeightsName
+from mashup.settings import MergeSettings, WeightsName
 from mashup.weights import read
 
 
@@ -102,17 +102,51 @@ def weights_for(
         parts = [math.exp(min(losses) - loss) for loss in losses]
         return tuple(part / sum(parts) for part in parts)
     given, what = tuple(map(float, weights)), "bad weights"
-    divides = method.elect or method.name == "slerp"
     found, expected = str(list(given)), ""
     if len(given) != count:
         what, found, expected = "wrong number of weights", str(len(given)), f"{count}, one each"
     elif not all(map(math.isfinite, given)) or not any(given):
         expected = "finite numbers, not all zero"
-    elif divides and (min(given) < 0 or not sum(given) > 0):
+    elif _divides(method) and (min(given) < 0 or not sum(given) > 0):
         expected = f"numbers of at least 0: {method.name} divides by their sum"
     if expected:
         raise UsageError(Problem(what, "`weights`", found, expected))
     return given
+
+
+def rule_problems(method: Method, settings: MergeSettings, count: int) -> list[Problem]:
+    """Rules for some tensors that the method or this number of parents cannot use."""
+    rules, problems = settings.per_module, []
+    where = "`per_module`"
+    if (rules or settings.normalize) and method.name in ("greedy_soup", "factor_average"):
+        fix = "use `method` linear, or leave out `per_module` and `normalize`"
+        found = "other weights for some tensors"
+        where_method = f"`method` {method.name}"
+        problems.append(Problem("one weight for all tensors", where_method, found, fix=fix))
+    far = sorted({rule.parent for rule in rules if rule.parent and rule.parent > count})
+    if far:
+        expected = f"1 to {count}, the place of a checkpoint"
+        problems.append(Problem("no such parent", where, ", ".join(map(str, far)), expected))
+    weights = [weight for rule in rules for weight in rule.weight or ()]
+    if _divides(method) and any(weight < 0 for weight in weights):
+        expected = f"numbers of at least 0: {method.name} divides by their sum"
+        problems.append(Problem("bad weights", where, str(min(weights)), expected))
+    densities = [settings.density, *(d for rule in rules for d in rule.density or ())]
+    widest = max([settings.epsilon, *(e for rule in rules for e in rule.epsilon or ())])
+    if rules and "epsilon" in method.takes and widest >= min(densities):
+        expected = f"less than the least density, {min(densities)}"
+        problems.append(Problem("bad setting", "`epsilon`", str(widest), expected))
+    return problems
+
+
+def counting(parents: Sequence[Parent], method: Method, settings: MergeSettings) -> list[Parent]:
+    """The parents that are read: those without a weight only where a rule may give them one."""
+    everybody = method.needs_gram or any(rule.weight for rule in settings.per_module)
+    return [parent for parent in parents if parent.weight != 0 or everybody]
+
+
+def _divides(method: Method) -> bool:
+    return method.elect or method.name == "slerp"
 
 
 def open_parents(given: Sequence[Checkpoint | Opened | str | Path]) -> list[Opened]:

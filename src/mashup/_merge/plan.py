@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from mashup._merge.combine import Recipe, Tensors, needs_base
+from mashup._merge.combine import Recipe, Tensors, layer_counts, needs_base
 from mashup._merge.configs import config_problems
 from mashup._merge.full import FullPlan, plan_full
 from mashup._merge.methods import Method
@@ -74,6 +74,8 @@ def prepare(
     elif base is not None:
         reference = _compared(parents, base, settings)
     raise_all(copied_problems(reference) if reference else ())
+    named = reference.tensors if reference else {n for parent in parents for n in parent.changes}
+    recipe = replace(recipe, layers=layer_counts(named))
     plan: FullPlan | LoraPlan
     if kind == "full":
         assert reference is not None
@@ -143,7 +145,7 @@ def _base_is_missing(recipe: Recipe, tensors: Sequence[Tensors]) -> list[Problem
     """The problem of a method or weights that need a base that was not given."""
     for one in tensors:
         whole = any(change and change.value for change in one.changes)
-        if whole and one.base is None and needs_base(recipe, one.changes):
+        if whole and one.base is None and needs_base(recipe.of(one.name), one.changes):
             found = f"method {recipe.method.name}, weights {list(recipe.weights)}"
             expected = "the base model, which these are differences from"
             fix = "give `base`, or use `method` linear with weights that sum to 1"

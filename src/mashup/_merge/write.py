@@ -95,7 +95,9 @@ def _asked(settings: MergeSettings) -> dict[str, Any]:
     """Settings that were given and that the manifest does not show elsewhere."""
     names = ("accept_base", "allow_partial", "untie", "dtype", "tokenizer", "shard_size")
     fields = MergeSettings.model_fields
-    given = {name: getattr(settings, name) for name in names}
+    given = {name: getattr(settings, name) for name in (*names, "normalize", "per_module")}
+    rules = [text for rule in settings.per_module for text in rule.texts()]
+    given |= {"per_module": rules or ()}
     return {name: value for name, value in given.items() if value != fields[name].default}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from pydantic import Field
@@ -12,7 +12,8 @@ from pydantic import Field
 from mashup.cli import show
 from mashup.cli.common import MergeOptions, say_left_out
 from mashup.cli.options import JsonOption, add_command, positional
-from mashup.errors import gather
+from mashup.errors import Problem, UsageError, gather
+from mashup.faults import names_of
 from mashup.settings import MergeSettings, RowSettings
 
 if TYPE_CHECKING:
@@ -33,6 +34,22 @@ class Options(MergeOptions, MergeSettings, RowSettings, JsonOption):
     )
     samples: int = Field(256, ge=2, description="examples of the dataset to measure on")
     dry_run: bool = Field(False, description="print what would be read and written, and stop")
+    export: Literal["mergekit"] | None = Field(
+        None, description="write the merge as a file of mergekit to the output, and do not merge"
+    )
+
+    @classmethod
+    def from_file(cls, values: dict[Any, Any], where: str) -> dict[Any, Any]:
+        """Values of a file of ours, or of mergekit's."""
+        from mashup._merge.mergekit import is_mergekit, read_mergekit
+
+        if not is_mergekit(values):
+            return values
+        found = read_mergekit(values, where, names_of(cls))
+        for note in found.notes:
+            show.note(f"note: {note}")
+        base = {"model": found.base} if found.base else {}
+        return {"checkpoints": list(found.models), **base, **found.settings}
 
 
 def register(app: typer.Typer) -> None:
@@ -46,6 +63,9 @@ def run(options: Options) -> None:
     opened = _check(options, folders)
     if options.dry_run:
         _dry_run(options, opened)
+        return
+    if options.export:
+        _export(options, opened)
         return
     from mashup._merge.merge import merge
     from mashup.progress import Bars
@@ -122,6 +142,27 @@ def _dry_run(options: Options, opened: list[Opened]) -> None:
     for name in ("bytes_read", "bytes_written", "peak_memory"):
         show.line(f"{name.replace('_', ' ')}: {show.size(cost[name])}")
     show.line("nothing was written (--dry-run)")
+
+
+def _export(options: Options, opened: list[Opened]) -> None:
+    """Check the merge and write it as a file of mergekit."""
+    from mashup._merge.full import FullPlan
+    from mashup._merge.merge import prepare_merge
+    from mashup._merge.mergekit import to_mergekit
+    from mashup.outputs import write_text
+
+    settings = options.cut_to(MergeSettings)
+    prepared = prepare_merge(opened, settings, options.model)
+    if not isinstance(prepared.plan, FullPlan):
+        fix = "give `output_kind` full and `base`"
+        raise UsageError(Problem("mergekit writes models", "`export` mergekit", "a LoRA", fix=fix))
+    parents = prepared.in_order
+    lora = f"{options.model}+"
+    models = [str(one.path) if one.is_full else f"{lora}{one.path}" for one in parents]
+    weights = [parent.weight for parent in parents]
+    text = to_mergekit(models, weights, options.model, settings, prepared.plan.dtype)
+    write_text(Path(options.output), text)
+    show.line(f"written: {options.output}")
 
 
 def print_init(init: Any) -> None:

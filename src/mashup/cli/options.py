@@ -84,6 +84,12 @@ _PANELS = ("Options", "Base model", "Data", "Choosing checkpoints", "Merging", "
 class Options(Settings):
     """Base of all commands' options."""
 
+    @classmethod
+    def from_file(cls, values: dict[Any, Any], where: str) -> dict[Any, Any]:
+        """Values of the file of ``--config`` by our names; ``where`` is the file."""
+        del where
+        return values
+
 
 T = TypeVar("T", bound=Options)
 
@@ -137,7 +143,8 @@ def parsed(options: type[T], given: Mapping[str, Any]) -> T:
     named = dict(zip(options.model_fields, names_of(options), strict=True))
     flags = {named.get(key, key): value for key, value in given.items() if value not in (None, [])}
     path = flags.pop("config", None)
-    values = canonical(options, read_yaml(Path(path)), path) if path else {}
+    read = options.from_file(read_yaml(Path(path)), path) if path else {}
+    values = canonical(options, read, path) if path else {}
     typed = dict.fromkeys(flags, _TYPED)
     return build(options, values | flags, path or _TYPED, typed)
 

@@ -21,6 +21,8 @@ def mix(gram: Tensor, weights: Sequence[float]) -> tuple[float, ...]:
 
     ``t`` is the share of the second weight, θ the angle between the deltas.
     """
+    if not sum(weights):  # rules may give a tensor weights of zero
+        return 0.0, 0.0
     share = weights[1] / (weights[0] + weights[1])
     lengths = math.sqrt(float(gram[0, 0])), math.sqrt(float(gram[1, 1]))
     cosine = float(gram[0, 1]) / (lengths[0] * lengths[1]) if all(lengths) else 1.0
