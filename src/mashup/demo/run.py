@@ -77,8 +77,8 @@ FULL = Size(
     },
     labels=48,
     more=192,
-    test=240,
-    steps=32,
+    test=200,
+    steps=24,
     seeds=(42, 43),
     arms=("scratch", "mashup", "race", "merged-untrained"),
 )
