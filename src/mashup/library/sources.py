@@ -15,13 +15,13 @@ from mashup.checkpoint.read import with_unique_names
 from mashup.errors import InputError, Problem, UsageError
 from mashup.files import require_folder, user_cache
 from mashup.hub import cache_folder
-from mashup.library import hub
+from mashup.library import hub, trackers
 from mashup.library.compatible import Fitting
 from mashup.library.scan import Library, make_library, scan_folder
 from mashup.outputs import disk_errors, make_folder
 from mashup.progress import SILENT, Progress
 
-KINDS = ("hub", "cache")
+KINDS = ("hub", "cache", "mlflow", "wandb")
 
 
 def kind_of_source(text: str | Path) -> str:
@@ -56,6 +56,8 @@ def scan_source(
     kind = kind_of_source(text)
     if kind == "cache":
         library = _cache(text, all_checkpoints)
+    elif kind in ("mlflow", "wandb"):
+        library = _tracked(text, all_checkpoints, progress)
     else:
         found, notes = hub.list_hub(text, progress)
         if not found:
@@ -75,8 +77,20 @@ def _cache(text: str, all_checkpoints: bool) -> Library:
     return scan_folder(cache_folder(), all_checkpoints, memory)
 
 
+def _tracked(text: str, all_checkpoints: bool, progress: Progress) -> Library:
+    """The checkpoints of a tracker's runs, all of which are on this machine then."""
+    folder, notes = trackers.bring(text, progress)
+    try:
+        library = scan_folder(folder, all_checkpoints)
+    except InputError as error:
+        if error.problems[0].code != "no-checkpoint-in-the-folder":
+            raise
+        raise InputError(_nothing(text, notes)) from None
+    return replace(library, notes=(*library.notes, *notes))
+
+
 def _nothing(text: str, notes: Iterable[str]) -> Problem:
-    found = "; ".join(("no repository with a PEFT adapter or a model", *notes))
+    found = "; ".join(("nothing with a PEFT adapter or a model", *notes))
     return Problem("no checkpoint in the source", text, found, fix="check the name")
 
 
