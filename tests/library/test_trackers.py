@@ -92,7 +92,7 @@ def store(tmp_path, monkeypatch):
 def test_runs_are_fetched_once_and_keep_their_metrics(store, tmp_path):
     library = mashup.scan("mlflow:sentiment")
     places = [c.path.relative_to(library.root).as_posix() for c in library.checkpoints]
-    assert places == ["a-aaaaaaaa/final/adapter", "b-b-b-b-/adapter"]
+    assert places == ["a-aaaaaaaa/final/adapter", "b-b-b-b-b-/adapter"]
     assert {c.metric for c in library.checkpoints} == {("eval_loss", 0.5)}
     assert library.notes == ("1 runs without a checkpoint: c",)
     assert library.source == "mlflow:sentiment"
