@@ -57,22 +57,24 @@ def test_a_stop_while_the_merge_is_measured_leaves_no_init(tiny_base, tmp_path, 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d.jsonl", "lib"]
 
 
-def test_a_searched_scale_is_the_best_of_those_that_were_tried(tiny_base, tmp_path):
+@pytest.mark.parametrize("criterion", ["loss", "knowledge"])
+def test_a_searched_scale_is_the_best_of_those_that_were_tried(tiny_base, tmp_path, criterion):
     base = load_base(tiny_base, dtype="float32")
     task = load_task(write_jsonl(tmp_path / "d.jsonl", prompt_rows(60)))
     for n in (1, 2):
         save_lora(tiny_base, tmp_path / f"lib/{n}", seed=n, size=0.3)
-    scores = score(tmp_path / "lib", base, task, samples=20)
+    scores = score(tmp_path / "lib", base, task, samples=20, criterion=criterion)
     selection, sample = Selection(scores.ranking, scores), Sample(20)
     init = make_init(selection, base, task, sample, tmp_path / "init", scale="search")
 
-    losses = {float(scale): loss for scale, loss in init.manifest["scales"].items()}
-    assert len(losses) >= len(SCALES)
-    assert tuple(losses) == (*SCALES, *FARTHER_SCALES)[: len(losses)]
-    assert init.manifest["sample"]["loss"] == pytest.approx(min(losses.values()))
+    values = {float(scale): value for scale, value in init.manifest["scales"].items()}
+    sign = 1 if criterion == "loss" else -1  # less is better in scales, not in bits
+    assert len(values) >= len(SCALES)
+    assert tuple(values) == (*SCALES, *FARTHER_SCALES)[: len(values)]
+    assert sign * init.manifest["sample"]["value"] == pytest.approx(min(values.values()))
     fixed = make_init(selection, base, task, sample, tmp_path / "fixed", scale=1.25)
-    assert fixed.manifest["sample"]["loss"] == pytest.approx(losses[1.25])
-    assert len(set(losses.values())) == len(losses)
+    assert sign * fixed.manifest["sample"]["value"] == pytest.approx(values[1.25])
+    assert len(set(values.values())) == len(values)
 
 
 def norm(delta):
@@ -164,12 +166,11 @@ def test_no_second_between_refusing_and_writing_is_free(opposed, tmp_path, monke
 
         return run
 
-    steps = {"newton": 1000, "search_scale": 300, "merge": 50, "measure": 7, "_note": 2}
+    steps = {"search_scale": 300, "merge": 50, "measure": 7, "_note": 2}
     for name, seconds in steps.items():
         monkeypatch.setattr(start, name, taking(seconds, getattr(start, name)))
-    monkeypatch.setattr(start, "newton", taking(1000, lambda *_: (0.5, 0.5)))
     monkeypatch.setattr(merging, "prepare_merge", taking(20, merging.prepare_merge))
-    for options in ({"weights": "newton"}, {"scale": "search"}, {"or_best": True}):
+    for options in ({"scale": "search"}, {"or_best": True}):
         before = now[0]
         init = make_init(*opposed, tmp_path / next(iter(options)), **options)
         spent = init.manifest["merge_seconds"] + init.manifest["measure_seconds"]

@@ -8,10 +8,8 @@ import pytest
 from helpers import write_jsonl
 from lora import save_lora
 from mashup import TrainSettings, load_base, load_task, merge, train
-from mashup import _init as start
-from mashup._init import Sample, measure, newton
+from mashup._init import Sample, measure
 from mashup.cli.__main__ import main
-from mashup.errors import UsageError
 from wholes import materialised
 
 SAMPLES = 24
@@ -92,51 +90,6 @@ def test_weights_from_losses_are_their_softmax(donors, losses, merged):
     assert weights_of(output) == pytest.approx(expected, rel=1e-4)
 
 
-def test_newtons_weights_are_better_than_uniform_ones(tiny_base, donors, data, merged, tmp_path):
-    parents = [donors["good1"], donors["bad"]]
-    found = measured_loss(tiny_base, data, merged(parents, "--weights", "newton"))
-    merge(parents, output=tmp_path / "uniform", accept_base=True)
-    assert found < measured_loss(tiny_base, data, tmp_path / "uniform")
-
-
-def measured_loss(tiny_base, data, folder):
-    return measure(folder, load_base(tiny_base), load_task(str(data)), Sample(SAMPLES)).loss
-
-
-def test_init_takes_newtons_weights(tiny_base, donors, data, tmp_path, monkeypatch):
-    library = donors["bad"].parent
-    for path in library.glob("good*/train_prompts.txt"):
-        path.unlink(missing_ok=True)
-    monkeypatch.setattr(start, "newton", lambda folders, *_: (0.7, 0.4)[: len(folders)])
-    given = ("--model", tiny_base, "--dataset", data, "--samples", SAMPLES, "--k", 2)
-    assert (
-        run(
-            "init",
-            library,
-            *given,
-            "-o",
-            tmp_path / "m",
-            "--weights",
-            "newton",
-            "--always-merge",
-            "--criterion",
-            "loss",
-        )
-        == 0
-    )
-    assert sorted(weights_of(tmp_path / "m").values()) == [0.4, 0.7]
-
-
-def test_newtons_weights_are_for_linear_merges_of_plain_loras(tiny_base, donors, data, tmp_path):
-    batches = None  # it refuses before it looks at them
-    base = load_base(tiny_base)
-    with pytest.raises(UsageError, match="linear"):
-        newton([donors["bad"]], base, batches, "ties")
-    whole = materialised(tiny_base, donors["bad"], tmp_path / "whole")
-    with pytest.raises(UsageError, match="a full checkpoint"):
-        newton([donors["bad"], whole], base, batches, "linear")
-
-
 def test_init_makes_a_soup_of_what_helps(tiny_base, donors, data, losses, tmp_path):
     library = donors["bad"].parent
     for path in library.glob("good*/train_prompts.txt"):
@@ -161,9 +114,7 @@ def test_init_makes_a_soup_of_what_helps(tiny_base, donors, data, losses, tmp_pa
     assert about["sample"]["loss"] <= min(losses.values()) * (1 + 1e-4)
 
 
-@pytest.mark.parametrize(
-    "how", [{"method": "greedy_soup"}, {"weights": "loss"}, {"weights": "newton"}]
-)
+@pytest.mark.parametrize("how", [{"method": "greedy_soup"}, {"weights": "loss"}])
 def test_without_a_task_there_is_nothing_to_measure_on(donors, tmp_path, how):
     with pytest.raises(ValueError, match="`dataset`"):
         merge(list(donors.values()), output=tmp_path / "m", accept_base=True, **how)

@@ -13,16 +13,13 @@ from typing import Any
 
 from mashup._merge.manifest import against_best
 from mashup._merge.merge import Init, merge
-from mashup._score.newton import newton_weights, uncovered
 from mashup._score.racing import finalists_for
 from mashup._score.score import score as score_library
 from mashup._score.scores import Criterion, Score, Scores
 from mashup._select import Selection
 from mashup._select import select as select_from
 from mashup.delta import Delta
-from mashup.errors import Problem, UsageError
-from mashup.evaluate.answers import evaluate_sample, task_answers
-from mashup.evaluate.batches import Batch
+from mashup.evaluate.answers import AnswerSet, evaluate_sample, task_answers
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.faults import all_resolved
 from mashup.library import Library
@@ -31,7 +28,7 @@ from mashup.model.change import by_own_names
 from mashup.outputs import disk_errors, move, only_one, refuse_existing, temporary_folder
 from mashup.progress import SILENT, Progress
 from mashup.settings import MergeSettings, ScoreSettings, SelectSettings
-from mashup.task import Task, load_task
+from mashup.task import Task, Tokens, load_task
 
 #: Factors on a merged delta that ``scale="search"`` tries, and those that it goes on to while the
 #: largest tried so far is the best: a minimum at the edge of what was tried is none.
@@ -167,7 +164,8 @@ def make_init(
             criterion of the choice, by more than two paired standard errors and more than
             :data:`WORTH`.
         options: of :func:`mashup.merge`; ``scale="search"`` takes the one of those that
-            :func:`search_scale` tries whose merge has the least loss on the sample.
+            :func:`search_scale` tries whose merge is best on the sample, by the criterion of the
+            choice: by loss, a merge that knows the task is made smaller until its form is right.
 
     Raises:
         InputError: as :func:`mashup.merge`.
@@ -204,17 +202,15 @@ def _measured_merge(
 ) -> Init:
     """One merge, written and measured."""
     options = dict(options)
-    if options.get("weights") == "newton":
-        used = [s.checkpoint.path for s in selection.chosen if s.checkpoint]
-        batches = _batches(base, task, sample)
-        options["weights"] = newton(used, base, batches, options.get("method", "linear"))
-    loss_of, scales = _loss_of(base, task, sample), {}
+    criterion = selection.scores.criterion
+    loss_of, scales = _value_of(base, task, sample), {}
     if options.get("scale") == "search":
-        scales = search_scale(selection, base, loss_of, staged, options)
+        value_of = loss_of if criterion == "loss" else _value_of(base, task, sample, criterion)
+        scales = search_scale(selection, base, value_of, staged, options)
         options["scale"] = min(scales, key=lambda one: (scales[one], abs(one - 1)))
     init = merge(selection, output=staged, base=base, measure=loss_of, **options)
-    merged = measure(staged, base, task, sample, progress, selection.scores.criterion)
-    noted = {"scales": {str(scale): loss for scale, loss in scales.items()}} if scales else {}
+    merged = measure(staged, base, task, sample, progress, criterion)
+    noted = {"scales": {str(scale): value for scale, value in scales.items()}} if scales else {}
     about: dict[str, Any] = {"name": task.name, "digest": task.digest}
     about |= {"left_out_rows": task.left_out} if task.left_out else {}
     drawn = {"samples": sample.samples, "seed": sample.seed, "max_length": sample.max_length}
@@ -224,28 +220,28 @@ def _measured_merge(
 def search_scale(
     selection: Selection,
     base: Base,
-    loss_of: Callable[[Delta], float],
+    value_of: Callable[[Delta], float],
     staged: Path,
     options: Mapping[str, Any],
 ) -> dict[float, float]:
-    """Scale to the loss on the sample of the merge as it would be written.
+    """Scale to the value on the sample of the merge as it would be written; less is better.
 
     All of :data:`SCALES`, then :data:`FARTHER_SCALES` as long as the largest tried is the best.
 
     Args:
         selection, base: what is merged, for what.
-        loss_of: measures a delta, nats an answer token.
+        value_of: measures a delta.
         staged: folder to merge into, again and again; gone afterwards.
         options: of the merge.
     """
-    losses: dict[float, float] = {}
+    values: dict[float, float] = {}
     for scale in (*SCALES, *FARTHER_SCALES):
-        if scale in FARTHER_SCALES and min(losses, key=losses.__getitem__) != max(losses):
+        if scale in FARTHER_SCALES and min(values, key=values.__getitem__) != max(values):
             break
-        merge(selection, output=staged, base=base, measure=loss_of, **{**options, "scale": scale})
-        losses[scale] = loss_of(read_change(base.model, staged))
+        merge(selection, output=staged, base=base, measure=value_of, **{**options, "scale": scale})
+        values[scale] = value_of(read_change(base.model, staged))
         shutil.rmtree(staged)
-    return losses
+    return values
 
 
 def measuring(
@@ -257,65 +253,42 @@ def measuring(
         InputError: a model or a checkpoint that cannot be read.
     """
     base, sample = load_base(model), Sample(samples)
-    loss = _loss_of(base, task, sample)
+    loss = _value_of(base, task, sample)
     return {
         "losses": [loss(read_change(base.model, Path(folder))) for folder in checkpoints],
         "measure": loss,
     }
 
 
-def measured_newton(
-    checkpoints: Sequence[str], model: str, task: Task, samples: int, method: str
-) -> tuple[float, ...]:
-    """:func:`newton` on a task's sample.
-
-    Raises:
-        InputError: a model or a checkpoint that cannot be read.
-        UsageError: as :func:`newton`.
-    """
-    base = load_base(model)
-    batches = _batches(base, task, Sample(samples))
-    return newton([Path(folder) for folder in checkpoints], base, batches, method)
-
-
-def newton(
-    folders: Sequence[Path], base: Base, batches: Sequence[Batch], method: str
-) -> tuple[float, ...]:
-    """Numbers for ``weights="newton"``: :func:`mashup._score.newton.newton_weights`.
-
-    Raises:
-        UsageError: another method than ``linear``, or parents that are more than plain LoRA.
-    """
-    where, fix = "`weights` newton", "give `weights` uniform"
-    if method != "linear":
-        raise UsageError(Problem("weights of another method", where, method, "linear", fix))
-    odd = {folder: reason for folder in folders if (reason := uncovered(folder))}
-    if odd:
-        folder, reason = next(iter(odd.items()))
-        raise UsageError(Problem("not plain LoRA", str(folder), reason, f"LoRA for {where}", fix))
-    return newton_weights(base, folders, batches)
-
-
-def _loss_of(base: Base, task: Task, sample: Sample) -> Callable[[Delta], float]:
-    """What measures ``base`` with a delta on the sample, in nats a token.
+def _value_of(
+    base: Base, task: Task, sample: Sample, criterion: Criterion = "loss"
+) -> Callable[[Delta], float]:
+    """What measures ``base`` with a delta on the sample by a criterion; less is better.
 
     The sample is tokenized when the first delta comes: most methods measure none.
     """
 
     @cache
-    def batches() -> Sequence[Batch]:
-        return _batches(base, task, sample)
+    def measured() -> Callable[[], float]:
+        tokens = sample_tokens(base, task, sample.samples, sample.seed, sample.max_length)
+        if criterion == "loss":
+            batches = batches_for(base, tokens)
+            return lambda: evaluate(base.model, batches).loss
+        answers = _answers(base, task, tokens, sample, criterion)
+        return lambda: Score(None, evaluate_sample(base, tokens, answers)).value(criterion)
 
-    def loss(delta: Delta) -> float:
+    def value(delta: Delta) -> float:
         with applied(base.model, by_own_names(base.model, delta)):
-            return evaluate(base.model, batches()).loss
+            return measured()()
 
-    return loss
+    return value
 
 
-def _batches(base: Base, task: Task, sample: Sample) -> Sequence[Batch]:
-    tokens = sample_tokens(base, task, sample.samples, sample.seed, sample.max_length)
-    return batches_for(base, tokens)
+def _answers(
+    base: Base, task: Task, tokens: Sequence[Tokens], sample: Sample, criterion: Criterion
+) -> AnswerSet | None:
+    """The task's answers, each of which gets a probability, where knowledge is measured."""
+    return task_answers(base, task, tokens, sample.seed) if criterion == "knowledge" else None
 
 
 def measure(
@@ -331,8 +304,7 @@ def measure(
     With the criterion ``knowledge`` every answer of the task gets a probability.
     """
     tokens = sample_tokens(base, task, sample.samples, sample.seed, sample.max_length)
-    by_knowledge = criterion == "knowledge"
-    answers = task_answers(base, task, tokens, sample.seed) if by_knowledge else None
+    answers = _answers(base, task, tokens, sample, criterion)
     with applied(base.model, read_change(base.model, folder)):
         label = "measuring the merge"
         return Score(None, evaluate_sample(base, tokens, answers, progress=progress, label=label))

@@ -68,7 +68,7 @@ MethodName = Literal[
 ]
 FactorStyle = Literal["rotated", "initialised", "balanced"]
 FACTOR_STYLES: tuple[FactorStyle, ...] = get_args(FactorStyle)
-WeightsName = Literal["uniform", "loss", "newton"]
+WeightsName = Literal["uniform", "loss"]
 WEIGHTS: tuple[WeightsName, ...] = get_args(WeightsName)
 
 
@@ -276,13 +276,12 @@ class MethodSettings(Settings):
     Attributes:
         weights: one number per parent, used as given, or a word. ``uniform``: 1/k each, or 1
             each for methods that sum. ``loss``: softmax of minus the parents' losses.
-            ``newton``: see :func:`mashup._init.newton`.
     """
 
     panel: ClassVar[str] = "Merging"
     method: MethodName = Field("linear", description="merge method; see mashup methods")
     weights: WeightsName | tuple[float, ...] = Field(
-        WEIGHTS[0], description="uniform, loss, newton, or a number for each checkpoint"
+        WEIGHTS[0], description="uniform, loss, or a number for each checkpoint"
     )
     scale: float | Literal["search"] = Field(
         1.0,

@@ -89,7 +89,7 @@ def test_a_config_in_json_may_have_small_numbers_and_no_names_twice(tmp_path, ma
         ("weights: 0.5, 0.5", "weights", (0.5, 0.5)),
         ("weights: 1", "weights", (1.0,)),
         ("weights: uniform", "weights", "uniform"),
-        ("weights: [newton]", "weights", "newton"),
+        ("weights: [loss]", "weights", "loss"),
         ("rank: 8", "rank", "8"),
         ("rank: max", "rank", "max"),
         ("scale: search", "scale", "search"),
@@ -189,7 +189,7 @@ def told(mashup, tmp_path, verb, text):
 @pytest.mark.parametrize(
     ("verb", "text", "what"),
     [
-        ("merge", "weights: [a, 1]", "uniform, loss or newton, or a list; each a number"),
+        ("merge", "weights: [a, 1]", "uniform or loss, or a list; each a number"),
         ("merge", "scale: big", "a number, or search"),
         ("merge", "shard_size: 0", "a number above 0"),
         ("merge", "density: 1.5", "a number above 0 and of at most 1"),

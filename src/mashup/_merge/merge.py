@@ -234,7 +234,7 @@ def cost_of(parents: Parents, settings: MergeSettings, base: str | Path | None) 
     changed: dict[str, Any] = {}
     if settings.method == "greedy_soup":
         changed["method"] = "linear"
-    if settings.weights in ("loss", "newton"):
+    if settings.weights == "loss":
         changed["weights"] = "uniform"
     prepared = prepare_merge(parents, settings.model_copy(update=changed), base)
     plan = prepared.plan

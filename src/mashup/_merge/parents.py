@@ -80,8 +80,7 @@ def weights_for(
 
     Args:
         method: decides what ``uniform`` is: 1/k each, or 1 each for methods that sum.
-        weights: numbers, ``uniform``, or ``loss``, which is ``softmax(-losses)``. ``newton``
-            needs the model: :func:`mashup._init.newton` turns it into numbers.
+        weights: numbers, ``uniform``, or ``loss``, which is ``softmax(-losses)``.
         count: of parents.
         losses: of the parents on the task's sample, in nats a token; for ``loss``.
 
@@ -94,8 +93,6 @@ def weights_for(
     measure = "use mashup init, or mashup merge with `base` and `dataset`"
     if weights == "uniform":
         return (1.0 if method.sums else 1 / count,) * count
-    if weights == "newton":
-        raise UsageError(Problem("nothing to measure on", "`weights` newton", fix=measure))
     if weights == "loss":
         if losses is None or len(losses) != count or not all(map(math.isfinite, losses)):
             raise UsageError(Problem("no losses of the parents", "`weights` loss", fix=measure))

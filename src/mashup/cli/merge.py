@@ -30,7 +30,7 @@ class Options(MergeOptions, MergeSettings, RowSettings, JsonOption):
     )
     allow_pickle: bool = Field(False, description="read .bin files as well, weights only")
     dataset: str | None = Field(
-        None, description="rows to measure on, for --weights loss, newton and greedy_soup"
+        None, description="rows to measure on, for --weights loss and greedy_soup"
     )
     samples: int = Field(256, ge=2, description="examples of the dataset to measure on")
     dry_run: bool = Field(False, description="print what would be read and written, and stop")
@@ -112,20 +112,16 @@ def _as_named(init: Any, folders: dict[str, str]) -> Any:
 
 def _measured(options: Options, folders: list[str]) -> dict[str, Any]:
     """Losses of the checkpoints and a way to measure merges, where they are asked for."""
-    newton = options.weights == "newton"
-    if not newton and options.weights != "loss" and options.method != "greedy_soup":
+    if options.weights != "loss" and options.method != "greedy_soup":
         return {}
     if options.model is None or options.dataset is None:
         return {}  # merge itself says what is missing
     show.note(f"loading base {options.model} ...")
-    from mashup._init import measured_newton, measuring
+    from mashup._init import measuring
     from mashup.task import load_task
 
     task = load_task(options.dataset, **options.reading)
     say_left_out(task)
-    if newton:
-        about = options.model, task, options.samples
-        return {"weights": measured_newton(folders, *about, method=options.method)}
     return measuring(folders, options.model, task, options.samples)
 
 

@@ -408,8 +408,10 @@ def _init(
     decides |= {"draws": "by target and name"} if arm == "random" else {}  # once by digest
     if arm == "blind":
         decides |= {"relatives": list(experiment.tasks[target.name].relatives)}
-    decides |= {"scales": "beyond 1.5"} if merge.get("scale") == "search" else {}  # once to 1.5
     choose = experiment.choose
+    if merge.get("scale") == "search":  # once up to 1.5; once always by loss
+        by_loss = choose.criterion == "loss"
+        decides |= {"scales": "beyond 1.5" if by_loss else "by the criterion"}
     decides |= {"k": choose.k, "samples": choose.samples, "rank": experiment.rank}
     needs = {"score": (score or target.score,)} | target.others(target.donors)
     if arm == "random-init":

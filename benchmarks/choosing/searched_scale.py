@@ -1,6 +1,6 @@
-"""Merge weights: uniform, Newton, a searched scale, and both, by the held-out loss of the init.
+"""A merge as it is, and with a scale searched by loss or by knowledge, on held-out rows.
 
-    python benchmarks/choosing/weights.py DATA SOURCES MODEL OUTPUT
+    python benchmarks/choosing/searched_scale.py DATA SOURCES MODEL OUTPUT
 
 Every way goes through the plain path of ``mashup init``: score on 64 rows, take the best k, merge,
 write. The written init is then measured on 200 rows that nothing saw.
@@ -12,12 +12,13 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mashup import load_base, load_task, scan, score
 from mashup._init import Sample, make_init
-from mashup._score.scores import Score
+from mashup._score.scores import Criterion, Score
 from mashup._select import Selection
 from mashup.demo.data import build_tasks
 from mashup.evaluate.answers import answer_set, evaluate_answers
@@ -26,12 +27,10 @@ from mashup.model import Base, applied, read_change
 from mashup.task import Task, tokenize
 
 ROWS, HELD_OUT = 64, 200
-WAYS: dict[str, dict[str, Any]] = {
-    "uniform": {},
-    "newton": {"weights": "newton"},
-    "search": {"scale": "search"},
-    "newton + search": {"weights": "newton", "scale": "search"},
-}
+#: Name to the criterion that a scale is searched by; none is searched without one.
+WAYS: dict[str, Criterion | None] = {
+    "uniform": None, "search by loss": "loss", "search by knowledge": "knowledge"
+}  # fmt: skip
 #: Target to the sources that may not be used: its own task.
 TARGETS = (
     "crises/west_texas", "reviews/dvd", "demo/tweet_sentiment", "emotion/isear", "intents/iot",
@@ -56,10 +55,12 @@ def compared(base: Base, sources: Path, task: Task, k: int) -> dict[str, Any]:
     sample = Sample(samples=ROWS)
     rows: dict[str, Any] = {}
     first: Score | None = None
-    for way, options in WAYS.items():
+    for way, criterion in WAYS.items():
+        options: dict[str, Any] = {"scale": "search"} if criterion else {}
+        chosen = Selection(selection.chosen, replace(scores, criterion=criterion or "loss"))
         with tempfile.TemporaryDirectory() as scratch:
             start = time.process_time()
-            init = make_init(selection, base, task, sample, Path(scratch) / "init", **options)
+            init = make_init(chosen, base, task, sample, Path(scratch) / "init", **options)
             seconds = time.process_time() - start
             found = held_out(base, task, init.path)
         first = first or found
