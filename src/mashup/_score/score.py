@@ -23,7 +23,7 @@ from mashup.evaluate.answers import AnswerSet, FreeTextError, task_answers
 from mashup.evaluate.evaluate import sample_digest, sample_tokens
 from mashup.faults import resolved
 from mashup.library import Index, Library, fitting, scan, skipped
-from mashup.library.leakage import leak_note
+from mashup.library.leakage import leak_notes
 from mashup.library.sources import fetched
 from mashup.model import AnyBase, Base, load_base, name_of
 from mashup.progress import SILENT, Progress
@@ -92,7 +92,8 @@ def score(
     long = min(settings.samples, len(task.train)) - len(tokens)
     ranked_by, answers, free_text = _answers(base, task, tokens, seed, settings.criterion)
     fit = fetched(library, fit, strict=strict, progress=progress)
-    for note in (*library.notes, *_notes(tokens, long), leak_note(fit.used, task)):
+    leaks = leak_notes(fit.used, task, task.sample(settings.samples, seed))
+    for note in (*library.notes, *_notes(tokens, long), *leaks):
         if note:
             progress.say(note)
     with Index(library.root) as index, Ledger(library.root) as ledger:
