@@ -29,7 +29,7 @@ FLOORS = (
     ("_score",),
     ("_select",),
     ("_merge",),
-    ("_init", "_check", "_convert", "_verify"),
+    ("_init", "_check", "_convert", "_push", "_verify"),
     ("_train",),
     ("_race", "transformers"),
     ("experiment",),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mashup._convert import convert
     from mashup._init import InitResult, init
     from mashup._merge.merge import Init, merge
+    from mashup._push import Published, push
     from mashup._race.race import race
     from mashup._race.record import Race
     from mashup._report.write import Report, report
@@ -59,6 +60,7 @@ _HOME = {
     "ModuleRule": "mashup.settings",
     "OutputError": "mashup.errors",
     "Problem": "mashup.errors",
+    "Published": "mashup._push",
     "Race": "mashup._race.record",
     "Report": "mashup._report.write",
     "Run": "mashup._train.record",
@@ -78,6 +80,7 @@ _HOME = {
     "load_base": "mashup.model",
     "load_task": "mashup.task",
     "merge": "mashup._merge.merge",
+    "push": "mashup._push",
     "race": "mashup._race.race",
     "read_checkpoint": "mashup.checkpoint",
     "report": "mashup._report.write",
@@ -104,6 +107,7 @@ __all__ = [
     "ModuleRule",
     "OutputError",
     "Problem",
+    "Published",
     "Race",
     "Report",
     "Run",
@@ -123,6 +127,7 @@ __all__ = [
     "load_base",
     "load_task",
     "merge",
+    "push",
     "race",
     "read_checkpoint",
     "report",

@@ -387,3 +387,28 @@ def test_an_experiment_takes_the_checkpoints_of_its_base(hub, tmp_path):
     wrong = experiment.model_copy(update={"library": "hub:a/b/c"})
     with pytest.raises(MashupError, match="no such source"):
         read_tasks(wrong)
+
+
+def test_a_merge_takes_single_checkpoints_as_cards_name_them(hub, tmp_path):
+    commit = hub.repos["org/a"].commit
+    first = mashup.merge([f"hub:org/a@{commit}", "hub:org/b"], output=tmp_path / "one")
+    again = [parent["source"] for parent in first.manifest["parents"]]
+    mashup.merge(again, output=tmp_path / "two")
+    one, two = (p / "adapter_model.safetensors" for p in (tmp_path / "one", tmp_path / "two"))
+    assert one.read_bytes() == two.read_bytes()
+    with pytest.raises(MashupError, match="a source of several"):
+        mashup.merge(["hub:org"], output=tmp_path / "x")
+
+
+def test_a_folder_of_a_repository_is_one_checkpoint(hub, tmp_path):
+    from mashup.library.sources import folder_of
+
+    for name in ("x", "y"):
+        write_adapter(tmp_path / "many" / name, seed=ord(name))
+    repo = hub.add("org/many", tmp_path / "many")
+    place = folder_of(f"hub:org/many@{repo.commit}/y")
+    assert read_checkpoint(place).usable
+    assert snapshot_of(place).inner == "y"
+    for wrong in ("hub:org/many", f"hub:org/many@{repo.commit}/z"):
+        with refused("not one checkpoint", found="x, y"):
+            folder_of(wrong)

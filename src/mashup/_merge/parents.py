@@ -15,6 +15,7 @@ from mashup.checkpoint.fit import FOREIGN, identity_problem
 from mashup.checkpoint.read import with_unique_names
 from mashup.errors import Problem, UsageError, gather, raise_all
 from mashup.library import adapter_digest, model_digest
+from mashup.library.sources import folder_of
 from mashup.settings import MergeSettings, WeightsName
 from mashup.weights import read
 
@@ -158,7 +159,9 @@ def open_parents(given: Sequence[Checkpoint | Opened | str | Path]) -> list[Open
 
 
 def _opened(given: Checkpoint | Opened | str | Path) -> Opened:
-    return given if isinstance(given, Opened) else open_checkpoint(given)
+    if isinstance(given, Opened):
+        return given
+    return open_checkpoint(given if isinstance(given, Checkpoint) else folder_of(given))
 
 
 def make_parents(

@@ -25,6 +25,7 @@ from mashup.cli import (
     init,
     loo,
     merge,
+    push,
     race,
     report,
     scan,
@@ -37,7 +38,7 @@ from mashup.errors import MashupError
 
 _VERBS = (
     *(scan, check, convert, score, merge, init, train, race, compare, loo, report),
-    *(verify, demo, env),
+    *(verify, push, demo, env),
 )
 _CLOSED_PIPE, _TERMINATED = 141, 143  # 128 + SIGPIPE and SIGTERM, as a shell counts them
 
