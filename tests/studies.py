@@ -11,8 +11,14 @@ import numpy as np
 
 from armresults import PLANS, Plan, make_result
 from helpers import write_json
-from mashup.experiment.results import ArmResult, make_records
-from mashup.results.records import Record, commonest_record, write_records
+from mashup.experiment.results import ArmResult, make_records, size_records
+from mashup.results.records import (
+    Record,
+    commonest_record,
+    data_of,
+    labels_record,
+    write_records,
+)
 
 TARGETS = ("trec", "sst2", "mrpc", "tweet_emotion")
 RATES = (2e-4, 5e-4, 1e-3)
@@ -40,28 +46,48 @@ def write_study(
     arms: Mapping[str, Plan] | None = None,
     singles: bool = False,
     commonest: float | None = 0.3,
+    sizes: Mapping[str, Sequence[int]] | None = None,
 ) -> Path:
-    """``records.jsonl`` and ``experiment.json`` in ``folder``."""
+    """``records.jsonl`` and ``experiment.json`` in ``folder``.
+
+    Args:
+        sizes: other numbers of labels by target; the target itself has 64.
+    """
     records: list[Record] = []
-    for place, target in enumerate(targets):
-        shifted = {n: _shifted(plan, n, place) for n, plan in (arms or plans()).items()}
+    found: dict[str, list[ArmResult]] = {}
+    labels = dict.fromkeys(targets, 64)
+    labels |= {f"{one}@{size}": size for one, some in (sizes or {}).items() for size in some}
+    for target, size in labels.items():
+        place = list(targets).index(data_of(target))
+        shifted = {
+            n: _shifted(plan, n, place, np.log2(size / 64))
+            for n, plan in (arms or plans()).items()
+            if size == 64 or n in ("scratch", "mashup")
+        }
         if singles:
             donors = [donor for donor in targets if donor != target]
             shifted |= {f"single-{d}": _single(n) for n, d in enumerate(donors)}
-        results = list(_results(folder / target, shifted, seeds, budgets))
+        rungs = budgets if size == 64 else (1.0,)
+        results = found[target] = list(_results(folder / target, shifted, seeds, rungs))
         records += make_records(name, target, results)
         records += [one for result in results for one in _ends(name, target, result)]
         records += _relevance(name, target, targets)
         records += [] if commonest is None else [commonest_record(name, target, commonest)]
+        records += [labels_record(name, target, size)]
+    records += size_records(name, found, labels)
     write_records(folder / "records.jsonl", records)
     write_json(folder / "experiment.json", _about(name, base, seeds))
     return folder
 
 
-def _shifted(plan: Plan, name: str, place: int) -> Plan:
-    """Another level for every target, and another gain for all but scratch."""
+def _shifted(plan: Plan, name: str, place: int, doublings: float = 0.0) -> Plan:
+    """Another level for every target and size, and another gain for all but scratch.
+
+    A doubling of the labels brings scratch 5 points and the others 1.
+    """
     loss, accuracy = plan.end
     more = 0.0 if name.startswith("scratch") or not plan.trained else 0.01 * place
+    more += doublings * (0.05 if name.startswith("scratch") else 0.01)
     return replace(plan, end=(loss - more, accuracy - 0.03 * place + more))
 
 

@@ -33,6 +33,7 @@ class Series:
         titles: of the points; empty for none.
         thin: one of several runs whose mean is drawn thick; ``title`` is of the whole line.
         before: y of a dotted line from x = 0 to the first point, if there is one.
+        ranges: lower and upper end of the interval of each point; empty for none.
     """
 
     look: Look
@@ -41,6 +42,7 @@ class Series:
     thin: bool = False
     title: str = ""
     before: float | None = None
+    ranges: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,11 @@ class Level:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the ends of its interval, none where the ends are no numbers."""
+    """A value with the ends of its interval, none where the ends are no numbers.
+
+    Attributes:
+        outer: ends of a wider interval, drawn thin.
+    """
 
     look: Look
     value: float
@@ -62,6 +68,7 @@ class Interval:
     high: float
     title: str = ""
     hollow: bool = False
+    outer: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,7 @@ def lines(
     """
     points = [point for one in series for point in one.points]
     ys = [y for _, y in points] + [one.y for one in levels]
+    ys += [end for one in series for ends in one.ranges for end in ends]
     is_log = loss and min(ys) > 0 and max(ys) / min(ys) >= _LOGARITHMIC
     y_scale, y_ticks = _scale(ys, height - _BOTTOM, _TOP, is_log)
     left = 8 + max(width_of(text) for _, text in y_ticks)
@@ -140,6 +148,8 @@ def _drawn(one: Series, x: Scale, y: Scale) -> list[Item]:
         items += [Line((start, places[0]), colour, 1.4, "1 1.6")]
     if len(places) > 1:
         items += [Line(places, colour, 1.8, one.look.dash)]
+    for (at, _), (low, high) in zip(places, one.ranges, strict=False):
+        items += [Line(((at, y(low)), (at, y(high))), colour, 1.2, opacity=0.7)]
     titles = one.titles or ("",) * len(places)
     size = 3.0 if one.look.line else 4.5
     items += [
@@ -209,7 +219,12 @@ def intervals(
     tall = max(_ROW, 9.5 * beside)
     left = 10 + max((width_of(short(name)) for name, _ in rows), default=0)
     bottom = 4 + tall * len(rows)
-    ends = [end for _, found in rows for one in found for end in (one.value, one.low, one.high)]
+    ends = [
+        end
+        for _, found in rows
+        for one in found
+        for end in (one.value, one.low, one.high, *(one.outer or ()))
+    ]
     known = [end for end in ends if math.isfinite(end)]
     x, ticks = _scale([0.0, *known], left + 8, width - 10, False)
     items: list[Item] = []
@@ -227,6 +242,9 @@ def intervals(
         items += [words]
         for n, one in enumerate(found):
             y = top + tall * (n + 0.5) / len(found)
+            if one.outer:
+                outer = ((x(one.outer[0]), y), (x(one.outer[1]), y))
+                items += [Line(outer, one.look.colour, 0.8, title=one.title)]
             if math.isfinite(one.low + one.high):
                 places = ((x(one.low), y), (x(one.high), y))
                 items += [Line(places, one.look.colour, 1.6, title=one.title)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mashup._report.facts import make_facts
+from mashup._report.families import families_figure, families_table
 from mashup._report.figures import (
     Figure,
     arms_figure,
@@ -16,6 +17,7 @@ from mashup._report.figures import (
     models_figure,
     rates_figure,
 )
+from mashup._report.labels import labels_figure, labels_table
 from mashup._report.sources import (
     chosen_table,
     knowledge_table,
@@ -100,6 +102,8 @@ def _sections(study: Study) -> tuple[Section, ...]:
     """Below the first screen; headings without content are skipped."""
     made = (
         Section("Comparisons", _some(arms_figure(study)), _filled(contrasts_table(study))),
+        Section("Families", _some(families_figure(study)), _filled(families_table(study))),
+        Section("Number of labels", _some(labels_figure(study)), _filled(labels_table(study))),
         Section("Results by target and arm", (), _filled(results_table(study))),
         Section("Curves", curves_figures(study), _filled(curves_table(study))),
         Section("Costs in seconds", (costs_figure(study),), _filled(costs_table(study))),

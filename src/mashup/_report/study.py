@@ -123,7 +123,12 @@ class ArmRow:
 
 @dataclass(frozen=True)
 class Rung:
-    """One arm at one budget of the ladder; means over seeds."""
+    """One arm at one budget of the ladder; means over seeds.
+
+    Attributes:
+        gain: of test accuracy over scratch at the same budget; None in older records.
+        full_gain: over scratch's run of all steps.
+    """
 
     arm: str
     budget: float
@@ -131,6 +136,8 @@ class Rung:
     dev_loss: float
     accuracy: float
     seconds: float
+    gain: Difference | None = None
+    full_gain: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -196,6 +203,7 @@ class Target:
             prompts that they were trained on.
         own_task: sources that were not used since the target is their own task, with the share
             of the target's training prompts that they were trained on (1 if the name says so).
+        labels: number of training examples, 0 in older records.
     """
 
     task: str
@@ -212,6 +220,7 @@ class Target:
     spread: Spread | None = None
     left_out: Mapping[str, float] = field(default_factory=dict)
     own_task: Mapping[str, float] = field(default_factory=dict)
+    labels: int = 0
 
     def arm(self, name: str) -> ArmRow | None:
         return next((arm for arm in self.arms if arm.name == name), None)
@@ -225,6 +234,11 @@ class Target:
         """Whether no arm beats an answer that never looks at the prompt."""
         level = self.commonest
         return level is not None and all(arm.accuracy <= level for arm in self.arms)
+
+    def rung(self, arm: str, budget: float) -> Rung | None:
+        """One rung of the ladder."""
+        found = (rung for rung in self.ladder if (rung.arm, rung.budget) == (arm, budget))
+        return next(found, None)
 
     def gain(self, arm: str) -> Difference | None:
         """Of test accuracy over scratch; None where it was not compared."""
@@ -279,10 +293,59 @@ class Contrast:
 
 
 @dataclass(frozen=True)
+class LabelRow:
+    """One arm with one number of labels, on a task that was trained with several.
+
+    Attributes:
+        task: name without the size; empty for the mean over tasks.
+        accuracy: on test, mean over seeds, with its interval.
+        gain: over scratch with as many labels; None for scratch.
+        needed: labels that scratch needs for this accuracy: infinite for more than the largest
+            number that was measured, 0 for fewer than the smallest. None for scratch.
+    """
+
+    task: str
+    labels: int
+    arm: str
+    accuracy: Difference
+    gain: Difference | None = None
+    needed: Difference | None = None
+
+
+@dataclass(frozen=True)
+class FamilyRow:
+    """One arm at one budget on the targets of one family: those whose names begin alike.
+
+    Attributes:
+        family: empty for the targets without a family, None for all that have one.
+        targets: their names.
+        accuracy: of the arm on test, mean over targets.
+        gain: over scratch at the same budget, for these targets (examples and seeds).
+        spread: the same with its interval over targets, for other targets of this kind; None for
+            one target.
+        full_gain: over scratch's run of all steps.
+    """
+
+    family: str | None
+    arm: str
+    budget: float
+    targets: tuple[str, ...]
+    accuracy: float
+    gain: Difference
+    spread: Difference | None = None
+    full_gain: Difference | None = None
+
+
+@dataclass(frozen=True)
 class Study:
     """One experiment, or one comparison.
 
     Attributes:
+        targets: the tasks; of one with several sizes (``NAME@SIZE``) the one called NAME. Means
+            over targets are over these.
+        sized: the other sizes.
+        by_labels: arms by number of labels; empty where no task has several sizes.
+        by_family: arms by family; empty where the names of targets have none.
         base: name of the base model, empty where it is not known.
         about: ``experiment.json`` or ``comparison.json``.
         files: names of the files that it was read from.
@@ -294,6 +357,9 @@ class Study:
     contrasts: tuple[Contrast, ...]
     about: Mapping[str, Any]
     files: tuple[str, ...] = ()
+    sized: tuple[Target, ...] = ()
+    by_labels: tuple[LabelRow, ...] = ()
+    by_family: tuple[FamilyRow, ...] = ()
 
     @property
     def only(self) -> Target | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from math import inf
 from statistics import fmean, variance
 from typing import Any
 
@@ -16,6 +17,8 @@ from mashup._report.study import (
     ArmRow,
     Contrast,
     End,
+    FamilyRow,
+    LabelRow,
     Reach,
     Rung,
     RunRow,
@@ -25,8 +28,20 @@ from mashup._report.study import (
     Target,
 )
 from mashup.results.curve import Point
-from mashup.results.records import COMMONEST, LEFT_OUT, OWN_TASK, Record, pool_of
-from mashup.results.significance import holm, mean_difference, wilcoxon_p
+from mashup.results.records import (
+    ACCURACY,
+    COMMONEST,
+    LABELS,
+    LEFT_OUT,
+    NEEDED,
+    OVER_FULL,
+    OVER_TASKS,
+    OWN_TASK,
+    Record,
+    data_of,
+    pool_of,
+)
+from mashup.results.significance import holm, mean_difference, over_tasks, wilcoxon_p
 from mashup.results.statistics import Difference
 
 _BASE = "base"
@@ -38,13 +53,24 @@ def make_study(folder: Folder) -> Study:
     by_task: dict[str, list[Record]] = {}
     for record in folder.records:
         by_task.setdefault(record.task, []).append(record)
-    targets = tuple(_target(task, records, folder) for task, records in by_task.items())
+    made = [
+        _target(task, records, folder)
+        for task, records in by_task.items()
+        if data_of(task) != OVER_TASKS
+    ]
+    targets = tuple(one for one in made if _is_main(one.task, by_task))
     base = folder.about.get("base", "")
     name = str(base.get("name", "") if isinstance(base, Mapping) else base)
     return Study(
         folder.records[0].experiment, name, targets, make_contrasts(targets), folder.about,
-        folder.sources,
+        folder.sources, tuple(one for one in made if one not in targets),
+        by_labels(folder.records), by_family(targets),
     )  # fmt: skip
+
+
+def _is_main(task: str, tasks: Iterable[str]) -> bool:
+    """Whether a target is no other size of a task that is there."""
+    return data_of(task) == task or data_of(task) not in tasks
 
 
 def _target(task: str, records: Sequence[Record], folder: Folder) -> Target:
@@ -59,7 +85,7 @@ def _target(task: str, records: Sequence[Record], folder: Folder) -> Target:
         arms=tuple(_arm_row(name, full, records, *starts[name]) for name in names),
         over=_overs(records, "accuracy"),
         over_loss=_overs(records, "loss"),
-        ladder=_ladder(runs),
+        ladder=_ladder(runs, records),
         ends=_ends(records),
         sources=sources,
         base=base,
@@ -68,6 +94,7 @@ def _target(task: str, records: Sequence[Record], folder: Folder) -> Target:
         commonest=_first(records, lambda one: one.arm == COMMONEST),
         left_out=_shares(records, LEFT_OUT),
         own_task=_shares(records, OWN_TASK),
+        labels=int(_first(records, lambda one: one.metric == LABELS) or 0),
     )
     return over_seeds(made)
 
@@ -147,10 +174,12 @@ def _start(name: str, folder: Folder, sources: Sequence[Source]) -> tuple[str, s
     return guesses.get(name, chosen), note
 
 
-def _gain(arm: str, metric: str, records: Iterable[Record]) -> Difference | None:
+def _gain(
+    arm: str, metric: str, records: Iterable[Record], budget: float = 1.0
+) -> Difference | None:
     """A difference that was recorded; None when it was not."""
     for record in records:
-        found = record.arm == arm and record.metric == metric
+        found = (record.arm, record.metric, record.budget) == (arm, metric, budget)
         if found and None not in (record.value, record.low, record.high):
             return Difference(record.value, record.low, record.high)  # type: ignore[arg-type]
     return None
@@ -177,7 +206,7 @@ def _reach(rule: str, runs: Sequence[RunRow]) -> Reach | None:
     )  # fmt: skip
 
 
-def _ladder(runs: Sequence[RunRow]) -> tuple[Rung, ...]:
+def _ladder(runs: Sequence[RunRow], records: Sequence[Record]) -> tuple[Rung, ...]:
     """Arms that were run with several budgets, from the smallest budget to the whole."""
     groups: dict[tuple[str, float], list[RunRow]] = {}
     for run in runs:
@@ -193,9 +222,16 @@ def _ladder(runs: Sequence[RunRow]) -> tuple[Rung, ...]:
             fmean(run.last.dev_loss for run in groups[arm, budget]),
             fmean(run.accuracy for run in groups[arm, budget]),
             fmean(run.seconds("total") for run in groups[arm, budget]),
+            _gain(arm, "test_accuracy_gain", records, budget),
+            _gain(arm, _full_gain(budget), records, budget),
         )
         for arm, budget in keys
     )
+
+
+def _full_gain(budget: float) -> str:
+    """The metric of a gain over scratch's run of all steps."""
+    return "test_accuracy_gain" + ("" if budget == 1.0 else OVER_FULL)
 
 
 def _ends(records: Iterable[Record]) -> tuple[End, ...]:
@@ -383,3 +419,85 @@ def _contrast(
         p=wilcoxon_p([one.value for one in gains.values()]),
         p_loss=wilcoxon_p([one.value for one in losses.values()]),
     )  # fmt: skip
+
+
+# Families, and several numbers of labels
+
+
+def by_family(targets: Sequence[Target]) -> tuple[FamilyRow, ...]:
+    """Gains by family, which is what stands before ``/`` in a target's name.
+
+    Every arm and budget on every family, on all of them, and on the targets without one. Empty
+    unless there are two families, or one and targets without.
+    """
+    groups: dict[str | None, list[Target]] = {}
+    for target in targets:
+        groups.setdefault(target.task.rpartition("/")[0], []).append(target)
+    named = [name for name in groups if name]
+    if not named or len(groups) < 2:
+        return ()
+    alone = groups.pop("", [])
+    if len(named) > 1:
+        groups[None] = [target for name in named for target in groups[name]]
+    if alone:
+        groups[""] = alone
+    arms = dict.fromkeys(arm.name for target in targets for arm in target.arms)
+    budgets = sorted({rung.budget for target in targets for rung in target.ladder} | {1.0})
+    rows = [
+        _family(family, arm, budget, found)
+        for arm in arms
+        for budget in reversed(budgets)
+        for family, found in groups.items()
+    ]
+    return tuple(row for row in rows if row)
+
+
+def _family(
+    family: str | None, arm: str, budget: float, targets: Sequence[Target]
+) -> FamilyRow | None:
+    """One arm at one budget; None where none of the targets has its gain."""
+    found: list[tuple[str, float, Difference, Difference | None]] = []
+    for target in targets:
+        rung = target.rung(arm, budget)
+        row = target.arm(arm)
+        if budget == 1.0 and row and row.accuracy_gain:
+            found.append((target.task, row.accuracy, row.accuracy_gain, row.accuracy_gain))
+        elif budget != 1.0 and rung and rung.gain:
+            found.append((target.task, rung.accuracy, rung.gain, rung.full_gain))
+    if not found:
+        return None
+    names, accuracies, gains, full = zip(*found, strict=True)
+    return FamilyRow(
+        family, arm, budget, names, fmean(accuracies), mean_difference(gains),
+        over_tasks([gain.value for gain in gains]),
+        None if None in full else mean_difference(full),
+    )  # fmt: skip
+
+
+def by_labels(records: Sequence[Record]) -> tuple[LabelRow, ...]:
+    """Arms by number of labels: task by task, the mean over tasks last."""
+    sizes = {one.task: int(one.value or 0) for one in records if one.metric == LABELS}
+    needed = {(one.task, one.arm): one for one in records if one.metric == NEEDED}
+    gains = {
+        (one.task, one.arm): Difference(one.value, one.low, one.high)  # type: ignore[arg-type]
+        for one in records
+        if one.metric == "test_accuracy_gain" and one.budget == 1.0
+    }
+    rows = []
+    for one in records:
+        if one.metric == ACCURACY and one.task in sizes:
+            key, data = (one.task, one.arm), data_of(one.task)
+            rows.append(
+                LabelRow(
+                    "" if data == OVER_TASKS else data, sizes[one.task], one.arm,
+                    Difference(one.value, one.low, one.high),  # type: ignore[arg-type]
+                    gains.get(key), _needed(needed[key]) if key in needed else None,
+                )
+            )  # fmt: skip
+    return tuple(sorted(rows, key=lambda row: row.task == ""))
+
+
+def _needed(record: Record) -> Difference:
+    """Labels with their interval; None is beyond what was measured."""
+    ends = (record.value, record.low, record.high)
+    return Difference(*(inf if end is None else end for end in ends))

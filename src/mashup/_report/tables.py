@@ -22,6 +22,7 @@ from mashup._report.study import (
     Target,
 )
 from mashup._report.verdict import contrast_verdict, ladder_sentences, target_verdict
+from mashup.results.significance import mean_difference
 from mashup.results.statistics import Difference
 
 _RULES = {"fair": "fair rule", "paper": "paper's rule (flattering)"}
@@ -220,7 +221,7 @@ def results_table(study: Study) -> Table:
         *("mashup over it, points", "Test loss", "Over scratch, nats", "Learning rates"),
     )
     rows: list[tuple[Cell, ...]] = []
-    for target in study.targets:
+    for target in (*study.targets, *study.sized):
         rows += [_result(target, arm) for arm in target.arms]
         if target.commonest is not None:
             names = Cell(target.task), Cell("(commonest answer)"), Cell("")
@@ -357,20 +358,27 @@ def ladder_table(study: Study) -> Table | None:
     keys = dict.fromkeys((rung.arm, rung.budget) for t in study.targets for rung in t.ladder)
     if not keys:
         return None
+    has_gains = any(rung.full_gain for target in study.targets for rung in target.ladder)
     columns = (
-        *("Arm", "Budget", "Steps", "Dev loss", "Test accuracy", "Total seconds"),
-        "Targets at or below scratch's full dev loss",
+        *("Arm", "Budget", "Steps", "Dev loss", "Test accuracy"),
+        *(("Over scratch at this budget, points", "Over scratch's full run, points") * has_gains),
+        *("Total seconds", "Targets at or below scratch's full dev loss"),
     )
     said = [numbers.capital(text) for text in ladder_sentences(study.only)] if study.only else []
     note = "Every run has its own schedule, which decays fully. Means over targets and seeds."
-    rows = tuple(_rung(arm, budget, study.targets) for arm, budget in keys)
+    if has_gains:
+        note += (
+            " In brackets: 95 % intervals. A gain over scratch's full run that is not below zero "
+            "says that this budget is enough."
+        )
+    rows = tuple(_rung(arm, budget, study.targets, has_gains) for arm, budget in keys)
     return Table("ladder", "Budget ladder", columns, rows, note=" ".join([*said, note]))
 
 
-def _rung(arm: str, budget: float, targets: Sequence[Target]) -> tuple[Cell, ...]:
-    found = [(rung, target) for target in targets if (rung := rung_of(target, arm, budget))]
+def _rung(arm: str, budget: float, targets: Sequence[Target], has_gains: bool) -> tuple[Cell, ...]:
+    found = [(rung, target) for target in targets if (rung := target.rung(arm, budget))]
     rungs = [rung for rung, _ in found]
-    levels = [(rung, rung_of(target, SCRATCH, 1.0)) for rung, target in found]
+    levels = [(rung, target.rung(SCRATCH, 1.0)) for rung, target in found]
     reached = sum(full is not None and rung.dev_loss <= full.dev_loss for rung, full in levels)
     return (
         Cell(arm),
@@ -378,15 +386,16 @@ def _rung(arm: str, budget: float, targets: Sequence[Target]) -> tuple[Cell, ...
         _mean(rungs, "steps", whole_cell),
         _mean(rungs, "dev_loss", loss_cell),
         _mean(rungs, "accuracy", percent_cell),
+        *((_mean_gain(rungs, "gain"), _mean_gain(rungs, "full_gain")) if has_gains else ()),
         _mean(rungs, "seconds", seconds_cell),
         Cell(f"{reached} of {len(rungs)}", value=reached),
     )
 
 
-def rung_of(target: Target, arm: str, budget: float) -> Rung | None:
-    """One rung of a target's ladder."""
-    found = (rung for rung in target.ladder if (rung.arm, rung.budget) == (arm, budget))
-    return next(found, None)
+def _mean_gain(rungs: Sequence[Rung], name: str) -> Cell:
+    """Over the targets; nothing where one of them was not compared."""
+    gains = [getattr(rung, name) for rung in rungs]
+    return gain_cell(mean_difference(gains) if gains and None not in gains else None)
 
 
 def rates_table(study: Study) -> Table | None:

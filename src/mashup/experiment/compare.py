@@ -237,7 +237,8 @@ def _run(experiment: Experiment, given: Given, output: Path, progress: Progress)
     about |= {"arms": _told([(one.arm, one.seed) for one in results if one.budget == 1.0])}
     write_text(output / ABOUT, to_json(about))  # by now it is known what has won a race
     commonest = {task.name: commonest_accuracy(task)}
-    records = all_records(experiment, plan, worker.store, commonest)
+    labels = {task.name: len(task.train)}
+    records = all_records(experiment, plan, worker.store, commonest, labels)
     write_records(output / RECORDS, records)
     from mashup._report.write import write_report
 

@@ -14,8 +14,21 @@ from mashup._train.record import Run
 from mashup.experiment.jobs import Cell, Plan, Store, best_of
 from mashup.experiment.settings import Experiment
 from mashup.results.curve import START_TEST, TEST, Point, read_values
+from mashup.results.labels import Drawn, Key, draw_accuracies, labels_needed, mean_of
 from mashup.results.parity import Parity, fair_parity, paper_parity, reads_test
-from mashup.results.records import LEFT_OUT, OWN_TASK, Record, commonest_record, pool_of
+from mashup.results.records import (
+    ACCURACY,
+    LEFT_OUT,
+    NEEDED,
+    OVER_FULL,
+    OVER_TASKS,
+    OWN_TASK,
+    Record,
+    commonest_record,
+    data_of,
+    labels_record,
+    pool_of,
+)
 from mashup.results.statistics import Difference, paired_bootstrap
 
 Values = dict[str, NDArray[np.float64]]
@@ -90,7 +103,11 @@ class ArmResult:
 
 
 def all_records(
-    experiment: Experiment, plan: Plan, store: Store, commonest: Mapping[str, float]
+    experiment: Experiment,
+    plan: Plan,
+    store: Store,
+    commonest: Mapping[str, float],
+    labels: Mapping[str, int],
 ) -> tuple[Record, ...]:
     """Records of all cells whose jobs are done, target by target; none without scratch.
 
@@ -98,23 +115,28 @@ def all_records(
     value: it diverged); of every ``donor`` and of the base ``relevance_...`` on the sample, on how
     many examples, and whether it was ``chosen``; of every donor that was not used ``left_out``,
     the share of the held-out prompts that it was trained on, or ``left_out_own_task``, the share
-    of the target's training prompts.
+    of the target's training prompts; of every target ``train_examples``; of tasks with several
+    sizes ``test_accuracy_mean`` and ``scratch_labels`` by arm.
 
     Args:
         experiment, plan, store: what was run.
         commonest: accuracy of the commonest answer by target.
+        labels: number of training examples by target.
     """
     records: list[Record] = []
+    found: dict[str, list[ArmResult]] = {}
     for target in experiment.wanted:
         cells = done_cells(target, plan, store)
         if any((cell.arm, cell.budget) == ("scratch", 1.0) for cell in cells):
             results = [one for cell in cells if (one := result_of(cell, store))]
+            found[target] = results
             records += make_records(experiment.name, target, results)
             records += [one for cell in cells for one in _ends(experiment.name, cell, plan, store)]
             records += _relevance(experiment.name, target, cells, store)
             records += _left_out(experiment.name, target, plan)
             records.append(commonest_record(experiment.name, target, commonest[target]))
-    return tuple(records)
+            records.append(labels_record(experiment.name, target, labels[target]))
+    return (*records, *size_records(experiment.name, found, labels))
 
 
 def done_cells(target: str, plan: Plan, store: Store) -> list[Cell]:
@@ -223,7 +245,8 @@ def make_records(
 ) -> tuple[Record, ...]:
     """Curves, costs, differences and parity of the arms of one target, in a stable order.
 
-    Differences of an arm that is drawn several times are those of the mean of its draws.
+    Differences of an arm that is drawn several times are those of the mean of its draws. Runs of
+    a smaller budget are compared with scratch at that budget, and with scratch's whole run.
 
     Args:
         experiment, task: names.
@@ -233,21 +256,37 @@ def make_records(
     for result in results:
         records += _curve_records(experiment, task, result)
         records += _cost_records(experiment, task, result)
-    pools: dict[str, list[ArmResult]] = {}
-    for result in results:
-        if result.has_values and result.budget == 1.0:
-            for name in dict.fromkeys((result.arm.name, pool_of(result.arm.name))):
-                pools.setdefault(name, []).append(result)
-    for arm in pools:
-        if arm != "scratch" and "scratch" in pools:
-            records += _difference_records(experiment, task, arm, "scratch", pools)
+    pools = _pools(results, 1.0)
+    full = pools.get("scratch", [])
+    for arm, mine in pools.items():
+        if arm != "scratch" and full:
+            records += _difference_records(experiment, task, arm, mine, full)
         if arm not in ("scratch", "mashup") and "mashup" in pools:
-            records += _difference_records(experiment, task, "mashup", arm, pools)
+            records += _difference_records(
+                experiment, task, "mashup", pools["mashup"], mine, f"_over_{arm}"
+            )
+    for budget in sorted({result.budget for result in results} - {1.0}):
+        brief = _pools(results, budget)
+        for arm, mine in brief.items():
+            if arm != "scratch" and "scratch" in brief:
+                records += _difference_records(experiment, task, arm, mine, brief["scratch"])
+            if full:
+                records += _difference_records(experiment, task, arm, mine, full, OVER_FULL)
     for result in results:
         scratch = _result(results, "scratch", result.seed)
         if result.budget == 1.0 and scratch:
             records += _parity_records(experiment, task, result, scratch)
     return tuple(records)
+
+
+def _pools(results: Sequence[ArmResult], budget: float) -> dict[str, list[ArmResult]]:
+    """Results with test values at one budget, by arm; draws also by the arm that was drawn."""
+    pools: dict[str, list[ArmResult]] = {}
+    for result in results:
+        if result.has_values and result.budget == budget:
+            for name in dict.fromkeys((result.arm.name, pool_of(result.arm.name))):
+                pools.setdefault(name, []).append(result)
+    return pools
 
 
 def _result(results: Sequence[ArmResult], arm: str, seed: int) -> ArmResult | None:
@@ -286,25 +325,36 @@ def _cost_records(experiment: str, task: str, result: ArmResult) -> list[Record]
 
 
 def _difference_records(
-    experiment: str, task: str, arm: str, other: str, pools: Mapping[str, Sequence[ArmResult]]
+    experiment: str,
+    task: str,
+    arm: str,
+    results: Sequence[ArmResult],
+    others: Sequence[ArmResult],
+    suffix: str = "",
 ) -> list[Record]:
-    """``arm`` minus ``other`` on the test examples, over all seeds that both have."""
-    mine, theirs = _by_seed(pools[arm]), _by_seed(pools[other])
+    """One arm minus another on the test examples, over all seeds that both have.
+
+    Args:
+        experiment, task: names.
+        arm: name of the first.
+        results, others: of all seeds and draws of each, at one budget.
+        suffix: of the metrics: what the other is, if it is not scratch at this budget.
+    """
+    mine, theirs = _by_seed(results), _by_seed(others)
     seeds = [seed for seed in mine if seed in theirs]
     if not seeds:
         return []  # every run of one of them diverged with the seeds of the other
     for_arm, for_other = [mine[seed] for seed in seeds], [theirs[seed] for seed in seeds]
     loss = _difference(for_arm, for_other, "losses", for_arm[0]["tokens"])
     accuracy = _difference(for_arm, for_other, "correct", None)
-    suffix = "" if other == "scratch" else f"_over_{other}"
-    last = pools[arm][-1].curve[-1]
+    last = results[-1].curve[-1]
     named = {f"test_loss_gain{suffix}": loss, f"test_accuracy_gain{suffix}": accuracy}
     return [
         Record(
-            experiment, task, arm, -1, 1.0, last.step, last.seconds, last.tokens,
-            name, d.value, d.low, d.high,
+            experiment, task, arm, -1, results[0].budget, last.step, last.seconds, last.tokens,
+            metric, d.value, d.low, d.high,
         )
-        for name, d in named.items()
+        for metric, d in named.items()
     ]  # fmt: skip
 
 
@@ -352,3 +402,74 @@ def _parity_records(
         values[f"{rule}_parity_scratch_seconds"] = parity.scratch_seconds
     last = result.curve[-1]
     return [_record(experiment, task, result, last, name, value) for name, value in values.items()]
+
+
+# -- several sizes of one task
+
+
+def size_records(
+    experiment: str, results: Mapping[str, Sequence[ArmResult]], labels: Mapping[str, int]
+) -> list[Record]:
+    """Accuracy by number of labels, and how many labels scratch needs for it.
+
+    For every task with several sizes, and for their mean, whose task is ``*@SIZE``. Empty where no
+    task has several.
+
+    Args:
+        experiment: name.
+        results: of all arms, seeds and budgets, by target.
+        labels: number of training examples by target.
+    """
+    records: list[Record] = []
+    tasks: list[dict[Key, Drawn]] = []
+    for data in dict.fromkeys(map(data_of, results)):
+        sizes = {labels[task]: task for task in results if data_of(task) == data}
+        if len(sizes) > 1:
+            hits, prompts = _hits({size: results[task] for size, task in sizes.items()})
+            tasks.append(draw_accuracies(hits, prompts, seed=len(tasks)))
+            records += _drawn_records(experiment, sizes, tasks[-1])
+    if len(tasks) > 1:
+        means = mean_of(tasks)
+        names = {size: f"{OVER_TASKS}@{size}" for _, size in means}
+        records += [labels_record(experiment, task, size) for size, task in names.items()]
+        records += _drawn_records(experiment, names, means)
+        for (arm, size), one in means.items():
+            scratch = means.get(("scratch", size))
+            if scratch and arm != "scratch":
+                gain = Drawn(one.value - scratch.value, one.draws - scratch.draws).interval
+                records.append(
+                    _drawn_record(experiment, names[size], arm, "test_accuracy_gain", gain)
+                )
+    return records
+
+
+def _hits(results: Mapping[int, Sequence[ArmResult]]) -> tuple[dict[Key, Any], Any]:
+    """Right answers ``(seeds, examples)`` by arm and size, and the numbers of the prompts."""
+    hits: dict[Key, Any] = {}
+    prompts = None
+    for size, found in results.items():
+        for arm, pool in _pools(found, 1.0).items():
+            if arm == pool_of(arm):
+                values = list(_by_seed(pool).values())
+                hits[arm, size] = np.stack([one["correct"] for one in values])
+                prompts = values[0].get("prompts")
+    return hits, prompts
+
+
+def _drawn_records(
+    experiment: str, tasks: Mapping[int, str], drawn: Mapping[Key, Drawn]
+) -> Iterator[Record]:
+    scratch = {size: one for (arm, size), one in drawn.items() if arm == "scratch"}
+    for (arm, size), one in drawn.items():
+        yield _drawn_record(experiment, tasks[size], arm, ACCURACY, one.interval)
+        if arm != "scratch" and len(scratch) > 1:
+            needed = labels_needed(scratch, one)
+            yield _drawn_record(experiment, tasks[size], arm, NEEDED, needed)
+
+
+def _drawn_record(experiment: str, task: str, arm: str, metric: str, found: Difference) -> Record:
+    """A value with its interval; what is infinite has no number in a record."""
+    value, low, high = (
+        None if np.isinf(end) else end for end in (found.value, found.low, found.high)
+    )
+    return Record(experiment, task, arm, -1, 1.0, 0, 0.0, 0, metric, value, low, high)

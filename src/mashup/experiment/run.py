@@ -78,6 +78,7 @@ class Prepared:
         pace: how fast jobs are done, an estimate.
         is_measured: whether the pace is that of jobs or of the base, and not by its size alone.
         commonest: accuracy of the commonest answer, by target.
+        labels: number of training examples, by target.
         notes: what a user must know of the data, such as donors that are left out.
     """
 
@@ -89,6 +90,7 @@ class Prepared:
     pace: Pace
     is_measured: bool
     commonest: dict[str, float]
+    labels: dict[str, int]
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -145,10 +147,11 @@ def prepare(
     work = {key: work_of(job, tasks, donors) for key, job in plan.jobs.items()}
     pace = known_pace(plan, store, work)
     commonest = {name: commonest_accuracy(tasks[name]) for name in experiment.wanted}
+    labels = {name: len(tasks[name].train) for name in experiment.wanted}
     notes = notes_on(inputs, tasks, experiment.wanted)
     return Prepared(
         experiment, output, plan, store, work, pace or nominal_pace(experiment),
-        pace is not None, commonest, notes,
+        pace is not None, commonest, labels, notes,
     )  # fmt: skip
 
 
@@ -282,7 +285,9 @@ def _publish(prepared: Prepared) -> None:
     """Write records and report of the arms and targets that are done so far."""
     from mashup._report.write import report
 
-    records = all_records(prepared.experiment, prepared.plan, prepared.store, prepared.commonest)
+    records = all_records(
+        prepared.experiment, prepared.plan, prepared.store, prepared.commonest, prepared.labels
+    )
     write_records(prepared.output / RECORDS, records)
     if records:
         report(prepared.output, prepared.output / REPORT)
@@ -350,7 +355,7 @@ class ExperimentResult(Shown):
         return [
             {"target": r.task, "arm": r.arm, "gain": r.value, "low": r.low, "high": r.high}
             for r in self.records
-            if r.metric == "test_accuracy_gain"
+            if r.metric == "test_accuracy_gain" and r.budget == 1.0
         ]
 
 

@@ -58,6 +58,17 @@ LEFT_OUT = "left_out"
 #: Metric of a source that was not used since the target is its own task: share of the target's
 #: training prompts that it was trained on; 1 where its folder names this task.
 OWN_TASK = "left_out_own_task"
+#: What the metrics of a difference end with that is taken to scratch's run of all steps.
+OVER_FULL = "_over_full_scratch"
+#: Metric: number of training examples of a target.
+LABELS = "train_examples"
+#: Metric of an arm: accuracy on the test rows, mean over seeds, where a task has several sizes.
+ACCURACY = "test_accuracy_mean"
+#: Metric of an arm: labels that scratch needs for its accuracy. No value: more than the largest
+#: number that was measured; 0: fewer than the smallest.
+NEEDED = "scratch_labels"
+#: Task of the mean over all tasks that have several sizes: ``*@64`` at 64 labels.
+OVER_TASKS = "*"
 _INCONSISTENT = (
     *(LookupError, TypeError, ValueError, ArithmeticError, AttributeError),
     *(StopIteration, RecursionError),
@@ -67,6 +78,11 @@ _INCONSISTENT = (
 def commonest_record(experiment: str, task: str, accuracy: float) -> Record:
     """The record of the accuracy of always giving the commonest training answer."""
     return Record(experiment, task, COMMONEST, -1, 1.0, 0, 0.0, 0, "test_accuracy", accuracy)
+
+
+def labels_record(experiment: str, task: str, count: int) -> Record:
+    """The record of the number of training examples of a target."""
+    return Record(experiment, task, "task", -1, 1.0, 0, 0.0, 0, LABELS, count)
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import stdtrit
 from scipy.stats import PermutationMethod, wilcoxon
 
 from mashup.results.statistics import NORMAL, Difference
@@ -27,6 +28,19 @@ def mean_difference(differences: Sequence[Difference]) -> Difference:
     half = NORMAL * math.sqrt(sum(error**2 for error in errors)) / len(errors)
     value = sum(one.value for one in differences) / len(differences)
     return Difference(value, value - half, value + half)
+
+
+def over_tasks(values: Sequence[float]) -> Difference | None:
+    """The mean with Student's 95 % interval over tasks: what other tasks of this kind may have.
+
+    The spread of the values holds the spread of tasks, seeds and test examples together. None for
+    fewer than two values.
+    """
+    if len(values) < 2:
+        return None
+    mean, count = float(np.mean(values)), len(values)
+    half = float(stdtrit(count - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(count))
+    return Difference(mean, mean - half, mean + half)
 
 
 def wilcoxon_p(values: Sequence[float]) -> float | None:
