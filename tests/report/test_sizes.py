@@ -4,6 +4,7 @@ import csv
 
 import pytest
 
+from helpers import refused
 from mashup._report.families import families_figure, families_table
 from mashup._report.labels import labels_figure, labels_table, needed_cell
 from mashup._report.material import read_folders
@@ -156,3 +157,22 @@ def test_where_only_other_sizes_are_there_each_is_a_target(tmp_path):
     (folder / "records.jsonl").write_text("\n".join(kept) + "\n")
     found = make_study(read_folders([folder])[0])
     assert [target.task for target in found.targets] == ["b", "a@16"]
+
+
+def test_targets_with_short_runs_alone_are_in_the_ladder_and_in_no_mean_of_whole_runs(tmp_path):
+    folder = write_study(tmp_path / "study", targets=TARGETS[:3], budgets=(0.25, 1.0))
+    path = folder / "records.jsonl"
+    lines = path.read_text().splitlines()
+    whole = '"task": "reviews/dvd"', '"budget": 1.0'
+    kept = [line for line in lines if not all(part in line for part in whole)]
+    path.write_text("\n".join(kept) + "\n")
+    found = make_study(read_folders([folder])[0])
+    assert [target.task for target in found.brief] == ["reviews/dvd"]
+    assert set(found.contrast("mashup").gains) == set(TARGETS[:2])
+    rows = {(row.family, row.budget): row for row in found.by_family if row.arm == "mashup"}
+    assert rows[None, 0.25].targets == TARGETS[:3]
+    assert rows[None, 1.0].targets == TARGETS[:2]
+    report(folder, tmp_path / "report")
+    path.write_text("\n".join(line for line in lines if '"budget": 0.25' in line) + "\n")
+    with refused("no records yet"):
+        report(folder, tmp_path / "report")

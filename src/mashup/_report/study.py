@@ -344,6 +344,7 @@ class Study:
         targets: the tasks; of one with several sizes (``NAME@SIZE``) the one called NAME. Means
             over targets are over these.
         sized: the other sizes.
+        brief: targets of an unfinished experiment that have short runs only: nothing but a ladder.
         by_labels: arms by number of labels; empty where no task has several sizes.
         by_family: arms by family; empty where the names of targets have none.
         base: name of the base model, empty where it is not known.
@@ -358,6 +359,7 @@ class Study:
     about: Mapping[str, Any]
     files: tuple[str, ...] = ()
     sized: tuple[Target, ...] = ()
+    brief: tuple[Target, ...] = ()
     by_labels: tuple[LabelRow, ...] = ()
     by_family: tuple[FamilyRow, ...] = ()
 

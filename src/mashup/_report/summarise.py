@@ -27,6 +27,7 @@ from mashup._report.study import (
     Study,
     Target,
 )
+from mashup.errors import InputError, Problem
 from mashup.results.curve import Point
 from mashup.results.records import (
     ACCURACY,
@@ -58,13 +59,18 @@ def make_study(folder: Folder) -> Study:
         for task, records in by_task.items()
         if data_of(task) != OVER_TASKS
     ]
-    targets = tuple(one for one in made if _is_main(one.task, by_task))
+    whole = [one for one in made if one.arm(SCRATCH)]
+    if not whole:
+        fix = "continue `mashup loo` until scratch of a first target is done"
+        raise InputError(Problem("no records yet", str(folder.path), "no whole run", fix=fix))
+    targets = tuple(one for one in whole if _is_main(one.task, by_task))
+    brief = tuple(one for one in made if one not in whole and _is_main(one.task, by_task))
     base = folder.about.get("base", "")
     name = str(base.get("name", "") if isinstance(base, Mapping) else base)
     return Study(
         folder.records[0].experiment, name, targets, make_contrasts(targets), folder.about,
-        folder.sources, tuple(one for one in made if one not in targets),
-        by_labels(folder.records), by_family(targets),
+        folder.sources, tuple(one for one in whole if one not in targets), brief,
+        by_labels(folder.records), by_family((*targets, *brief)),
     )  # fmt: skip
 
 

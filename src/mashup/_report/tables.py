@@ -355,10 +355,11 @@ def _shares(arm: str, rule: str, runs: Sequence[RunRow]) -> tuple[Cell, ...]:
 
 def ladder_table(study: Study) -> Table | None:
     """Arm by budget: means over targets, and how many are as good as scratch's full run."""
-    keys = dict.fromkeys((rung.arm, rung.budget) for t in study.targets for rung in t.ladder)
+    targets = (*study.targets, *study.brief)
+    keys = dict.fromkeys((rung.arm, rung.budget) for target in targets for rung in target.ladder)
     if not keys:
         return None
-    has_gains = any(rung.full_gain for target in study.targets for rung in target.ladder)
+    has_gains = any(rung.full_gain for target in targets for rung in target.ladder)
     columns = (
         *("Arm", "Budget", "Steps", "Dev loss", "Test accuracy"),
         *(("Over scratch at this budget, points", "Over scratch's full run, points") * has_gains),
@@ -371,7 +372,7 @@ def ladder_table(study: Study) -> Table | None:
             " In brackets: 95 % intervals. A gain over scratch's full run that is not below zero "
             "says that this budget is enough."
         )
-    rows = tuple(_rung(arm, budget, study.targets, has_gains) for arm, budget in keys)
+    rows = tuple(_rung(arm, budget, targets, has_gains) for arm, budget in keys)
     return Table("ladder", "Budget ladder", columns, rows, note=" ".join([*said, note]))
 
 

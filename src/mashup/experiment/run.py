@@ -261,7 +261,7 @@ def publish(prepared: Prepared) -> tuple[Record, ...]:
         _note(prepared)
         _publish(prepared)
     records = read_records(prepared.output / RECORDS)
-    if not records:
+    if not _has_whole_run(records):
         found, fix = (
             f"{prepared.status.done} jobs",
             "run it until scratch of a first target is done",
@@ -289,8 +289,13 @@ def _publish(prepared: Prepared) -> None:
         prepared.experiment, prepared.plan, prepared.store, prepared.commonest, prepared.labels
     )
     write_records(prepared.output / RECORDS, records)
-    if records:
+    if _has_whole_run(records):
         report(prepared.output, prepared.output / REPORT)
+
+
+def _has_whole_run(records: Iterable[Record]) -> bool:
+    """Whether a report can be made: scratch has run all steps on some target."""
+    return any((one.arm, one.budget) == ("scratch", 1.0) for one in records)
 
 
 def made_now(device: torch.device) -> dict[str, Any]:
