@@ -71,9 +71,9 @@ FULL = Size(
     sources={
         "film_sentiment": 384,
         "tweet_sentiment": 288,
-        "film_sentiment_swapped": 160,
-        "text_source": 96,
-        "first_person": 96,
+        "film_sentiment_swapped": 320,
+        "text_source": 64,
+        "first_person": 64,
     },
     labels=48,
     more=192,
