@@ -25,7 +25,8 @@ from mashup.checkpoint.history import TRAINER_STATE, step_of
 from mashup.checkpoint.read import is_full_checkpoint
 from mashup.errors import DivergedError, InputError, Problem, raise_all
 from mashup.evaluate.batches import Batch
-from mashup.evaluate.evaluate import Evaluation, batches_for, evaluate_showing
+from mashup.evaluate.evaluate import Evaluation, batches_for, evaluate_showing, plain_batches
+from mashup.evaluate.prefix import common_prefix, holds_prefix
 from mashup.files import read_json
 from mashup.model import Base, applied, base_shapes, fit_loaded, read_change
 from mashup.model.base import quiet_transformers
@@ -72,7 +73,7 @@ def fit(
         wait()  # every process has found its input good
         if is_first():
             begin(checked)
-        trainer = _trainer(work, model, args, curve, ways.callbacks)
+        trainer = _trainer(work, model, args, held, curve, ways.callbacks)
         end = _train(trainer, curve, work, again)
         if end is None:
             return None
@@ -134,9 +135,15 @@ def _held_out(work: Work) -> Held:
 
 
 def _trainer(
-    work: Work, model: Any, args: Any, curve: CurveCallback, callbacks: Sequence[Any]
+    work: Work,
+    model: Any,
+    args: Any,
+    held: Held,
+    curve: CurveCallback,
+    callbacks: Sequence[Any],
 ) -> AnswerTrainer:
     trainer = AnswerTrainer(
+        prefix=_prefix(work, held),
         model=model,
         args=args,
         train_dataset=list(work.tokens.train),
@@ -146,6 +153,17 @@ def _trainer(
     trainer.remove_callback(PrinterCallback)
     curve.trainer = trainer
     return trainer
+
+
+def _prefix(work: Work, held: Held) -> int:
+    """Tokens that all training rows begin with, where the model can run them once.
+
+    The trial on the dev rows has told whether it can. Activations that are recomputed are no cache.
+    """
+    can = any(batch.prefix for batch in held.dev) and not work.settings.gradient_checkpointing
+    rows = plain_batches(work.base, work.tokens.train) if can else ()
+    prefix = common_prefix(rows)
+    return prefix if holds_prefix(work.base.model, prefix) else 0
 
 
 def _train(

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 from transformers import Trainer, TrainingArguments
 
 from mashup._train.adapter import fill
+from mashup._train.passes import is_noisy, summed_loss
 from mashup._train.resume import damaged_point
 from mashup.checkpoint.read import is_full_checkpoint
 from mashup.errors import Problem, UsageError
-from mashup.evaluate.batches import pad, predicting
+from mashup.evaluate.batches import Batch, pad, predicting
 from mashup.evaluate.head import head_only_at
 from mashup.processes import process_count
 from mashup.settings import TrainSettings
@@ -33,8 +34,16 @@ class AnswerTrainer(Trainer):
     is transformers': accelerate, callbacks, trackers, resuming.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, prefix: int = 0, **kwargs: Any) -> None:
+        """As transformers' Trainer.
+
+        Args:
+            prefix: tokens that all training rows begin with and that the model can run once.
+        """
         super().__init__(compute_loss_func=answer_loss, **kwargs)
+        # Several passes would draw other random numbers, or wake other processes several times.
+        self._in_passes = process_count() == 1 and not is_noisy(self.model)
+        self._prefix = prefix
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load a resume point's weights.
@@ -60,17 +69,33 @@ class AnswerTrainer(Trainer):
         with damaged_point(checkpoint or ""):
             super()._load_rng_state(checkpoint)
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        with head_only_at(model, predicting(inputs["labels"] != -100)):
-            return super().compute_loss(model, inputs, *args, **kwargs)
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        labels = inputs["labels"]
+        if self._in_passes and not return_outputs:
+            rows = torch.arange(len(labels))
+            batch = Batch(rows, inputs["input_ids"], inputs["attention_mask"], labels != -100)
+            return _divided(summed_loss(model, batch, self._prefix), labels, num_items_in_batch)
+        with head_only_at(model, predicting(labels != -100)):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
 
 def answer_loss(output: Any, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
     """Cross-entropy over the answer tokens of a micro-batch, divided by those of the step."""
     logits = output.logits[0].float()
     targets = labels[labels != -100].to(logits.device)
-    total = F.cross_entropy(logits, targets, reduction="sum")
-    return total / (len(targets) if num_items_in_batch is None else num_items_in_batch)
+    return _divided(F.cross_entropy(logits, targets, reduction="sum"), labels, num_items_in_batch)
+
+
+def _divided(total: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+    """``total`` by the answer tokens of the step; of the micro-batch if these are not given."""
+    count = (labels != -100).sum() if num_items_in_batch is None else num_items_in_batch
+    return total / count
 
 
 class Collator:

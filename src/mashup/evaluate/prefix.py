@@ -76,7 +76,8 @@ def cached(model: Any, cache: Any, rows: int) -> dict[str, Any]:
     """
     if cache is None:
         return {}
-    wide = copy.deepcopy(cache)
+    wide = copy.copy(cache)
+    wide.layers = [copy.copy(layer) for layer in cache.layers]  # the same tensors, and gradients
     wide.batch_repeat_interleave(rows)
     return {_cache_name(model): wide}
 
@@ -92,7 +93,7 @@ def _cache_name(model: Any) -> str:
 _WORTH = 0.1
 #: What one more pass costs, in tokens. A small batch leaves an accelerator waiting for its next
 #: kernel, so there a pass for the prefix alone costs about as much as one for a full batch.
-_PASS = {"cpu": 64, "others": 2048}
+PASS = {"cpu": 64, "others": 2048}
 
 
 def share_prefix(model: Any, batches: Sequence[Batch]) -> tuple[Batch, ...]:
@@ -133,7 +134,7 @@ def pays(batches: Sequence[Batch], prefix: int, device: str) -> bool:
     """Whether running the first ``prefix`` tokens once saves more than one more pass costs."""
     examples = sum(len(batch.rows) for batch in batches)
     tokens = sum(int(batch.mask.sum()) for batch in batches)
-    saved = prefix * (examples - 1) - _PASS.get(device, _PASS["others"])
+    saved = prefix * (examples - 1) - PASS.get(device, PASS["others"])
     return saved >= _WORTH * tokens
 
 
