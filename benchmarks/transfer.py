@@ -8,24 +8,29 @@ DATA has ``families/FAMILY/TASK`` and ``textcls/TASK``, LIBRARY has the source c
 trained from alone on 32 rows, 24 steps of 8, with test evaluated at the end alone. From scratch the
 same steps are run at two learning rates, and the better test result counts: this favours scratch.
 
-OUTPUT gets one line a source and target in ``scores-TARGET.json`` and ``gains.jsonl``. What is
-there is not run again, and the work can be shared between two processes (``--part 0/2`` and
-``--part 1/2``).
+OUTPUT gets one line a source and target in ``scores-TARGET.json`` and ``gains-TARGET.jsonl``. What
+is there is not run again, and the work can be shared between two processes (``--part 0/2`` and
+``--part 1/2``). ``--report`` reads what is there, also of unfinished work, and writes
+``transfer.md`` (correlations with intervals, the goals) and ``transfer.svg`` into OUTPUT.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 import mashup
+from mashup._report.canvas import below, side_by_side, to_svg_file
+from mashup._report.plots import Level, Look, Series, legend, lines
 
 #: Target task to the family of its relatives; orphans have none.
 TARGETS = {
@@ -44,6 +49,7 @@ SAMPLE, LABELS, DEV, TEST = 96, 32, 32, 150
 STEPS, BATCH = 24, 8
 RATE, SCRATCH_RATES = 5e-4, (5e-4, 1e-3)
 SEED = 42
+RESAMPLES = 2_000
 #: Criterion to its sign: +1 where more is better.
 CRITERIA = {"knowledge": 1, "loss": -1, "accuracy": 1, "form": -1}
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -125,47 +131,222 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def spearman(one: list[float], other: list[float]) -> float:
-    return float(spearmanr(one, other).statistic)
+# Report
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One source on one target.
+
+    Attributes:
+        gain: test accuracy after training from it, minus scratch's best.
+        values: criterion to its value minus the base's, more is better.
+        bits, error: knowledge and its standard error.
+    """
+
+    target: str
+    source: str
+    gain: float
+    values: dict[str, float]
+    bits: float
+    error: float
+
+    @property
+    def is_relative(self) -> bool:
+        family = TARGETS[self.target]
+        return bool(family) and self.source.startswith(f"{family}/")
+
+
+def read_pairs(output: Path) -> tuple[list[Pair], dict[str, float], dict[str, float]]:
+    """All pairs that are done, scratch's best accuracy and the base's knowledge by target."""
+    pairs: list[Pair] = []
+    scratch: dict[str, float] = {}
+    base: dict[str, float] = {}
+    for target in TARGETS:
+        slug = target.replace("/", "-")
+        gains, scored = read(output / f"gains-{slug}.jsonl"), output / f"scores-{slug}.json"
+        levels = [row["accuracy"] for row in gains if row["source"] == "scratch"]
+        if not levels or not scored.exists():
+            continue
+        scores = json.loads(scored.read_text())
+        scratch[target], base[target] = max(levels), scores["base"]["knowledge"]
+        for row in gains:
+            if row["source"] != "scratch":
+                known, level = scores[row["source"]], scores["base"]
+                values = {
+                    name: sign * (known[name] - level[name]) for name, sign in CRITERIA.items()
+                }
+                gain = row["accuracy"] - scratch[target]
+                bits, error = known["knowledge"], known["error"]
+                pairs.append(Pair(target, row["source"], gain, values, bits, error))
+    return pairs, scratch, base
+
+
+def spearman(pairs: Sequence[Pair], criterion: str) -> float:
+    """Rank correlation of a criterion with the gain; nan for less than three pairs."""
+    if len(pairs) < 3:
+        return math.nan
+    values, gains = [p.values[criterion] for p in pairs], [p.gain for p in pairs]
+    if len(set(values)) < 2 or len(set(gains)) < 2:
+        return math.nan
+    return float(spearmanr(values, gains).statistic)
+
+
+def resampled(pairs: Sequence[Pair], count: int = RESAMPLES) -> dict[str, np.ndarray]:
+    """The correlation over all pairs in resamples: targets and sources are drawn, each for itself.
+
+    A pair counts as often as its target was drawn times its source. Both are few, so the interval
+    is about other targets and other sources of this kind.
+    """
+    draw = np.random.default_rng(0)
+    targets = sorted({pair.target for pair in pairs})
+    sources = sorted({pair.source for pair in pairs})
+    of_target = np.array([targets.index(pair.target) for pair in pairs])
+    of_source = np.array([sources.index(pair.source) for pair in pairs])
+    columns = {name: np.array([pair.values[name] for pair in pairs]) for name in CRITERIA}
+    gains = np.array([pair.gain for pair in pairs])
+    found: dict[str, list[float]] = {name: [] for name in CRITERIA}
+    for _ in range(count):
+        times = np.bincount(draw.integers(len(targets), size=len(targets)), minlength=len(targets))
+        often = np.bincount(draw.integers(len(sources), size=len(sources)), minlength=len(sources))
+        rows = np.repeat(np.arange(len(pairs)), times[of_target] * often[of_source])
+        if len(set(gains[rows])) > 1:
+            ranks = rankdata(gains[rows])
+            for name, values in columns.items():
+                ranked = rankdata(values[rows])
+                flat = np.ptp(ranked) == 0
+                found[name].append(0.0 if flat else float(np.corrcoef(ranked, ranks)[0, 1]))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def interval(values: np.ndarray) -> str:
+    if not len(values):
+        return ""
+    low, high = np.quantile(values, (0.025, 0.975))
+    return f" [{low:+.2f}, {high:+.2f}]"
 
 
 def report(output: Path) -> None:
-    """Spearman correlation of each criterion with the gain in accuracy, by target and over all."""
-    pooled: dict[str, list[float]] = {name: [] for name in (*CRITERIA, "gain")}
-    within: list[list[float]] = []
-    print(f"| target | runs | scratch | best source | {' | '.join(CRITERIA)} | best by knowledge |")
-    print("|---|---|---|---|" + "---|" * (len(CRITERIA) + 1))
-    for target, family in TARGETS.items():
-        slug = target.replace("/", "-")
-        gains, scored = read(output / f"gains-{slug}.jsonl"), output / f"scores-{slug}.json"
-        if not gains or not scored.exists():
+    """Write ``transfer.md`` and ``transfer.svg``: correlations with intervals, and the goals."""
+    pairs, scratch, base = read_pairs(output)
+    if not pairs:
+        raise SystemExit(f"{output}: no target has both scores and a run from a source yet")
+    by_target = {
+        target: [pair for pair in pairs if pair.target == target] for target in scratch
+    }  # fmt: skip
+    by_target = {target: found for target, found in by_target.items() if found}
+    draws = resampled(pairs)
+    whole = len(TARGETS) * len(SOURCES) - sum(
+        t.removeprefix("families/") in SOURCES for t in TARGETS
+    )
+    text = [
+        f"{len(pairs)} of {whole} pairs of a target and a source. Gain: test accuracy after "
+        f"training from the source on {LABELS} labels ({STEPS} steps of {BATCH}), minus the better "
+        f"of {len(SCRATCH_RATES)} runs from scratch. Correlations are Spearman's.",
+        "",
+        "| Target | Sources | Scratch | Best source | "
+        + " | ".join(name.capitalize() for name in CRITERIA)
+        + " | First by knowledge (bits) |",
+        "| --- | ---: | ---: | --- | " + "---: | " * len(CRITERIA) + "--- |",
+        *(_row(target, found, scratch[target]) for target, found in by_target.items()),
+        _means(by_target),
+        "| all pairs, 95 % interval over targets and sources "
+        f"| {len(pairs)} | | | "
+        + " | ".join(f"{spearman(pairs, n):+.2f}{interval(draws[n])}" for n in CRITERIA)
+        + " | |",
+        "",
+        "| Goal | Came | Reached |",
+        "| --- | --- | --- |",
+        *_goals(pairs, by_target, draws, base),
+    ]
+    (output / "transfer.md").write_text("\n".join(text) + "\n")
+    (output / "transfer.svg").write_bytes(picture(pairs))
+    print("\n".join(text))
+
+
+def _row(target: str, pairs: Sequence[Pair], scratch: float) -> str:
+    best = max(pairs, key=lambda pair: pair.gain)
+    first = max(pairs, key=lambda pair: pair.bits)
+    kind = "relative" if first.is_relative else "stranger"
+    return (
+        f"| {target.removeprefix('families/')} | {len(pairs)} | {scratch:.1%} "
+        f"| {best.source} {scratch + best.gain:.1%} "
+        f"| {' | '.join(cell(spearman(pairs, name)) for name in CRITERIA)} "
+        f"| {first.source} ({first.bits:.2f} ± {first.error:.2f}), {kind} |"
+    )
+
+
+def _means(by_target: Mapping[str, Sequence[Pair]]) -> str:
+    means = []
+    for name in CRITERIA:
+        known = [spearman(found, name) for found in by_target.values()]
+        known = [value for value in known if math.isfinite(value)]
+        means.append(float(np.mean(known)) if known else math.nan)
+    return f"| mean of targets | | | | {' | '.join(map(cell, means))} | |"
+
+
+def _goals(
+    pairs: Sequence[Pair],
+    by_target: Mapping[str, Sequence[Pair]],
+    draws: Mapping[str, np.ndarray],
+    base: Mapping[str, float],
+) -> Iterator[str]:
+    """The goals of the issue, with what came."""
+    knowledge, loss = spearman(pairs, "knowledge"), spearman(pairs, "loss")
+    yes = {True: "yes", False: "no"}
+    yield (
+        f"| knowledge correlates with the gain by 0.7 or more | {knowledge:+.2f}"
+        f"{interval(draws['knowledge'])} | {yes[knowledge >= 0.7]} |"
+    )
+    ahead = draws["knowledge"] - draws["loss"]
+    yield (
+        f"| and by 0.2 or more above loss | {knowledge - loss:+.2f}{interval(ahead)} "
+        f"| {yes[knowledge - loss >= 0.2]} |"
+    )
+    related = [found for found in by_target.values() if any(pair.is_relative for pair in found)]
+    first = [max(found, key=lambda pair: pair.bits).is_relative for found in related]
+    reached = yes[sum(first) >= 0.9 * len(first)] if first else ""
+    yield (
+        f"| a relative is first by knowledge on 90 % of the targets that have one "
+        f"| {sum(first)} of {len(first)} | {reached} |"
+    )
+    for target, found in by_target.items():
+        if TARGETS[target]:
             continue
-        scores = json.loads(scored.read_text())
-        scratch = max(row["accuracy"] for row in gains if row["source"] == "scratch")
-        rows = [row for row in gains if row["source"] != "scratch"]
-        gain = [row["accuracy"] - scratch for row in rows]
-        pooled["gain"] += gain
-        within.append([])
-        for name, sign in CRITERIA.items():
-            values = [sign * (scores[row["source"]][name] - scores["base"][name]) for row in rows]
-            pooled[name] += values
-            within[-1].append(spearman(values, gain))
-        best = max(rows, key=lambda row: row["accuracy"])
-        first = max((row["source"] for row in rows), key=lambda name: scores[name]["knowledge"])
-        related = "relative" if family and first.startswith(f"{family}/") else "stranger"
-        bits, error = scores[first]["knowledge"], scores[first]["error"]
-        print(
-            f"| {target.removeprefix('families/')} | {len(rows)} | {scratch:.1%} "
-            f"| {best['source']} {best['accuracy']:.1%} | {cells(within[-1])} "
-            f"| {first} ({bits:+.2f} ± {error:.2f}), {related} |"
-        )
-    print(f"| mean of targets | | | | {cells(np.mean(within, axis=0))} | |")
-    over_all = [spearman(pooled[name], pooled["gain"]) for name in CRITERIA]
-    print(f"| all pairs | {len(pooled['gain'])} | | | {cells(over_all)} | |")
+        knowing = [
+            pair.source
+            for pair in found
+            if pair.bits > 2 * pair.error and pair.bits - base[target] > 2 * pair.error
+        ]
+        name = target.removeprefix("textcls/")
+        came = f"{', '.join(knowing)} by two standard errors" if knowing else "none"
+        yield f"| none knows {name} | {came} | {yes[not knowing]} |"
 
 
-def cells(values: Iterable[float]) -> str:
-    return " | ".join(f"{value:+.2f}" for value in values)
+def cell(value: float) -> str:
+    return f"{value:+.2f}" if math.isfinite(value) else ""
+
+
+def picture(pairs: Sequence[Pair]) -> bytes:
+    """Gain against knowledge and against loss, a dot a pair; follows light and dark pages."""
+    kinds = {True: Look("relative", "mashup", "circle", line=False),
+             False: Look("stranger", "best-single", "up", line=False)}  # fmt: skip
+    panels = []
+    for name, words in (("knowledge", "knowledge above the base, bits"),
+                        ("loss", "loss below the base, nats")):  # fmt: skip
+        dots = [
+            Series(
+                kinds[pair.is_relative], ((pair.values[name], 100 * pair.gain),),
+                (f"{pair.source} on {pair.target}: {100 * pair.gain:+.1f} points",),
+            )
+            for pair in sorted(pairs, key=lambda pair: pair.is_relative)
+        ]  # fmt: skip
+        title = f"Gain after training, points; Spearman {spearman(pairs, name):+.2f}"
+        alt = f"{title}, against {words}, {len(pairs)} pairs of a source and a target."
+        panels.append(lines(title, words, dots, levels=[Level(0.0, "4 3")], alt=alt))
+    shown = [kinds[kind] for kind in sorted({pair.is_relative for pair in pairs}, reverse=True)]
+    body = side_by_side(panels, 2)
+    return to_svg_file(below([legend(shown, body.width), body]), dark=True)
 
 
 def main() -> None:

@@ -2,9 +2,13 @@
 
 import ast
 import importlib
+import json
+import random
 from pathlib import Path
 
 import pytest
+
+from studies import write_study
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "benchmarks").rglob("*.py"))
 
@@ -21,3 +25,70 @@ def test_what_a_script_imports_exists(script):
     for module, name in imported(script):
         if not hasattr(importlib.import_module(module), name):
             importlib.import_module(f"{module}.{name}")  # a module of a package
+
+
+@pytest.fixture
+def transfer(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    return importlib.import_module("transfer")
+
+
+def write_transfer(transfer, folder):
+    """Every pair: gains that follow knowledge, losses that have nothing to do with either."""
+    draw = random.Random(1)
+    for target, family in transfer.TARGETS.items():
+        slug = target.replace("/", "-")
+        scores = {"base": {"loss": 4, "accuracy": 0.1, "form": 3, "knowledge": 0.0, "error": 0.03}}
+        rows = [{"source": "scratch", "rate": rate, "accuracy": 0.6} for rate in (5e-4, 1e-3)]
+        for name in transfer.sources_for(target):
+            bits = draw.uniform(0.3, 0.5) if name.startswith(f"{family}/") else draw.random() / 10
+            scores[name] = {
+                "loss": draw.random(), "accuracy": draw.random(), "form": draw.random(),
+                "knowledge": bits, "error": 0.06,
+            }  # fmt: skip
+            rows.append({"source": name, "rate": 5e-4, "accuracy": 0.6 + bits})
+        (folder / f"scores-{slug}.json").write_text(json.dumps(scores))
+        (folder / f"gains-{slug}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def test_transfer_writes_correlations_goals_and_a_picture(transfer, tmp_path, capsys):
+    write_transfer(transfer, tmp_path)
+    transfer.report(tmp_path)
+    text = (tmp_path / "transfer.md").read_text()
+    assert text == capsys.readouterr().out
+    assert text.startswith("126 of 126 pairs")
+    assert "by 0.7 or more | +1.00 [+1.00, +1.00] | yes |" in text
+    assert "| 5 of 5 | yes |" in text
+    assert "| none knows trec | none | yes |" in text
+    svg = (tmp_path / "transfer.svg").read_text()
+    assert "prefers-color-scheme: dark" in svg
+    assert svg.count("<title>") == 2 * 126
+
+
+def test_transfer_reports_unfinished_work(transfer, tmp_path):
+    with pytest.raises(SystemExit, match="no target"):
+        transfer.report(tmp_path)
+    write_transfer(transfer, tmp_path)
+    for path in sorted(tmp_path.glob("gains-*"))[1:]:
+        path.unlink()
+    transfer.report(tmp_path)
+    assert (tmp_path / "transfer.md").read_text().startswith("16 of 126 pairs")
+
+
+def test_predictions_stand_beside_what_came(transfer, tmp_path, monkeypatch, capsys):
+    predictions = importlib.import_module("predictions")
+    sizes = {"crises/a": (16, 256), "reviews/b": (16, 256)}
+    targets = ("crises/a", "reviews/b", "trec")
+    folder = write_study(tmp_path / "families", targets=targets, budgets=(0.25, 1.0), sizes=sizes)
+    (tmp_path / "transfer").mkdir()
+    monkeypatch.setattr(
+        "sys.argv", ["predictions.py", str(folder), "--transfer", str(tmp_path / "transfer")]
+    )
+    predictions.main()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
+    came = {row[0].removeprefix("| "): row[2:] for row in rows if len(row) == 4}
+    assert came["crises, all steps, mashup"][0].startswith("+8.0 [")
+    assert came["crises, all steps, mashup"][1] == "no |"
+    assert came["emotion, all steps, mashup"] == ["", " |"]
+    assert came["16 labels, mashup"][0].startswith("+")
+    assert "times" in came["scratch needs as many labels as mashup at 64"][0]

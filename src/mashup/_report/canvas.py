@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-from mashup._report.style import LIGHT, SHAPES
+from mashup._report.style import LIGHT, PALETTE, SHAPES
 
 Place = tuple[float, float]
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", Arial, sans-serif'
@@ -141,8 +141,13 @@ def to_svg(drawing: Drawing) -> str:
     return f'<svg viewBox="0 0 {size}" role="img" aria-label={name} font-size="10">{body}</svg>'
 
 
-def to_svg_file(drawing: Drawing) -> bytes:
-    """A file of its own, in the colours of light pages."""
+def to_svg_file(drawing: Drawing, *, dark: bool = False) -> bytes:
+    """A file of its own, in the colours of light pages.
+
+    Args:
+        drawing: what it shows.
+        dark: whether it takes the colours of dark pages where the reader prefers them.
+    """
     width, height = _number(drawing.width), _number(drawing.height)
     text = to_svg(drawing).partition(">")
     head = (
@@ -150,7 +155,16 @@ def to_svg_file(drawing: Drawing) -> bytes:
         f'width="{width}pt" height="{height}pt" font-family={quoteattr(FONT)} {text[0][5:]}>'
         f'<rect width="100%" height="100%" fill="var(--paper)"/>'
     )
+    if dark:
+        preferred = f"@media (prefers-color-scheme: dark) {{{_variables(1)}}}"
+        style = f"<style>{_variables(0)} {preferred}</style>"
+        return (head.replace("<rect", style + "<rect", 1) + text[2]).encode()
     return re.sub(r"var\(--([\w-]+)\)", lambda found: LIGHT[found[1]], head + text[2]).encode()
+
+
+def _variables(theme: int) -> str:
+    """The palette as CSS variables: of light pages (0) or of dark ones (1)."""
+    return f"svg {{{' '.join(f'--{name}: {values[theme]};' for name, values in PALETTE.items())}}}"
 
 
 def _element(one: Item) -> str:

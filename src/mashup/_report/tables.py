@@ -359,7 +359,9 @@ def ladder_table(study: Study) -> Table | None:
     keys = dict.fromkeys((rung.arm, rung.budget) for target in targets for rung in target.ladder)
     if not keys:
         return None
-    has_gains = any(rung.full_gain for target in targets for rung in target.ladder)
+    has_gains = any(
+        rung.full_gain and rung.budget != 1.0 for target in targets for rung in target.ladder
+    )
     columns = (
         *("Arm", "Budget", "Steps", "Dev loss", "Test accuracy"),
         *(("Over scratch at this budget, points", "Over scratch's full run, points") * has_gains),
