@@ -39,6 +39,7 @@ def init(hub, tmp_path):
     output = tmp_path / "init"
     mashup.merge([one.path, other], output=output)
     (output / "optimizer.pt").write_bytes(b"x")
+    write_json(output / "tokenizer_config.json", {"name_or_path": str(other)})
     return output
 
 
@@ -157,3 +158,18 @@ def test_a_run_names_no_path_of_its_init(tmp_path):
     assert "Trained from `init`." in done.card
     shutil.rmtree(tmp_path / "out")
     assert Path(run / "README.md").exists()
+
+
+def test_who_downloads_a_merge_can_verify_it(hub, tmp_path, monkeypatch):
+    """The sources are fetched at their commits, in a place that has never seen them."""
+    for name in "ab":
+        hub.add(f"org/{name}", adapter(tmp_path / "src" / name, seed=ord(name)))
+    mashup.merge(["hub:org/a", "hub:org/b"], output=tmp_path / "init")
+    mashup.push(tmp_path / "init", "me/x", dry_run=tmp_path / "out")
+    shutil.rmtree(tmp_path / "init")
+    shutil.rmtree(remote.home())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    done = mashup.verify(tmp_path / "out")
+    sources = [check for check in done.checks if check.what == "source"]
+    assert [check.state for check in sources] == ["agrees", "agrees"]
+    assert [c.state for c in done.checks if c.what == "weights"] == ["agrees"], str(done)

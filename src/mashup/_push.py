@@ -34,6 +34,11 @@ _PUBLISHED = re.compile(
     r"|preprocessor|sentencepiece)[\w.]*\.(?:json|model|txt|jinja)|chat_template\.jinja"
     r"|mashup\.json"
 )
+#: Files in which paths of this machine may stand.
+_NAMING = (
+    *(MANIFEST, "adapter_config.json", "config.json", "generation_config.json"),
+    *("tokenizer_config.json", "processor_config.json", "preprocessor_config.json"),
+)
 _LICENSE = ("license", "license_name", "license_link")
 
 
@@ -138,7 +143,7 @@ def _stage(
     for path in sorted(folder.iterdir()):
         if not path.is_file() or not _PUBLISHED.fullmatch(path.name):
             continue
-        if path.name in (MANIFEST, "adapter_config.json", "config.json"):
+        if path.name in _NAMING:
             (into / path.name).write_text(_without_paths(path.read_text(), named))
         else:
             _link(path, into / path.name)

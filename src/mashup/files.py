@@ -86,7 +86,9 @@ def require_folder(path: Path, fix: str = "check the path") -> None:
     near = _near(path)
     if fix == "check the path" and _HUB_ID.fullmatch(str(path)):
         command = f"hf download {path} --local-dir {path.name}"
-        fix += f"; to use a checkpoint of the Hub, download it first: {command}"
+        fix += (
+            f"; of the Hub a library and a merge take hub:{path}, all else needs it here: {command}"
+        )
     raise InputError(Problem("no such folder", str(path), fix=near or fix))
 
 

@@ -77,6 +77,20 @@ def is_offline() -> bool:
 
 
 @contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Without requests, for what would try an unreachable Hub again and again."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without the warnings and bars of ``huggingface_hub``: what fails is reported once, by us."""
     from huggingface_hub.utils import (
@@ -241,6 +255,7 @@ def get_json(path: str, **query: Any) -> Iterator[Any]:
             f"{constants.ENDPOINT}{where}{more}",
             params=given,
             headers=build_hf_headers(),
+            follow_redirects=True,
             timeout=_TIMEOUT,
         )
         hf_raise_for_status(response)

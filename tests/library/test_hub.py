@@ -15,6 +15,7 @@ from mashup.errors import InputError, MashupError, UsageError
 from mashup.hub import snapshot_of
 from mashup.library import hub as remote
 from mashup.library.compatible import fitting
+from mashup.library.scan import name_bases
 from mashup.library.sources import fetched
 
 GONE = "http://127.0.0.1:1"  # nothing listens there
@@ -412,3 +413,26 @@ def test_a_folder_of_a_repository_is_one_checkpoint(hub, tmp_path):
     for wrong in ("hub:org/many", f"hub:org/many@{repo.commit}/z"):
         with refused("not one checkpoint", found="x, y"):
             folder_of(wrong)
+
+
+def test_offline_asks_nothing_and_gives_what_was_fetched(hub, monkeypatch):
+    library = mashup.scan("hub:org")
+    remote.fetch(library.checkpoints[:1])
+    from huggingface_hub import close_session
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    close_session()
+    hub.requests.clear()
+    library = mashup.scan("hub:org")
+    assert [c.name for c in library.checkpoints] == ["org/a"]
+    assert "it is offline, so this is what was fetched before" in library.notes[0]
+    with refused("the Hub cannot be used", found="HF_HUB_OFFLINE"):
+        mashup.scan("hub:other")
+    assert not hub.requests
+
+
+def test_a_base_that_is_not_named_can_be_named(hub, tmp_path):
+    hub.add("org/c", write_full(tmp_path / "c"))
+    library = mashup.scan("hub:org")
+    name_bases(library.root, library.checkpoints, ["org/c:owner/tiny"])
+    assert [c.base for c in mashup.scan("hub:org").checkpoints] == ["owner/tiny"] * 3

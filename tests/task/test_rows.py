@@ -1,8 +1,10 @@
 import json
+import time
 
 import pytest
 
 from helpers import prompt_rows, refused, write_json, write_jsonl
+from hubserver import serving
 from mashup.task import load_task
 from mashup.task.rows import LineError, read_file, read_rows
 
@@ -149,3 +151,17 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content):
 def test_a_missing_file_is_named(tmp_path):
     with refused("cannot read dataset", where="none.jsonl"):
         read(tmp_path / "none.jsonl")
+
+
+def test_a_hub_without_the_dataset_or_without_a_connection_is_noticed_in_seconds(
+    tmp_path, monkeypatch, capfd
+):
+    with serving(tmp_path):
+        with refused("no such file or Hub dataset", found="no such dataset on the Hub"):
+            read_rows("owner/none")
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+        start = time.monotonic()
+        with refused("no such file or Hub dataset", found="the Hub cannot be reached"):
+            read_rows("owner/none")
+        assert time.monotonic() - start < 5
+    assert "Retrying" not in capfd.readouterr().err

@@ -27,6 +27,7 @@ from mashup.evaluate.evaluate import Evaluation
 from mashup.faults import given_of, resolved
 from mashup.library import Library, checkpoint_digest, scan
 from mashup.library.leakage import usable_sources
+from mashup.library.sources import fetch_fitting
 from mashup.model import AnyBase, Base, base_shapes, fit_loaded, load_base
 from mashup.outputs import disk_errors, make_folder, move, only_one, refuse_existing
 from mashup.processes import process_count
@@ -288,6 +289,9 @@ class _Track:
     def make_starts(self, library: Library) -> dict[str, Path]:
         """Score the library and make its starts; none where no checkpoint helps."""
         with self.book.charged("score"):
+            fetch_fitting(
+                library, self.base.name, accept_base=self.how.accept_base, progress=self.progress
+            )
             sources, left_out = usable_sources(library, self.task, is_full=self.settings.is_full)
             for problem in left_out:
                 self.progress.say(f"left out: {problem.where}: {problem.what} ({problem.found})")

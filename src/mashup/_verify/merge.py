@@ -28,6 +28,7 @@ from mashup.evaluate.answers import evaluate_sample, task_answers
 from mashup.evaluate.evaluate import sample_digest, sample_tokens
 from mashup.files import read_json, size
 from mashup.library import adapter_digest, model_digest
+from mashup.library.sources import folder_of, kind_of_source
 from mashup.library.walk import find
 from mashup.model import AnyBase, Base, load_base, name_of
 from mashup.outputs import to_json, write_text
@@ -186,6 +187,8 @@ def _source(folder: Path, parent: Mapping[str, Any], elsewhere: Any) -> tuple[Pa
     there = next((path for path, digest in digests.items() if digest == expected), None)
     if there is None:
         there = elsewhere(kind).get(expected)
+    if there is None and not places:
+        there = _from_hub(parent)
     if there is not None:
         moved = "" if there == given else f", in {there}"
         return there, Check("source", str(given), f"as recorded{moved}")
@@ -197,6 +200,18 @@ def _source(folder: Path, parent: Mapping[str, Any], elsewhere: Any) -> tuple[Pa
     expected = f"content {expected[:12]}"
     problem = Problem("source has changed", str(given), found, expected, fix)
     return None, Check("source", str(given), "changed", problem)
+
+
+def _from_hub(parent: Mapping[str, Any]) -> Path | None:
+    """A source that is not here, fetched at the commit that the manifest names."""
+    source = parent.get("source") or parent["path"]
+    if not kind_of_source(source):
+        return None
+    try:
+        folder = folder_of(source)
+    except MashupError:
+        return None
+    return folder if _digest(folder, parent["kind"]) == parent["digest"] else None
 
 
 def _digest(folder: Path, kind: str) -> str:

@@ -59,7 +59,8 @@ def register(app: typer.Typer) -> None:
 def run(options: Options) -> None:
     """Merge checkpoints exactly into a LoRA or a model that any trainer takes."""
     options.note_unused()
-    folders = _folders(options)
+    places = _places(options)
+    folders = _folders(options, places)
     opened = _check(options, folders)
     if options.dry_run:
         _dry_run(options, opened)
@@ -72,7 +73,7 @@ def run(options: Options) -> None:
 
     given = options.values_of(MergeSettings) | _measured(options, folders)
     init = merge(opened, output=options.output, base=options.model, progress=Bars(), **given)
-    init = _as_named(init, dict(zip(folders, options.checkpoints, strict=True)))
+    init = _as_named(init, dict(zip(folders, places, strict=True)))
     if options.json_:
         show.print_json(init.manifest)
     else:
@@ -93,13 +94,24 @@ def _check(options: Options, folders: list[str]) -> list[Opened]:
     return opened
 
 
-def _folders(options: Options) -> list[str]:
+def _places(options: Options) -> list[str]:
+    """The folder of each checkpoint; one of the Hub is fetched."""
+    from mashup.library.sources import folder_of, kind_of_source
+
+    steps = (
+        partial(folder_of, one) if kind_of_source(one) else partial(str, one)
+        for one in options.checkpoints
+    )
+    return list(map(str, gather(*steps)))
+
+
+def _folders(options: Options, places: list[str]) -> list[str]:
     """What to read for each checkpoint: itself, or a copy in safetensors if that is allowed."""
     if not options.allow_pickle:
-        return list(options.checkpoints)
+        return places
     from mashup._convert import converted
 
-    return [str(converted(Path(folder))) for folder in options.checkpoints]
+    return [str(converted(Path(folder))) for folder in places]
 
 
 def _as_named(init: Any, folders: dict[str, str]) -> Any:

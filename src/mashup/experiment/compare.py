@@ -33,7 +33,8 @@ from mashup.faults import all_resolved, given_of
 from mashup.files import digest_of
 from mashup.library import Library, scan
 from mashup.library.leakage import usable_sources
-from mashup.model import AnyBase, load_base
+from mashup.library.sources import fetch_fitting
+from mashup.model import AnyBase, load_base, name_of
 from mashup.outputs import make_folder, only_one, refuse_existing, to_json, write_text
 from mashup.progress import SILENT, Progress
 from mashup.results.comparison import ABOUT, read_about
@@ -176,6 +177,7 @@ def compare(
     if isinstance(base, str | Path):
         check_base(base, (checkpoint.base for checkpoint in library.checkpoints))
     with only_one(output):
+        fetch_fitting(library, name_of(base), accept_base=accept_base, progress=progress)
         kept, left_out = usable_sources(library, task, is_full=settings.is_full)
         base = load_base(base)
         run_tokens(base, task, settings)  # rows that cannot be used are told before any work

@@ -27,6 +27,7 @@ from urllib.parse import parse_qsl, quote
 
 from mashup.checkpoint import Checkpoint, adapter, full, history
 from mashup.checkpoint.config import CONFIG
+from mashup.checkpoint.identity import named_base
 from mashup.checkpoint.read import Kind, describe, is_optimizer, kind_of, trainer_of_shards
 from mashup.errors import InputError, Problem, UsageError, printable
 from mashup.files import digest_file, digest_of, read_json, size, user_cache
@@ -334,7 +335,12 @@ def _described(listed: Sequence[Listed], progress: Progress) -> list[Checkpoint]
         finally:
             if read:
                 index.replace_checkpoints(read, ())
-    return [made[one.at] for one in listed]
+    return [_with_base(made[one.at]) for one in listed]
+
+
+def _with_base(one: Checkpoint) -> Checkpoint:
+    """With the base that a user named, where the checkpoint names none."""
+    return one if one.base else replace(one, base=named_base(one.path))
 
 
 def _all(work: Callable[[T], R], things: Sequence[T], workers: int) -> Iterator[tuple[T, R]]:

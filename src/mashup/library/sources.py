@@ -16,7 +16,7 @@ from mashup.errors import InputError, Problem, UsageError
 from mashup.files import require_folder, user_cache
 from mashup.hub import REPOSITORY, cache_folder, snapshot_of
 from mashup.library import hub, trackers
-from mashup.library.compatible import Fitting
+from mashup.library.compatible import Fitting, fitting
 from mashup.library.scan import Library, make_library, scan_folder
 from mashup.outputs import disk_errors, make_folder
 from mashup.progress import SILENT, Progress
@@ -149,3 +149,18 @@ def fetched(
     if failed and (strict or not used):
         raise InputError(*failed.values())
     return Fitting(used, (*fit.left_out, *failed.values()))
+
+
+def fetch_fitting(
+    library: Library, base: str, *, accept_base: bool, progress: Progress = SILENT
+) -> None:
+    """Bring all files of what fits a base here, for those who look into cards and prompts first.
+
+    What cannot be fetched is reported where it is scored.
+
+    Raises:
+        InputError: nothing fits, the source cannot be reached, or its limit is too small.
+    """
+    if library.source:
+        fit = fitting(library.checkpoints, base, accept_base=accept_base, strict=False)
+        hub.fetch(fit.used, limit=library.cache_limit, progress=progress)
