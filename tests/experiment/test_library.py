@@ -81,6 +81,10 @@ def test_arms_start_from_what_they_may(done):
     assert "family/near" not in set().union(*found.values())
     singles = {arm for arm in found if arm.startswith("single-")}
     assert singles == {f"single-{name}" for name in NAMES[1:]}
+    bits = {
+        r.donor: r.value for r in records if r.metric == "relevance_knowledge" and r.task == "one"
+    }
+    assert set(bits) == {"base", *NAMES[1:]}
     (left_out,) = (r for r in records if r.metric.startswith("left_out"))
     assert (left_out.metric, left_out.donor, left_out.value) == (
         "left_out_own_task", "family/near", 1.0,

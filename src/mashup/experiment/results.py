@@ -35,7 +35,10 @@ Values = dict[str, NDArray[np.float64]]
 #: Values of a point of a curve, and of the end of every run of a grid of learning rates.
 _METRICS = ("dev_loss", "dev_accuracy", "test_loss", "test_accuracy")
 #: What a record of a donor's score is called, and what it is in a ranking.
-_RELEVANCE = {"relevance_loss": "loss", "relevance_accuracy": "accuracy"}
+_RELEVANCE = {
+    f"relevance_{name}": name
+    for name in ("loss", "accuracy", "form", "knowledge", "knowledge_error")
+}
 
 
 @dataclass(frozen=True)
@@ -219,10 +222,11 @@ def _relevance(
         place = ("score", -1, 1.0, 0, seconds, 0)
         return Record(experiment, target, *place, metric, value, donor=donor)
 
-    for metric, name in _RELEVANCE.items():
-        yield record("base", metric, facts[f"base_{name}"])
+    for metric, name in _RELEVANCE.items():  # of free text there is no knowledge
+        if f"base_{name}" in facts:
+            yield record("base", metric, facts[f"base_{name}"])
     for one in facts["ranking"]:
-        values = {metric: one[name] for metric, name in _RELEVANCE.items()}
+        values = {metric: one[name] for metric, name in _RELEVANCE.items() if name in one}
         values |= {"relevance_examples": one["examples"]}
         values |= {"chosen": float(one["digest"] in chosen)}
         yield from (record(one["name"], metric, value) for metric, value in values.items())

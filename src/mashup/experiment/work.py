@@ -87,6 +87,7 @@ def rank(worker: Worker, job: Job) -> dict[str, Any]:
         "sentence": selection.sentence,
         "base_loss": scores.base.loss,
         "base_accuracy": scores.base.accuracy,
+        **{f"base_{name}": value for name, value in _known(scores.base).items()},
         "ranking": [
             {
                 "name": worker.name_of(score),
@@ -94,6 +95,7 @@ def rank(worker: Worker, job: Job) -> dict[str, Any]:
                 "loss": score.loss,
                 "accuracy": score.accuracy,
                 "examples": score.examples,
+                **_known(score),
             }
             for score in scores.ranking
         ],
@@ -102,6 +104,15 @@ def rank(worker: Worker, job: Job) -> dict[str, Any]:
         "exhaustive_forwards": scores.cost.exhaustive,
         "seconds": scores.cost.seconds,
     }
+
+
+def _known(score: Score) -> dict[str, float]:
+    """Form and knowledge in bits; nothing where answers are free text."""
+    known = score.knowledge
+    if known is None:
+        return {}
+    found = {"form": known.form_bits, "knowledge": known.bits, "knowledge_error": known.error}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def _probed(worker: Worker, job: Job) -> dict[str, Any]:
