@@ -188,6 +188,15 @@ def test_the_sample_of_an_init_is_scored_again(scored, tmp_path):
     assert whats == ["model card differs from its manifest", "number differs"]
 
 
+def test_a_base_that_is_gone_is_one_problem_among_others(scored, tmp_path):
+    folder, base, task = scored
+    manifest = (folder / "mashup.json").read_text().replace(base.name, str(tmp_path / "gone"))
+    (folder / "mashup.json").write_text(manifest)
+    whats = {problem.what for problem in verify(folder, task=task).problems}
+    assert whats == {"no such base model", "model card differs from its manifest"}
+    assert verify(folder, task=task, base=base.name).checks[-1].state == "agrees"
+
+
 def test_other_data_than_an_init_was_made_for(scored, tmp_path):
     folder, *_ = scored
     other = write_jsonl(tmp_path / "other.jsonl", prompt_rows(60, ending=" really"))
@@ -226,6 +235,28 @@ def test_weights_are_compared_bit_by_bit(wholes, tmp_path):
     tensors[name] = tensors[name].to(torch.bfloat16)
     save_file(tensors, file, {"format": "pt"})
     assert [p.what for p in verify(init.path).problems] == ["weights differ"]
+
+
+def test_weights_that_cannot_be_read_are_one_problem_among_others(parents, tmp_path):
+    init = merge(parents, output=tmp_path / "init")
+    (init.path / "README.md").unlink()
+    name = "adapter_model.safetensors"
+    tensors = load_file(init.path / name)
+    first = sorted(tensors)[0]
+    tensors[first].fill_(float("nan"))
+    save_file(tensors, init.path / name, {"format": "pt"})
+    card = "model card differs from its manifest"
+    assert [p.what for p in verify(init.path, tolerance=1.0).problems] == [card, "weights differ"]
+    (init.path / name).write_bytes(b"short")
+    assert [p.what for p in verify(init.path).problems] == [card, "truncated safetensors"]
+
+
+def test_data_for_a_merge_that_was_never_scored(parents, tmp_path):
+    init = merge(parents, output=tmp_path / "init")
+    data = write_jsonl(tmp_path / "d.jsonl", prompt_rows(60))
+    found = verify(init.path, task=data)
+    assert found.agrees
+    assert found.checks[-1].state == "not checked"
 
 
 def test_the_command_line_says_what_agrees_and_exits_with_3_if_anything_does_not(

@@ -132,9 +132,10 @@ def compared_files(
 
 
 def _files(folder: Path, within: str) -> set[str]:
-    """Files below ``folder/within``, by their paths from ``folder``."""
+    """Files below ``folder/within``, by their paths from ``folder``; without hidden ones."""
     found = (path for path in (folder / within).rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)) for path in found}
+    names = (path.relative_to(folder) for path in found)
+    return {str(name) for name in names if not any(part.startswith(".") for part in name.parts)}
 
 
 def _same(kept: Path, made: Path, suffix: str) -> bool:

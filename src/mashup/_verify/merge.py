@@ -147,7 +147,7 @@ def _verify_one(folder: Path, asked: Asked) -> Iterator[Check]:
     checks = [check for _, check in found]
     if base is not None and (problem := _base_problem(base, about)):
         checks.append(Check("base", str(base), "differs", problem))
-    yield from checks
+    yield from (*checks, _card_check(folder, about))
     places = [place for place, _ in found if place]
     if len(places) < len(found) or any(check.problem for check in checks):
         yield Check("weights", str(folder), "not made again", is_checked=False)
@@ -304,7 +304,6 @@ def _compared(folder: Path, about: dict[str, Any], made: Init, tolerance: float)
     again = dict(zip(covered, (p["coverage"] for p in made.manifest["parents"]), strict=True))
     problems += number_problems(covered, again, MANIFEST, _ROUNDING)
     yield from _as_checks("numbers", MANIFEST, f"{len(noted) + len(again)} values", problems)
-    yield _card_check(folder, about)
 
 
 def _as_checks(what: str, where: str, found: str, problems: Sequence[Problem]) -> Iterator[Check]:
@@ -327,7 +326,10 @@ def _card_check(folder: Path, about: dict[str, Any]) -> Check:
 
 
 def _weights_check(folder: Path, about: Mapping[str, Any], made: Path, tolerance: float) -> Check:
-    kept, again = stored_in(folder), stored_in(made)
+    try:
+        kept, again = stored_in(folder), stored_in(made)
+    except InputError as error:
+        return Check("weights", str(folder), "cannot be read", error.problems[0])
     other = differing(kept, again)
     total = size(sum(one.info.bytes for one in again.values()))
     if not other:
@@ -359,10 +361,14 @@ def _relative(
     again: Mapping[str, Stored],
 ) -> float:
     """``‖kept - made‖ / ‖made‖``: of the deltas of a LoRA, whose factors may be turned."""
+    try:
+        deltas = (read_delta(folder), read_delta(made)) if is_lora else None
+    except InputError:  # numbers that are not finite
+        return math.inf
     squares: list[tuple[float, float]] = []  # of the difference, and of what is made again
     names = set(again)
-    if is_lora:
-        one, other = read_delta(folder), read_delta(made)
+    if deltas:
+        one, other = deltas
         for name, factors in other.modules.items():
             mine = one.modules[name]
             own, total = float(inner(mine, mine)), float(inner(factors, factors))
@@ -382,6 +388,9 @@ def _sample_checks(folder: Path, asked: Asked) -> Iterator[Check]:
     about = _read(folder)
     noted = about.get("sample")
     if noted is None:
+        if asked.task is not None:
+            found = "the merge was not scored when it was made"
+            yield Check("sample", MANIFEST, found, is_checked=False)
         return
     where = f"sample of {about.get('task', {}).get('name', 'a task')}"
     if asked.task is None:
@@ -394,6 +403,26 @@ def _sample_checks(folder: Path, asked: Asked) -> Iterator[Check]:
         problem = Problem("other data than the init was made for", task.name, found, expected, fix)
         yield Check("sample", where, found, problem)
         return
+    try:
+        yield from _scored_again(folder, about, noted, asked, where)
+    except InputError as error:
+        for problem in error.problems:
+            yield Check("sample", where, "cannot be scored again", problem)
+
+
+def _scored_again(
+    folder: Path,
+    about: Mapping[str, Any],
+    noted: Mapping[str, Any],
+    asked: Asked,
+    where: str,
+) -> Iterator[Check]:
+    """The base, and every number of the sample, again.
+
+    Raises:
+        InputError: a base that cannot be loaded, or rows that cannot be used.
+    """
+    assert asked.task is not None
     dtype = str(noted["base_dtype"]).removeprefix("torch.")
     given = asked.base if asked.base is not None else about["base"]
     base = load_base(given, dtype=dtype, device=asked.device)
@@ -404,7 +433,7 @@ def _sample_checks(folder: Path, asked: Asked) -> Iterator[Check]:
         problem = Problem("base has changed", base.name, found, expected, fix)
         yield Check("sample", where, found, problem)
         return
-    made = _scored(folder, base, task, noted, asked.progress)
+    made = _scored(folder, base, asked.task, noted, asked.progress)
     problems = number_problems(noted, made, f"{MANIFEST}, sample", _SAMPLE)
     yield from _as_checks("sample", where, f"loss {made['loss']:.4f}, as recorded", problems)
 

@@ -164,6 +164,8 @@ def _export(options: Options, opened: list[Opened]) -> None:
     if not isinstance(prepared.plan, FullPlan):
         fix = "give `output_kind` full and `base`"
         raise UsageError(Problem("mergekit writes models", "`export` mergekit", "a LoRA", fix=fix))
+    if prepared.reference and prepared.reference.bases:  # vocabularies differ
+        settings = settings.model_copy(update={"tokenizer": str(prepared.reference.vocabulary)})
     parents = prepared.in_order
     lora = f"{options.model}+"
     models = [str(one.path) if one.is_full else f"{lora}{one.path}" for one in parents]
