@@ -41,6 +41,19 @@ def test_a_file_becomes_our_settings():
     ]
 
 
+def test_models_of_the_hub_are_those_of_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "models/here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    names = ["models/here", "owner/name", "owner/name@v1", "base/model+owner/lora"]
+    models = [{"model": name, "parameters": {"weight": 1}} for name in names]
+    found = read("merge_method: task_arithmetic", base_model="base/model", models=models)
+    hub = ("hub:owner/name", "hub:owner/name@v1", "hub:owner/lora")
+    assert (found.base, found.models) == ("base/model", ("models/here", *hub))
+    assert set(problems("merge_method: ties", base_model="owner/name@v1", models=models[:1])) == {
+        "base_model"
+    }
+
+
 def test_files_are_told_apart_by_their_keys():
     assert is_mergekit({"merge_method": "ties"})
     assert is_mergekit({"models": []})

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from mashup.errors import Problem, UsageError
+from mashup.hub import REPOSITORY
 from mashup.settings import MergeSettings, ModuleRule
 
 _WHAT = "not the same in mergekit"  # the problem of a setting that has no counterpart
@@ -56,7 +57,7 @@ class Mergekit:
     """What a file of mergekit asks for.
 
     Attributes:
-        models: folders, or Hub ids, in its order; without the base.
+        models: folders, or ``hub:OWNER/NAME``, in its order; without the base.
         base: the base model; None without one.
         settings: ours.
         notes: where the results differ, though the method is the same.
@@ -124,7 +125,7 @@ class _Reader:
                 f"{method} drops other numbers than mergekit, which draws them otherwise and "
                 "rescales what is left to the norm of the delta; mashup divides by the density"
             )
-        return Mergekit(tuple(models), base, settings, tuple(self.notes))
+        return Mergekit(tuple(map(_place, models)), base, settings, tuple(self.notes))
 
     def _keys(self) -> None:
         for key in self.values:
@@ -187,7 +188,9 @@ class _Reader:
             self.refuse("bad setting", where, given, "the name of a model, as text")
             return None
         name, plus, lora = given.partition("+")
-        if "@" in given and not Path(given).exists():
+        model = lora if plus else given
+        revised = "@" in name if plus else "@" in given and not where.startswith("models.")
+        if (revised or ("@" in model and _place(model) == model)) and not Path(given).exists():
             fix = "download this revision and give its folder"
             self.refuse(_WHAT, where, given, "a folder", fix)
         if plus and not Path(given).exists():
@@ -372,6 +375,12 @@ class _Reader:
                 expected = "a number that the method can use"
                 self.refuse("bad setting", where, values, expected)
         return made
+
+
+def _place(name: str) -> str:
+    """A model as our commands take it: ``hub:OWNER/NAME`` for what is no folder here."""
+    is_hub = REPOSITORY.fullmatch(name.partition("@")[0]) and not Path(name).exists()
+    return f"hub:{name}" if is_hub else name
 
 
 def _is_conditional(given: Any) -> bool:
