@@ -173,6 +173,9 @@ def test_targets_with_short_runs_alone_are_in_the_ladder_and_in_no_mean_of_whole
     assert rows[None, 0.25].targets == TARGETS[:3]
     assert rows[None, 1.0].targets == TARGETS[:2]
     report(folder, tmp_path / "report")
+    short = [line for line in lines if '"arm": "mashup"' not in line or '"budget": 0.25' in line]
+    path.write_text("\n".join(short) + "\n")  # of one arm there are short runs alone
+    assert "mashup" in report(folder, tmp_path / "report").markdown.read_text()
     path.write_text("\n".join(line for line in lines if '"budget": 0.25' in line) + "\n")
     with refused("no records yet"):
         report(folder, tmp_path / "report")

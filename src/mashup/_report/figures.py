@@ -72,8 +72,9 @@ class Figure:
 
 
 def looks(study: Study, arms: Sequence[str] | None = None) -> dict[str, Look]:
-    """How each arm is drawn, everywhere in the report."""
-    places = {arm: place for place, arm in enumerate(study.arms)}
+    """How each arm is drawn, everywhere in the report: also one that has short runs only."""
+    order = dict.fromkeys([*study.arms, *(arms or ())])
+    places = {arm: place for place, arm in enumerate(order)}
     return {
         arm: Look(
             arm, colour_of(arm, places[arm]), shape_of(arm, places[arm]),
@@ -397,7 +398,7 @@ def _pair(
     x_values: Sequence[float] = (),
 ) -> tuple[Drawing, ...]:
     """Two diagrams with a line for each arm."""
-    known = looks(study)
+    known = looks(study, [*losses, *accuracies])
 
     def drawing(name: str, points: Points, show: Callable[[float], str]) -> Drawing:
         series = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mashup._report.canvas import to_png, to_svg_file
@@ -36,7 +36,7 @@ class Report:
     page: Path
     markdown: Path
     verdicts: dict[str, Verdict]
-    studies: tuple[Study, ...]
+    studies: tuple[Study, ...] = field(repr=False)
 
 
 def report(folders: str | Path | Sequence[str | Path], output: str | Path | None = None) -> Report:
