@@ -226,7 +226,8 @@ def test_what_a_donor_was_started_or_merged_from_has_been_seen_too(base, task, t
     assert {path.rsplit("/", 1)[-1] for path in found} == {"merged", "went-on"}
     said = Said()
     train(base, task, output=tmp_path / "x", init=merged, settings=SETTINGS, progress=said)
-    score(tmp_path / "lib", base, task, samples=8, progress=said)
+    scores = score(tmp_path / "lib", base, task, samples=8, progress=said)
+    assert "(2 in all) trained on dev or test rows" in scores.leaks[0]
     notes = [line for line in said.lines if "memory" in line]
     assert "was trained on" in notes[0]
     assert "(2 in all)" in notes[1]

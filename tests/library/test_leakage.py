@@ -140,7 +140,7 @@ def test_a_source_whose_dataset_has_held_out_rows_is_left_out(tmp_path, task, ca
     assert [one.name for one in kept.checkpoints] == ["clean"]
     assert [problem.where.rpartition("/")[2] for problem in left_out] == ["thief"]
     notes = leak_notes(scan(tmp_path / "lib").checkpoints, task, task.train)
-    assert [note.partition(" ")[0] for note in notes] == ["note:"] * 3
+    assert [note.partition(" ")[0] for note in notes] == ["thief", "thief", "it"]
     assert "trained on up to 100% of the scoring sample" in notes[1]
 
 

@@ -45,6 +45,11 @@ def test_ladder_says_which_budget_is_enough(make_folder):
     assert "cratch reaches" not in text
 
 
+def test_what_sources_have_seen_stands_among_the_facts(make_folder):
+    said = "a (1 in all) trained on up to 40% of the scoring sample of tickets"
+    assert said in table_of(make_folder(about={"leaks": [said]})).split("## How this was")[1]
+
+
 def test_no_ladder_without_budgets(make_folder):
     assert "adder" not in table_of(make_folder())
 

@@ -78,6 +78,7 @@ def _facts(study: Study) -> Iterator[tuple[str, str]]:
     yield "More examples", _MORE
     unchanged = about.get("unchanged", [])
     skipped = f"{numbers.listed(unchanged)}: loaded, but changed nothing, and skipped"
+    yield "Training data of sources", "; ".join(about.get("leaks") or ())
     yield "Change nothing", skipped if unchanged else ""
 
 

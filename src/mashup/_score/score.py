@@ -93,7 +93,7 @@ def score(
     ranked_by, answers, free_text = _answers(base, task, tokens, seed, settings.criterion)
     fit = fetched(library, fit, strict=strict, progress=progress)
     leaks = leak_notes(fit.used, task, task.sample(settings.samples, seed))
-    for note in (*library.notes, *_notes(tokens, long), *leaks):
+    for note in (*library.notes, *_notes(tokens, long), *(f"note: {leak}" for leak in leaks)):
         if note:
             progress.say(note)
     with Index(library.root) as index, Ledger(library.root) as ledger:
@@ -131,6 +131,7 @@ def score(
         sketches={one.digest: one.sketch for one in found.used},
         long=long,
         free_text=free_text,
+        leaks=leaks,
     )
 
 

@@ -184,6 +184,8 @@ class Scores(Shown):
         long: how many examples were left out since they are too long.
         free_text: why the answers are no finite set, so that knowledge cannot be measured; ""
             where they are one, or where the criterion does not ask.
+        leaks: sentences on checkpoints that were trained on rows of the sample or on held-out
+            rows, and on those of which that is not known.
     """
 
     base: Score
@@ -203,6 +205,7 @@ class Scores(Shown):
     sketches: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     long: int = 0
     free_text: str = ""
+    leaks: tuple[str, ...] = ()
 
     def to_pandas(self) -> Any:
         """A ``DataFrame`` with a row for each checkpoint and one for the base, best first."""

@@ -197,6 +197,7 @@ def to_json(scores: Any) -> dict[str, Any]:
         "ranking": scores.rows(),
         "unchanged": [str(checkpoint.path) for checkpoint in scores.unchanged],
         "left_out": [problem.to_json() for problem in scores.left_out],
+        "leaks": list(scores.leaks),
         "expected": {str(one.path): value for one, value in scores.expected.items()},
         "strategy": scores.strategy,
         "reason": scores.reason,

@@ -270,6 +270,7 @@ def _about(experiment: Experiment, given: Given) -> dict[str, Any]:
         "sample": {"digest": scores.sample_digest, "examples": scores.examples},
         "sentence": selection.sentence,
         "left_out": [problem.to_json() for problem in scores.left_out],
+        "leaks": list(scores.leaks),
         "unchanged": [checkpoint.name for checkpoint in scores.unchanged],
         "dropped": task.dropped,
         "left_out_rows": task.left_out | ({"too long": scores.long} if scores.long else {}),

@@ -156,20 +156,20 @@ def leak_notes(
     notes = []
     if held:
         notes.append(
-            f"note: {_named(held)} trained on dev or test rows of {task.name}: results on these "
+            f"{_named(held)} trained on dev or test rows of {task.name}: results on these "
             "rows after a start from them are memory; compare, race and loo leave them out"
         )
     if trained:
         most = max(one.sample for one in trained)
         notes.append(
-            f"note: {_named(trained)} trained on up to {most:.0%} of the scoring sample of "
+            f"{_named(trained)} trained on up to {most:.0%} of the scoring sample of "
             f"{task.name}: their scores are partly memory"
         )
     if unknown:
         reasons = Counter(one.unknown for one in unknown).most_common()
         why = "; ".join(f"{count:,}: {reason}" for reason, count in reasons[:_SHOWN])
         notes.append(
-            f"note: it is not known whether {len(unknown):,} of {len(found):,} checkpoints "
+            f"it is not known whether {len(unknown):,} of {len(found):,} checkpoints "
             f"trained on rows of {task.name} ({why})"
         )
     return tuple(notes)

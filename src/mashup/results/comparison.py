@@ -23,6 +23,7 @@ class About(BaseModel, extra="allow"):
     sample: dict[str, Any] = {}
     sentence: str = ""
     left_out: list[dict[str, str]] = []
+    leaks: list[str] = []
     unchanged: list[str] = []
     criterion: str = "loss"
     chosen: list[str] = []
