@@ -66,7 +66,7 @@ HINTS: dict[str, str] = {
     "overwrite_output_dir": "leave it out; choose a new --output, or remove the old one",
     "packing": "leave it out; examples are not packed for training",
     "per_device_eval_batch_size": "leave it out; batches of evaluation are chosen by length",
-    "push_to_hub": "not supported; upload the folder with: hf upload",
+    "push_to_hub": "not supported; publish the finished folder with: mashup push",
     "resume_from_checkpoint": "leave it out; the same command again continues where it stopped",
     "save_strategy": "use --save-steps",
     "save_total_limit": "leave it out; only the last resume point is kept",
