@@ -24,7 +24,7 @@ from mashup.checkpoint.history import MANIFEST, card_head, read_base, read_manif
 from mashup.errors import InputError, Problem, UsageError
 from mashup.files import require_folder
 from mashup.hub import REPOSITORY, Snapshot, faults, patiently, problem_of, quiet, snapshot_of
-from mashup.outputs import new_folder
+from mashup.outputs import new_folder, to_json
 
 #: Files that are published. Optimizer states, logs and pickles are not.
 _PUBLISHED = re.compile(
@@ -147,6 +147,9 @@ def _stage(
             (into / path.name).write_text(_without_paths(path.read_text(), named))
         else:
             _link(path, into / path.name)
+    if (into / MANIFEST).exists():  # by this, `mashup verify` knows what was added to the card
+        told = json.loads((into / MANIFEST).read_text())
+        (into / MANIFEST).write_text(to_json(told | {"published": repository}, allow_nan=True))
     sources, warnings = _sources(folder, manifest)
     card = _card(folder, manifest, named, sources, warnings, repository)
     if comparison is not None:
