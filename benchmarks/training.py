@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from mashup import TrainSettings, load_base
 from mashup._train.adapter import attach, detach
@@ -137,6 +137,7 @@ def _ours(base: Base, tokens: tuple[Tokens, ...], in_passes: bool = True) -> lis
             args=arguments(settings, Path(folder), _STEPS, base.device, "none"),
             data_collator=Collator(base.pad_id),
         )  # fmt: skip
+        trainer.remove_callback(PrinterCallback)
         trainer._in_passes &= in_passes
         trainer.train()
     detach(model)
@@ -181,7 +182,7 @@ def _arguments(folder: str, base: Base) -> dict[str, Any]:
     return {
         "output_dir": folder, "max_steps": _STEPS, "per_device_train_batch_size": _BATCH,
         "use_cpu": base.device.type == "cpu", "report_to": "none", "disable_tqdm": True,
-        "save_strategy": "no",
+        "save_strategy": "no", "logging_strategy": "no",
     }  # fmt: skip
 
 
