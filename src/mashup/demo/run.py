@@ -243,9 +243,8 @@ class _Running:
     lines: threading.Thread
     since: float
 
-    def stop(self) -> None:
-        """End it as Ctrl-C does, if it still runs; it keeps what it has."""
-        self.process.terminate()
+    def wait(self) -> None:
+        """Until it has ended and its last line is shown."""
         self.process.wait()
         self.lines.join()
 
@@ -264,13 +263,15 @@ def _run_all(commands: Sequence[_Command], progress: Progress) -> None:
             time.sleep(_POLL)
             for one in [one for one in running if one.process.poll() is not None]:
                 running.remove(one)
-                one.lines.join()
+                one.wait()
                 _check(one)
                 took = duration(time.monotonic() - one.since)
                 progress.say(f"{one.command.name}: done in {took}")
-    finally:
+    finally:  # commands end as with Ctrl-C, and keep what they have
         for one in running:
-            one.stop()
+            one.process.terminate()
+        for one in running:
+            one.wait()
 
 
 def _check(ended: _Running) -> None:
