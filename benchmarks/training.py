@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/training.py [--model MODEL] [--rounds N]
 
 The floor of a LoRA step is 4 operations for each weight of the linear layers and each token
-(forward, and gradient of the activations). That of an evaluation is 2. The rate is that of a large
-product of matrices in the base's precision on the same device. Tokens are those of the rows,
-without padding. Variants take turns. On CPU, CPU seconds are counted, so that other processes
+(forward, and gradient of the activations). That of an evaluation is 2. The rate is that of the
+base's largest linear layer on the tokens of a step, on the same device. Tokens are those of the
+rows, without padding. Variants take turns. On CPU, CPU seconds are counted, so that other processes
 disturb less.
 """
 
@@ -47,7 +47,7 @@ def train_step(model: str | Path | None = None, rounds: int = 2) -> dict[str, An
     examples = _examples()
     tokens = tokenize(base.tokenizer, examples, max_length=512)
     of_a_step = sum(len(one.ids) for one in tokens) / _STEPS
-    rate = _rate(base)
+    rate = _rate(base, round(of_a_step))
     variants: dict[str, Callable[[], list[float]]] = {
         "ours": partial(_ours, base, tokens),
         "ours, one padded pass": partial(_ours, base, tokens, in_passes=False),
@@ -88,15 +88,18 @@ def _weights(base: Base) -> int:
     return sum(module.weight.numel() for module in linear)
 
 
-def _rate(base: Base, size: int = 2048) -> float:
-    """Operations a second of a large product of matrices; the best of five."""
-    a, b = (torch.randn(size, size, dtype=base.dtype, device=base.device) for _ in range(2))
+def _rate(base: Base, tokens: int) -> float:
+    """Operations a second of the base's largest linear layer on so many tokens; best of five."""
+    head = base.model.get_output_embeddings()
+    linear = [m for m in base.model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    weight = max((module.weight for module in linear), key=torch.Tensor.numel).detach()
+    inputs = torch.randn(tokens, weight.shape[1], dtype=base.dtype, device=base.device)
     seconds = []
     for _ in range(5):
         start = _now(base.device)
-        a @ b
+        torch.nn.functional.linear(inputs, weight)
         seconds.append(_now(base.device) - start)
-    return 2 * size**3 / min(seconds)
+    return 2 * tokens * weight.numel() / min(seconds)
 
 
 def _now(device: torch.device) -> float:
