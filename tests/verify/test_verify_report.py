@@ -100,3 +100,19 @@ def test_a_folder_without_records(study):
     (study / "records.jsonl").write_text("")
     with refused("no records yet"):
         verify(study)
+
+
+def test_accuracies_by_labels_and_the_labels_that_scratch_needs_are_made_again(tmp_path):
+    arms = {name: plans()[name] for name in ("scratch", "mashup")}
+    sizes = {"trec": (16, 256), "sst2": (16,)}
+    study = write_study(tmp_path, targets=("trec", "sst2"), arms=arms, sizes=sizes)
+    found = verify(study)
+    assert found.agrees, found.problems
+    assert {check.where for check in found.checks} >= {"trec@16", "trec@256", "*@16", "*@64"}
+    lines = [json.loads(line) for line in (study / "records.jsonl").read_text().splitlines()]
+    for metric in ("test_accuracy_mean", "scratch_labels"):
+        changed = [one for one in lines if one["metric"] == metric and one["value"]]
+        changed[0]["value"] *= 1.1
+    (study / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    names = {problem.where.rpartition(" ")[2] for problem in verify(study).problems}
+    assert names == {"test_accuracy_mean", "scratch_labels"}

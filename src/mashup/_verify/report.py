@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+
+import numpy as np
 
 from mashup._report.material import EXPERIMENT, RECORDS, SCORES, is_comparison, read_folders
 from mashup._report.study import COSTS, SCRATCH, RunRow
@@ -14,12 +19,22 @@ from mashup._report.summarise import measured
 from mashup._report.write import report
 from mashup._verify.checks import Check, compared_files, number_problems
 from mashup.results.comparison import ABOUT
+from mashup.results.labels import Drawn, labels_needed
 from mashup.results.parity import Parity, fair_parity, paper_parity, reads_test
-from mashup.results.records import Record, consistent, pool_of
+from mashup.results.records import (
+    ACCURACY,
+    LABELS,
+    NEEDED,
+    OVER_FULL,
+    OVER_TASKS,
+    Record,
+    consistent,
+    data_of,
+    pool_of,
+)
 
 _SLACK = 1e-6  # of sums in another order, and of counts that bfloat16 has rounded
 _FIX = "run 'mashup report' to write it again; if that shows other numbers, records were changed"
-_GAIN = "test_{}_gain"
 #: What a number is called, and its value.
 Numbers = dict[str, float | None]
 
@@ -66,16 +81,26 @@ def _record_checks(folder: Path) -> Iterator[Check]:
     by_task: dict[str, list[Record]] = {}
     for record in read_folders([folder])[0].records:
         by_task.setdefault(record.task, []).append(record)
+    runs = {task: measured(_of_results(records)) for task, records in by_task.items()}
+    sizes = _Sizes.of(by_task, runs)
     for task, records in by_task.items():
-        own = [one for one in records if one.learning_rate is None and one.donor is None]
-        runs = measured(own)
-        noted, made = _of_runs(runs)
-        gains, again = _of_arms(own, runs)
-        problems = number_problems(noted | gains, made | again, f"{RECORDS}, {task}", _SLACK)
-        if not problems:
-            yield Check("records", task, f"{len(made) + len(again)} derived numbers")
+        parts = (
+            _of_runs(runs[task]),
+            _of_arms(_of_results(records), runs[task]),
+            sizes.numbers(task, records),
+        )
+        noted = {name: value for part, _ in parts for name, value in part.items()}
+        made = {name: value for _, part in parts for name, value in part.items()}
+        problems = number_problems(noted, made, f"{RECORDS}, {task}", _SLACK)
+        if made and not problems:
+            yield Check("records", task, f"{len(made)} derived numbers")
         for problem in problems:
             yield Check("records", task, f"{problem.found}, not {problem.expected}", problem)
+
+
+def _of_results(records: Sequence[Record]) -> list[Record]:
+    """Records of what arms reached, without those of learning rates and of sources."""
+    return [one for one in records if one.learning_rate is None and one.donor is None]
 
 
 def _of_runs(runs: Sequence[RunRow]) -> tuple[Numbers, Numbers]:
@@ -111,22 +136,26 @@ def _of_arms(records: Sequence[Record], runs: Sequence[RunRow]) -> tuple[Numbers
     """
     noted: Numbers = {}
     made: Numbers = {}
-    pools: dict[str, list[RunRow]] = {}
+    pools: dict[tuple[str, float], list[RunRow]] = {}
     for run in runs:
-        for name in dict.fromkeys((run.arm, pool_of(run.arm))) if run.budget == 1.0 else ():
-            pools.setdefault(name, []).append(run)
+        for name in dict.fromkeys((run.arm, pool_of(run.arm))):
+            pools.setdefault((name, run.budget), []).append(run)
     for record in records:
         for metric in ("loss", "accuracy"):
-            start = _GAIN.format(metric)
-            over = (
-                SCRATCH if record.metric == start else record.metric.removeprefix(f"{start}_over_")
-            )
-            if over == record.metric or over not in pools or record.arm not in pools:
-                continue
-            key = f"{record.arm} over {over}, {record.metric}"
-            noted[key] = record.value
-            made[key] = _gain(pools[record.arm], pools[over], metric)
+            start = f"test_{metric}_gain"
+            mine = pools.get((record.arm, record.budget))
+            other = _other(record.metric.removeprefix(start), record.budget)
+            if mine and record.metric.startswith(start) and other in pools:
+                key = f"{record.arm}, budget {record.budget:g}, {record.metric}"
+                noted[key], made[key] = record.value, _gain(mine, pools[other], metric)
     return noted, made
+
+
+def _other(suffix: str, budget: float) -> tuple[str, float]:
+    """The arm and the budget that a gain is over, from the end of its metric's name."""
+    if suffix in ("", OVER_FULL):
+        return SCRATCH, 1.0 if suffix else budget
+    return suffix.removeprefix("_over_"), budget
 
 
 def _gain(arm: Sequence[RunRow], other: Sequence[RunRow], metric: str) -> float | None:
@@ -141,3 +170,75 @@ def _by_seed(runs: Sequence[RunRow], metric: str) -> Mapping[int, float]:
     for run in runs:
         seeds.setdefault(run.seed, []).append(getattr(run, metric))
     return {seed: fmean(values) for seed, values in seeds.items()}
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Accuracies of tasks with several numbers of labels.
+
+    Attributes:
+        labels: number of labels by target.
+        known: accuracy by data, number of labels and arm; data ``*`` is the mean over all.
+    """
+
+    labels: Mapping[str, int]
+    known: Mapping[tuple[str, int, str], float]
+
+    @classmethod
+    def of(
+        cls, by_task: Mapping[str, Sequence[Record]], runs: Mapping[str, Sequence[RunRow]]
+    ) -> _Sizes:
+        """From the records of all targets and their runs."""
+        labels = {
+            task: int(one.value or 0)
+            for task, records in by_task.items()
+            for one in records
+            if one.metric == LABELS
+        }
+        known: dict[tuple[str, int, str], float] = {}
+        for task in labels:
+            pools: dict[str, list[RunRow]] = {}
+            for run in runs[task]:
+                if run.budget == 1.0:
+                    pools.setdefault(pool_of(run.arm), []).append(run)
+            for arm, pool in pools.items():
+                key = data_of(task), labels[task], arm
+                known[key] = fmean(_by_seed(pool, "accuracy").values())
+        counts = Counter(data for data, _ in {key[:2] for key in known})
+        several = [data for data, count in counts.items() if count > 1]
+        for size, arm in {key[1:] for key in known}:
+            each = [known.get((data, size, arm)) for data in several]
+            values = [value for value in each if value is not None]
+            if len(several) > 1 and len(values) == len(several):
+                known[OVER_TASKS, size, arm] = fmean(values)
+        return cls(labels, known)
+
+    def numbers(self, task: str, records: Sequence[Record]) -> tuple[Numbers, Numbers]:
+        """Accuracy and needed labels of each arm, as recorded and again."""
+        noted: Numbers = {}
+        made: Numbers = {}
+        data, size = data_of(task), self.labels.get(task, 0)
+        scratch = {
+            count: _point(value)
+            for (name, count, arm), value in self.known.items()
+            if (name, arm) == (data, SCRATCH)
+        }
+        for record in records:
+            level = self.known.get((data, size, record.arm))
+            if level is None or not math.isfinite(level):
+                continue
+            key = f"{record.arm}, {record.metric}"
+            if record.metric == ACCURACY:
+                noted[key], made[key] = record.value, level
+            elif record.metric == NEEDED and len(scratch) > 1:
+                needed = labels_needed(scratch, _point(level)).value
+                noted[key] = record.value
+                made[key] = needed if math.isfinite(needed) else None
+            elif (data, record.metric) == (OVER_TASKS, "test_accuracy_gain"):
+                noted[key], made[key] = record.value, level - scratch[size].value
+        return noted, made
+
+
+def _point(value: float) -> Drawn:
+    """A value without resamples."""
+    return Drawn(value, np.array([value]))
