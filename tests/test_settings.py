@@ -23,7 +23,7 @@ def test_words_are_those_of_the_library():
         (
             ScoreOptions,
             Choosing,
-            {"max_length", "all_checkpoints", "accept_base", "strict", "skip_bad"},
+            {"max_length", "all_checkpoints", "accept_base", "strict", "skip_bad", "cache_limit"},
         ),
     ],
 )

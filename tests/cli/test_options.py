@@ -253,7 +253,7 @@ def test_unknown_names_are_listed_once_with_all_that_are_known(mashup, tmp_path)
     [
         ("--bf16", "--dtype bfloat16"),
         ("--eval_strategy", "--eval-steps"),
-        ("--push_to_hub", "hf upload"),
+        ("--push_to_hub", "mashup push"),
         ("--resume_from_checkpoint", "continues where it stopped"),
         ("--lr", "--learning-rate"),
         ("--learning-rat", "did you mean --learning-rate?"),

@@ -50,8 +50,11 @@ def test_damaged_files_are_told_without_a_traceback(mashup, tmp_path, name, cont
 def test_records_that_are_of_no_one_run_are_told(mashup, tmp_path):
     folder = write_study(tmp_path / "study", targets=("trec",))
     records = folder / "records.jsonl"
-    *lines, last = records.read_text().splitlines()
-    records.write_text("\n".join([*lines, json.dumps(json.loads(last) | {"task": "x"}), ""]))
+    lines = records.read_text().splitlines()
+    metric = '"metric": "dev_loss"'
+    place = max(n for n, line in enumerate(lines) if '"arm": "mashup"' in line and metric in line)
+    lines[place] = json.dumps(json.loads(lines[place]) | {"task": "x"})
+    records.write_text("\n".join([*lines, ""]))
     code, _, err = mashup("report", folder)
     assert code == 3
     assert "files do not fit together" in err

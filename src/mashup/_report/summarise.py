@@ -63,6 +63,9 @@ def make_study(folder: Folder) -> Study:
     if not whole:
         fix = "continue `mashup loo` until scratch of a first target is done"
         raise InputError(Problem("no records yet", str(folder.path), "no whole run", fix=fix))
+    for one in made:
+        if one.arms and one not in whole:  # a loo writes an arm's records after those of scratch
+            raise ValueError(f"{one.task}: whole runs of {one.arms[0].name}, and none of scratch")
     targets = tuple(one for one in whole if _is_main(one.task, by_task))
     brief = tuple(one for one in made if one not in whole and _is_main(one.task, by_task))
     base = folder.about.get("base", "")
