@@ -112,6 +112,11 @@ def _read(path: Path) -> Folder:
 def _records(path: Path) -> tuple[Record, ...]:
     records = read_records(path / RECORDS)
     if not records:
-        fix = "continue `mashup loo` until scratch of a first target is done"
-        raise InputError(Problem("no records yet", str(path / RECORDS), "an empty file", fix=fix))
+        raise nothing_yet(path / RECORDS, "an empty file")
     return records
+
+
+def nothing_yet(where: Path, found: str) -> InputError:
+    """What is raised where no target of an experiment can be shown."""
+    fix = "continue `mashup loo` until scratch of a first target is done"
+    return InputError(Problem("no records yet", str(where), found, fix=fix))

@@ -9,7 +9,7 @@ from math import inf
 from statistics import fmean, variance
 from typing import Any
 
-from mashup._report.material import Folder
+from mashup._report.material import Folder, nothing_yet
 from mashup._report.study import (
     COSTS,
     MASHUP,
@@ -27,7 +27,6 @@ from mashup._report.study import (
     Study,
     Target,
 )
-from mashup.errors import InputError, Problem
 from mashup.results.curve import Point
 from mashup.results.records import (
     ACCURACY,
@@ -61,8 +60,7 @@ def make_study(folder: Folder) -> Study:
     ]
     whole = [one for one in made if one.arm(SCRATCH)]
     if not whole:
-        fix = "continue `mashup loo` until scratch of a first target is done"
-        raise InputError(Problem("no records yet", str(folder.path), "no whole run", fix=fix))
+        raise nothing_yet(folder.path, "no whole run")
     for one in made:
         if one.arms and one not in whole:  # a loo writes an arm's records after those of scratch
             raise ValueError(f"{one.task}: whole runs of {one.arms[0].name}, and none of scratch")
@@ -190,7 +188,7 @@ def _gain(
     for record in records:
         found = (record.arm, record.metric, record.budget) == (arm, metric, budget)
         if found and None not in (record.value, record.low, record.high):
-            return Difference(record.value, record.low, record.high)  # type: ignore[arg-type]
+            return _difference(record)
     return None
 
 
@@ -200,6 +198,11 @@ def _overs(records: Sequence[Record], metric: str) -> dict[str, Difference]:
     names = [one.metric for one in records if one.arm == MASHUP and one.metric.startswith(start)]
     found = {name.removeprefix(start): _gain(MASHUP, name, records) for name in names}
     return {arm: gain for arm, gain in found.items() if gain}
+
+
+def _difference(record: Record) -> Difference:
+    """A value that was recorded with its interval."""
+    return Difference(record.value, record.low, record.high)  # type: ignore[arg-type]
 
 
 def _reach(rule: str, runs: Sequence[RunRow]) -> Reach | None:
@@ -488,7 +491,7 @@ def by_labels(records: Sequence[Record]) -> tuple[LabelRow, ...]:
     sizes = {one.task: int(one.value or 0) for one in records if one.metric == LABELS}
     needed = {(one.task, one.arm): one for one in records if one.metric == NEEDED}
     gains = {
-        (one.task, one.arm): Difference(one.value, one.low, one.high)  # type: ignore[arg-type]
+        (one.task, one.arm): _difference(one)
         for one in records
         if one.metric == "test_accuracy_gain" and one.budget == 1.0
     }
@@ -499,8 +502,8 @@ def by_labels(records: Sequence[Record]) -> tuple[LabelRow, ...]:
             rows.append(
                 LabelRow(
                     "" if data == OVER_TASKS else data, sizes[one.task], one.arm,
-                    Difference(one.value, one.low, one.high),  # type: ignore[arg-type]
-                    gains.get(key), _needed(needed[key]) if key in needed else None,
+                    _difference(one), gains.get(key),
+                    _needed(needed[key]) if key in needed else None,
                 )
             )  # fmt: skip
     return tuple(sorted(rows, key=lambda row: row.task == ""))
