@@ -148,16 +148,6 @@ def _disagreements(
     return [Problem("damaged index", where, text, expected, _COPY) for text in found]
 
 
-def read_untied(folder: Path) -> tuple[dict[str, Stored], bool]:
-    """Tensors of a full checkpoint without a head that repeats its embedding; whether it is tied.
-
-    Raises:
-        InputError: as :func:`open_model`.
-    """
-    _, tensors, tied = open_model(folder)
-    return untied(tensors, tied=tied), tied
-
-
 def untied(tensors: Mapping[str, T], *, tied: bool) -> dict[str, T]:
     """Tensors without the head of a tied model, which repeats its embedding."""
     return {name: one for name, one in tensors.items() if not (tied and name.endswith(HEAD))}

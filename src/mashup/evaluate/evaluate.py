@@ -19,8 +19,6 @@ from mashup.model import Base
 from mashup.progress import Advance, Progress
 from mashup.task import Task, Tokens, tokenize
 
-SAMPLES = 256  # examples; arXiv 2603.10156 scores on as many
-
 
 @dataclass(frozen=True)
 class Evaluation:
