@@ -169,9 +169,9 @@ def test_the_chosen_are_leaders_of_groups_in_the_order_of_the_ranking(seed, coun
     assert len(chosen) == min(k, len(leading))
 
 
-def knowing(gained, name="", form=None):
+def knowing(gained, name="", form=None, loss=1.0):
     """A score of known bits above the label prior, for each example."""
-    made = Score(None, scored([1.0] * len(gained)).evaluation, name)
+    made = Score(None, scored([loss] * len(gained)).evaluation, name)
     form = np.zeros(len(gained)) if form is None else form
     vars(made)["knowledge"] = Knowledge(form, np.asarray(gained, float))
     return made
@@ -244,3 +244,35 @@ def test_the_sentence_counts_those_that_know_and_those_that_give_the_form():
         "answers, which saves about 4 training steps and no more)"
     )
     assert select(by_knowledge(base, nothing)).sentence == NONE_KNOWS
+
+
+def about(bits, name, loss, spread=0.1):
+    """A source with ``bits``, and noise of its own, so that no two are paired exactly."""
+    noise = np.random.default_rng(sum(map(ord, name))).normal(size=64)
+    return knowing(bits + spread * (noise - noise.mean()), name, loss=loss)
+
+
+def test_of_equals_in_knowledge_those_with_the_least_loss_are_chosen():
+    base = knowing(np.zeros(64))
+    words = [about(0.49, "other words", 1.6), about(0.485, "other words too", 1.4)]
+    right = [about(0.482, "right words", 0.2), about(0.48, "right words too", 0.15)]
+    formal = about(0.2, "only form", 0.1)
+    selection = select(by_knowledge(base, *words, *right, formal))
+    assert [one.digest for one in selection.chosen] == ["right words too", "right words"]
+    assert [one.digest for one in selection.better] == [
+        *("right words too", "right words", "other words too", "other words", "only form")
+    ]
+
+
+def test_surely_more_knowledge_comes_before_less_loss():
+    base = knowing(np.zeros(64))
+    knows, formed = about(0.6, "knows", 1.5), about(0.4, "formed", 0.1)
+    selection = select(by_knowledge(base, knows, formed))
+    assert [one.digest for one in selection.chosen] == ["knows", "formed"]
+
+
+def test_diversity_counts_equals_as_equal():
+    base = knowing(np.zeros(64))
+    ranking = by_knowledge(base, about(0.49, "words", 1.6), about(0.48, "right", 0.2))
+    ranking = replace(ranking, sketches={"words": np.eye(2)[0], "right": np.eye(2)[1]})
+    assert select(ranking, k=1, diversity=0.1).chosen[0].digest == "right"

@@ -55,8 +55,8 @@ class Selection(Shown):
     Attributes:
         chosen: the best first.
         scores: what they were chosen from.
-        passed: those that ranked ahead of a chosen one and were skipped, best first.
-        better: all that passed the test against the base, best first, copies once.
+        passed: those that came ahead of a chosen one and were skipped, best first.
+        better: all that passed the test against the base, copies once, in the order of choice.
     """
 
     chosen: tuple[Score, ...]
@@ -143,7 +143,8 @@ def select(
     errors, and significant after a correction for the number of checkpoints looked at: a
     one-sided t test with one degree of freedom less than there are prompts, and Holm's correction
     (Holm, 1979) at :data:`FAMILY_ERROR`. By knowledge it must pass both against the base and
-    against zero bits; then it knows the task.
+    against zero bits; then it knows the task. Of equals in knowledge, the one with the least loss
+    comes first, since it has the words of the answers as well (:func:`_equals_by_loss`).
 
     Args:
         scores: a ranking by the criterion that decides.
@@ -163,6 +164,8 @@ def select(
     settings = resolved(SelectSettings, settings, {"k": k, "diversity": diversity}, "select")
     k, diversity = settings.k, settings.diversity
     better = _better(scores, errors)
+    if scores.criterion == "knowledge":
+        better = _equals_by_loss(better)
     if not better:
         return Selection((), scores)
     if diversity and not scores.sketches:
@@ -171,6 +174,7 @@ def select(
         return Selection(better[:k], scores, better=better)
     row = scores.cosines([score.digest for score in better])
     values = np.array([score.value(scores.criterion) for score in better])
+    values = np.minimum.accumulate(values[::-1])[::-1]  # equals have the value of their best
     lost = relative(values, scores.base.value(scores.criterion))
     chosen = _diverse(lost, row, k, diversity, same)
     passed = _passed(better, chosen, row, same)
@@ -192,6 +196,27 @@ def _better(scores: Scores, errors: float) -> tuple[Score, ...]:
         for (score, _), p in zip(tested.values(), adjusted, strict=False)
         if p is not None and p <= FAMILY_ERROR
     )
+
+
+def _equals_by_loss(ranked: Sequence[Score]) -> tuple[Score, ...]:
+    """The order of choice: the best and its equals in knowledge by their loss, then the others so.
+
+    Equal is: at most one paired standard error below the best (the one-standard-error rule of
+    Breiman et al., 1984). Sources that know a task equally well can differ in the form of their
+    answers: a start with other label words has to learn the words first.
+
+    Args:
+        ranked: the most knowledge first.
+    """
+    left, ordered = list(ranked), []
+    while left:
+        equal, below = left[:1], []
+        for one in left[1:]:
+            less, error = one.against(left[0], "knowledge")
+            (equal if less <= error else below).append(one)
+        ordered += sorted(equal, key=lambda one: one.loss)
+        left = below
+    return tuple(ordered)
 
 
 def _p(score: Score, scores: Scores, errors: float) -> float:
