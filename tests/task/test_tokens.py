@@ -153,6 +153,13 @@ def test_what_a_template_refuses_is_passed_on():
         one(tokenizer, example)
 
 
+def test_a_template_that_writes_half_a_surrogate_pair_is_refused():
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{{ '\\ud800' }}" + tokenizer.chat_template
+    with refused("cannot use row", found="half of a surrogate pair"):
+        one(tokenizer, Example.of("Is it?", "no"))
+
+
 @pytest.mark.parametrize("template", ["", " \n"])
 def test_an_empty_chat_template_is_not_taken_for_none(template):
     tokenizer = make_tokenizer()

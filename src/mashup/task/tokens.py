@@ -181,6 +181,10 @@ def _apply(tokenizer: Any, turns: list[dict[str, str]], *, prompt: bool) -> str:
         raise TokenError(f"the chat template fails: {found:.300}", fix) from error
     if not isinstance(text, str) or len(text) > _TEMPLATE_CHARACTERS:
         raise _LimitError("the chat template makes too long a text of one row", fix)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise TokenError("the chat template writes half of a surrogate pair", fix) from None
     return text
 
 
