@@ -87,6 +87,8 @@ def long_by_text(folder):
         ({"auto_map": 1}, "cannot load base model", "int"),
         ({"intermediate_size": 99}, "base model is incomplete", "(32, 99) by config.json"),
         ({"num_hidden_layers": 3}, "base model is incomplete", "layers.2"),
+        ({"num_hidden_layers": 10**30}, "cannot load base model", "num_hidden_layers: 1e+30"),
+        ({"text_config": {"num_experts": 10**6}}, "cannot load base model", "num_experts"),
         ({"model_type": "bert"}, "base model is incomplete", "not in the files"),
     ],
 )

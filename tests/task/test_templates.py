@@ -45,6 +45,13 @@ def test_loops_without_end_are_stopped(monkeypatch):
         tokenize(with_template(loops), ROWS, max_length=512)
 
 
+def test_rows_that_are_slow_together_are_stopped(monkeypatch):
+    monkeypatch.setattr(tokens, "ROWS_SECONDS", (0.0, 0.0002))
+    slow = "{% for a in range(50000) %}{% endfor %}" + make_tokenizer().chat_template
+    with refused("cannot use row", found="the rows before took", where="dataset, row 2"):
+        tokenize(with_template(slow), ROWS, max_length=512)
+
+
 def test_stars_elsewhere_are_no_power():
     plain = make_tokenizer()
     text = "{{ dict(**{'a': '**bold**'}).a }} 2 ** 3 " + plain.chat_template

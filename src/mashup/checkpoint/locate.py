@@ -12,6 +12,7 @@ from mashup.hub import REPOSITORY, faults, patiently, problem_of, quiet
 
 _FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "README.md")
 _EXPECTED = "the folder of a model with config.json and weights, or a Hub id"
+_MOST_PARTS = 10_000  # layers or experts; the largest models have some hundreds
 _ADAPTER = "adapter_config.json"
 
 
@@ -54,12 +55,31 @@ def check_base(name: str | Path, named: Iterable[str] = ()) -> None:
     if is_folder:
         if not (path / "config.json").exists():
             raise InputError(_no_model(path, named))
+        _check_depth(path)
     elif is_there:
         fix = _suggestion(named) or "give the folder that holds it"
         code = "base.not-a-model"
         raise InputError(Problem("base model is a file", str(name), "a file", _EXPECTED, fix, code))
     else:
         _check_hub(str(name), named)
+
+
+def _check_depth(folder: Path) -> None:
+    """Refuse a model of so many parts that transformers would never be done with making them."""
+    try:
+        config = read_json(folder / "config.json")
+    except InputError:
+        return  # whoever reads the model says what is wrong
+    settings = config if isinstance(config, dict) else {}
+    for inner in (settings, *(one for one in settings.values() if isinstance(one, dict))):
+        for key, value in inner.items():
+            counts = "layer" in key or "experts" in key
+            if counts and isinstance(value, int | float) and value > _MOST_PARTS:
+                found, expected = f"{key}: {value:.3g}", f"at most {_MOST_PARTS:,}"
+                fix = "copy or download config.json again"
+                raise InputError(
+                    Problem("cannot load base model", str(folder), found, expected, fix)
+                )
 
 
 def _no_model(folder: Path, named: Iterable[str]) -> Problem:

@@ -216,6 +216,7 @@ def skeleton(folder: Path) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
+        check_base(folder)
         with quiet_transformers(), torch.device("meta"):
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             return AutoModelForCausalLM.from_config(config)

@@ -14,6 +14,7 @@ import itertools
 import resource
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -29,9 +30,11 @@ from mashup.task.load import named
 _SHOWN = 10
 _SHORTEN = "shorten the row, raise `max_length` (at most the model's context), or set `drop_long`"
 #: What a chat template may take for one row; real ones take some 50 microseconds.
-TEMPLATE_SECONDS = 10.0  # of CPU
+TEMPLATE_SECONDS = 2.0  # of CPU
+#: CPU seconds that all rows may take, and what each row before adds.
+ROWS_SECONDS = (5.0, 0.5)
 _TEMPLATE_BYTES = 256 * 2**20
-_TEMPLATE_CHARACTERS = 10_000_000
+_TEMPLATE_CHARACTERS = 2_000_000  # tokenizing takes 400 bytes a character
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,11 @@ def tokenize(
     made: list[Tokens] = []
     places: dict[tuple[str, str], list[str]] = {}
     long: list[tuple[int, str]] = []
+    started = time.thread_time()
     for number, example in enumerate(examples, 1):
         place = example.where or f"{where}, row {number}"
         try:
+            _check_pace(time.thread_time() - started, number)
             ids, answer = render(tokenizer, example, max_length)
             if len(ids) > max_length:
                 long.append((len(ids), place))
@@ -123,6 +128,13 @@ def tokenize(
     if places:
         raise InputError(*_problems(places))
     return tuple(made)
+
+
+def _check_pace(seconds: float, number: int) -> None:
+    """Refuse rows that took many times as long as any real template and text."""
+    if seconds > ROWS_SECONDS[0] + ROWS_SECONDS[1] * number:
+        found = f"the rows before took {seconds:.1f} seconds of CPU"
+        raise _LimitError(found, "use another chat template, or shorter rows")
 
 
 def _empty_template(tokenizer: Any) -> Problem:
