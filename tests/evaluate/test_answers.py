@@ -181,6 +181,11 @@ def test_other_answers_are_free_text(base, answers, why):
         made_of(base, answers)
 
 
+def test_a_long_answer_elsewhere_in_the_task_makes_no_set(base):
+    with pytest.raises(FreeTextError, match=r"3 different answers of [\d,]+ tokens together"):
+        made_of(base, ["yes", "no", "yes", "no"], ["yes " * 2000, "no"])
+
+
 def test_an_answer_that_another_one_begins_with_is_none_of_a_set():
     from mashup.evaluate.answers import _refuse_prefixes
 

@@ -35,6 +35,7 @@ from mashup.progress import SILENT, Advance, Progress
 from mashup.task import Example, Task, Tokens, prompts_of, tokenize
 
 MOST = 64  # answers of a set
+_TOKENS = 1024  # of all answers together: each prompt meets all of them
 POOL = 4096  # rows of the task that are searched for its answers
 _NO_LIMIT = 1 << 30  # tokens
 _TRIED = 4  # examples of the trial
@@ -99,7 +100,7 @@ def answer_set(tokenizer: Any, tokens: Sequence[Tokens], examples: Sequence[Exam
 
     Raises:
         FreeTextError: fewer than two answers, more than :data:`MOST`, more than one for every two
-            examples, several answers in one conversation, or tokens that make no set.
+            examples, answers of more than 1,024 tokens together, several answers in one conversation, or tokens that make no set.
     """
     first: dict[str, Example] = {}
     for example in examples:
@@ -113,6 +114,8 @@ def answer_set(tokenizer: Any, tokens: Sequence[Tokens], examples: Sequence[Exam
     texts = sorted(first)
     known = tokenize(tokenizer, [first[text] for text in texts], max_length=_NO_LIMIT)
     answers = dict(zip(texts, map(_answer_tokens, known), strict=True))
+    if (total := sum(map(len, answers.values()))) > _TOKENS:
+        raise FreeTextError(f"{len(answers)} different answers of {total:,} tokens together")
     _refuse_prefixes(answers)
     label = {one: number for number, one in enumerate(answers.values())}
     try:
