@@ -208,9 +208,9 @@ def _equals_by_loss(ranked: Sequence[Score]) -> tuple[Score, ...]:
     Args:
         ranked: the most knowledge first.
     """
-    left, ordered = list(ranked), []
+    left, ordered = list(ranked), list[Score]()
     while left:
-        equal, below = left[:1], []
+        equal, below = left[:1], list[Score]()
         for one in left[1:]:
             less, error = one.against(left[0], "knowledge")
             (equal if less <= error else below).append(one)

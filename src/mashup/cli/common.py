@@ -50,7 +50,7 @@ def say_left_out(task: Any) -> None:
 
 class DataOptions(RowSettings, Options):
     panel: ClassVar[str] = "Data"
-    dataset: str = Field(description="JSONL, JSON, CSV, Parquet, a folder, or a Hub id")
+    dataset: str = Field(description="JSONL, JSON, CSV, Parquet, a folder, Hub id or lm-eval:TASK")
     test_dataset: str | None = Field(None, description="file with the test rows")
     task_record: str | None = Field(
         None, description="benchmark whose rows these are; see mashup tasks"

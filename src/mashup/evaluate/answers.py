@@ -100,7 +100,8 @@ def answer_set(tokenizer: Any, tokens: Sequence[Tokens], examples: Sequence[Exam
 
     Raises:
         FreeTextError: fewer than two answers, more than :data:`MOST`, more than one for every two
-            examples, answers of more than 1,024 tokens together, several answers in one conversation, or tokens that make no set.
+            examples, answers of more than 1,024 tokens together, several answers in one
+            conversation, or tokens that make no set.
     """
     first: dict[str, Example] = {}
     for example in examples:

@@ -14,6 +14,7 @@ from mashup.errors import InputError, Problem, UsageError
 from mashup.settings import RowSettings
 from mashup.task.example import Example, Maker, Pairs, RowError, form_of, other_form_of
 from mashup.task.examples import Examples, Store
+from mashup.task.harness import PREFIX, harness_rows
 from mashup.task.records import NO_ANSWER, known_records, record_for
 from mashup.task.rows import SUFFIXES, Row, Rows, Source, read_rows
 from mashup.task.split import Splits, SplitSizes, shuffled, split
@@ -101,8 +102,9 @@ def load_task(
 
     Args:
         dataset: JSONL, JSON, CSV, TSV or Parquet file, folder, or Hub id
-            (``owner/name:config``); or a ``datasets.Dataset`` or ``DatasetDict``, or a list of
-            dicts.
+            (``owner/name:config``), or a task of lm-evaluation-harness (``lm-eval:arc_easy``,
+            see :mod:`mashup.task.harness`); or a ``datasets.Dataset`` or ``DatasetDict``, or a
+            list of dicts.
         test: a file of test rows, or rows as ``dataset`` takes them; without it, the dataset's
             own test or validation split, else a fifth of the rows (500 at most).
         name: of the task; from the file's name when not given.
@@ -128,7 +130,7 @@ def load_task(
     )  # fmt: skip
     _check_record(record, settings)
     where = str(dataset) if isinstance(dataset, str | Path) else "the dataset"
-    sources = read_rows(dataset, test=test)
+    sources = read_rows(_harness(dataset), test=test)
     reader = _Reader(record, settings)
     train = _some(reader.read(sources.train), sources.train, reader)
     dev = reader.read(sources.dev)
@@ -150,10 +152,16 @@ def read_examples(dataset: Any) -> Examples:
     Raises:
         InputError: no rows, or some that cannot be read.
     """
-    source, reader = read_rows(dataset).train, _Reader(None, RowSettings())
+    source, reader = read_rows(_harness(dataset)).train, _Reader(None, RowSettings())
     found = _some(reader.read(source), source, reader)
     reader.raise_problems()
     return found
+
+
+def _harness(dataset: Any) -> Any:
+    """The rows of a task of lm-evaluation-harness; any other dataset as it is."""
+    is_task = isinstance(dataset, str) and dataset.startswith(PREFIX)
+    return harness_rows(dataset) if is_task else dataset
 
 
 def _check_record(record: str | None, settings: RowSettings) -> None:
@@ -338,7 +346,9 @@ def _title(dataset: Any) -> str:
 
 
 def _name_of(source: str) -> str:
-    """File stem; the folder's name for ``train.jsonl``; the last part of a Hub id."""
+    """File stem; the folder's name for ``train.jsonl``; the last part of a Hub id or a task."""
+    if source.startswith(PREFIX):
+        return Path(source.removeprefix(PREFIX)).stem
     path = Path(source if Path(source).exists() else source.partition(":")[0]).absolute()
     if path.suffix not in SUFFIXES:
         return path.name

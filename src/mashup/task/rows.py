@@ -104,6 +104,8 @@ def read_rows(source: Any, *, test: Any = None) -> Rows:
 
 
 def _sources(source: Any, label: str = "the dataset") -> Rows:
+    if isinstance(source, Rows):
+        return source
     if not isinstance(source, str | Path):
         return _splits(source, label)
     text, path = str(source), Path(source)
