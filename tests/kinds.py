@@ -25,6 +25,8 @@ from transformers import (
     MistralForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 _SIZES = {
@@ -39,6 +41,13 @@ _SIZES = {
     "pad_token_id": 0,
 }
 _EXPERTS = {"num_local_experts": 3, "num_experts_per_tok": 2}
+_MANY_EXPERTS = {
+    "num_experts": 12,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "head_dim": 8,
+    "mlp_only_layers": [1],
+}
 
 
 def write_base(folder: Path, family: str, **config: Any) -> Path:
@@ -68,6 +77,7 @@ _MAKERS = {
     "mistral": lambda s: MistralForCausalLM(MistralConfig(**s)),
     "gpt2": _gpt2,
     "mixtral": lambda s: MixtralForCausalLM(MixtralConfig(**s, **_EXPERTS)),
+    "qwen3-moe": lambda s: Qwen3MoeForCausalLM(Qwen3MoeConfig(**s, **_MANY_EXPERTS)),
     "gpt-oss": lambda s: GptOssForCausalLM(GptOssConfig(**s, **_EXPERTS, head_dim=8)),
 }
 

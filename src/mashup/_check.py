@@ -135,18 +135,12 @@ def _fit(opened: Opened, base: BaseShapes, accept_base: bool) -> Fit:
     An adapter has the names of the model in memory, and files may have others.
     """
     found = fit(opened, base, accept_base=accept_base, align=True)
-    if not found.problems or opened.is_full or base.folder is None or not _is_renamed(base):
+    if not found.problems or opened.is_full or base.folder is None or not base.is_renamed:
         return found
     from mashup.model import skeleton_shapes
 
     shapes = skeleton_shapes(base.folder, base.name)
     return found if shapes is None else fit(opened, shapes, accept_base=accept_base)
-
-
-def _is_renamed(base: BaseShapes) -> bool:
-    """Whether transformers may give the tensors of a base other names than its files have."""
-    config = base.config
-    return isinstance(config.get("text_config"), dict) or any("expert" in name for name in config)
 
 
 def _dtypes(tensors: Iterable[Stored]) -> dict[str, int]:

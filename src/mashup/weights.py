@@ -88,11 +88,22 @@ def read_rows(stored: Stored, start: int, stop: int, buffer: Tensor | None = Non
     """
     size = (stop - start) * stored.row_bytes
     place = torch.empty(size, dtype=torch.uint8) if buffer is None else buffer[:size]
-    _fill(stored, place.numpy().data, stored.info.begin + start * stored.row_bytes)
+    _fill(stored, place.numpy().data, start * stored.row_bytes)
     return place.view(TORCH[stored.dtype]).view(stop - start, *stored.shape[1:])
 
 
 def _fill(stored: Stored, buffer: memoryview, offset: int) -> None:
+    """Read the bytes of a tensor from ``offset`` on, through its pieces if it has some."""
+    for piece in stored.pieces or (stored,):
+        count = max(0, min(len(buffer), piece.info.bytes - offset))
+        if count:
+            _fill_piece(piece, buffer[:count], piece.info.begin + offset)
+            buffer, offset = buffer[count:], 0
+        else:
+            offset -= piece.info.bytes
+
+
+def _fill_piece(stored: Stored, buffer: memoryview, offset: int) -> None:
     try:
         descriptor = os.open(stored.path, os.O_RDONLY)
         try:

@@ -12,13 +12,13 @@ from helpers import refused, write_json
 from kinds import KINDS, load_kind, save_kind, write_base
 from mashup import merge
 from mashup._check import check
+from wholes import same_bits, tensors_of
 
 IDS = torch.randint(0, 300, (2, 9), generator=torch.Generator().manual_seed(1))
 #: Kinds that a merged LoRA cannot hold.
 ONLY_FULL = [kind for kind in KINDS if kind.startswith(("token rows", "bias of B"))]
-#: Mixtral is stored with a tensor for each expert, so fused names have no place in its files;
-#: a model without biases has none for what lora_bias adds.
-NO_PLACE = [k for k in KINDS if KINDS[k][0] == "mixtral"] + ["bias of B on a base without"]
+#: A model without biases has no place for what lora_bias adds.
+NO_PLACE = ["bias of B on a base without"]
 LORA = [kind for kind in KINDS if kind not in ONLY_FULL]
 FULL = [kind for kind in KINDS if kind not in NO_PLACE]
 
@@ -102,10 +102,17 @@ def test_what_a_lora_cannot_hold_is_refused_with_the_way_out(bases, tmp_path, ki
     assert not (tmp_path / "m").exists()
 
 
-def test_experts_that_a_models_files_keep_apart_have_no_place(bases, tmp_path):
-    base, both = parents(bases, tmp_path, "experts")
-    with refused("tensors without a place", found="mlp.experts"):
-        merge(both, output=tmp_path / "m", output_kind="full", base=base, accept_base=True)
+@pytest.mark.parametrize("kind", ["experts", "everything"])
+def test_a_models_files_keep_their_experts_apart(bases, tmp_path, kind):
+    """A model that a LoRA on stacked experts is merged into has the names of its base's files."""
+    base, both = parents(bases, tmp_path, kind)
+    options = {"output_kind": "full", "base": base, "accept_base": True}
+    found = tensors(merge(both, output=tmp_path / "m", **options).path)
+    assert found.keys() == tensors(base).keys()
+    assert any(".experts.2.w3." in name for name in found)
+    shards = merge(both, output=tmp_path / "s", shard_size=0.00002, **options)
+    assert len(list(shards.path.glob("*.safetensors"))) > 2
+    assert same_bits(tensors_of(shards.path), found)
 
 
 @pytest.mark.parametrize("ids", [[3, 320], [-1, 319]])

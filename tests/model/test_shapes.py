@@ -14,7 +14,7 @@ from kinds import save_kind, write_base
 from mashup.checkpoint import FOREIGN, laid_out, open_checkpoint
 from mashup.checkpoint.fit import PARTIAL
 from mashup.model import fit_loaded, read_change, shapes_of
-from mashup.model.shapes import names_in
+from mashup.model.names import names_in
 from wholes import tensors_of
 
 
@@ -177,9 +177,28 @@ def test_names_of_the_loaded_model_stay(seeing_base):
     assert names_in(model, own) == {name: name for name in own}
 
 
-def test_tensors_that_are_joined_on_loading_have_no_place_of_their_own(tmp_path):
-    """Experts lie apart in a Mixtral's file, and are one stack in memory."""
+@pytest.mark.parametrize("family", ["mixtral", "qwen3-moe"])
+def test_experts_that_a_file_keeps_apart_are_the_loaded_models_stacks(tmp_path, family):
+    folder = write_base(tmp_path / "base", family)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert any(".experts.2." in name for name in tensors_of(folder))
+    saved, loaded = read_change(model, folder).saved, model.state_dict()
+    assert saved.keys() == loaded.keys()
+    for name, tensor in loaded.items():
+        assert torch.equal(saved[name], tensor)
+
+
+@pytest.mark.parametrize(
+    ("cut", "what", "found"),
+    [
+        ("experts.1.w3", "tensors without a place", "some of a stack are missing"),
+        ("experts.2.", "tensors of another shape", "[2, 96, 32], not [3, 96, 32]"),
+    ],
+)
+def test_an_expert_that_is_missing_is_reported(tmp_path, cut, what, found):
     folder = write_base(tmp_path / "base", "mixtral")
     model = AutoModelForCausalLM.from_pretrained(folder)
-    with refused("tensors without a place", where=str(folder), found="joined with others"):
+    path = folder / "model.safetensors"
+    save_file({n: t for n, t in load_file(path).items() if cut not in n}, path)
+    with refused(what, where=str(folder), found=found):
         read_change(model, folder)

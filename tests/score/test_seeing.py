@@ -8,7 +8,7 @@ from helpers import prompt_rows, write_jsonl
 from mashup import load_base, load_task, merge, score
 from mashup._init import measuring
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
-from mashup.model.shapes import names_in
+from mashup.model.names import names_in
 from wholes import relative_of, tensors_of, write_whole
 
 SAMPLES = 20

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from mashup._merge.changes import CHUNK, OnDisk, spans
 from mashup._merge.combine import Energy, Recipe, Tensors, energy_of, merged_pieces, run_all
 from mashup._merge.reference import Reference
 from mashup._merge.shards import Shard, ShardWriter, cast, open_shards, plan_shards
 from mashup.checkpoint import Stored
+from mashup.checkpoint.identity import HEAD
 from mashup.checkpoint.safetensors import TensorInfo
 from mashup.errors import OutputError, Problem
 from mashup.files import size
@@ -34,11 +36,13 @@ class FullPlan:
         tensors: what to merge, in the order of the files.
         copied: tensors that are not weights (integers), taken from the reference.
         shards: the files to write.
+        files: name of a merged tensor to the names that it, or its pieces, have in the files.
     """
 
     tensors: tuple[Tensors, ...]
     copied: Mapping[str, Stored]
     shards: tuple[Shard, ...]
+    files: Mapping[str, tuple[str, ...]]
 
     @property
     def bytes_written(self) -> int:
@@ -89,18 +93,27 @@ def plan_full(reference: Reference, dtype: torch.dtype | None, shard_bytes: int)
         dtype: of the merged weights; None keeps the widest among the base and the values.
         shard_bytes: the most bytes of a file.
     """
-    tensors, infos, copied = [], {}, {}
+    tensors, infos, copied, files = [], {}, {}, {}
     for name, stored in reference.tensors.items():
         if not stored.info.is_float:
-            copied[name], infos[name] = stored, stored.info
+            copied[_in_file(name, stored)], infos[_in_file(name, stored)] = stored, stored.info
             continue
         base = reference.base(name)
         shape = tuple(base.shape) if base else stored.shape
         changes = tuple(parent.get(name) for parent in reference.changes)
         one = Tensors(name, shape or (1,), changes, base)
         tensors.append(one)
-        infos[name] = TensorInfo(SAFETENSORS[dtype or _widest(stored, one)], shape)
-    return FullPlan(tuple(tensors), copied, tuple(plan_shards(infos, shard_bytes)))
+        kind = SAFETENSORS[dtype or _widest(stored, one)]
+        pieces = {piece.name: TensorInfo(kind, piece.shape) for piece in stored.pieces}
+        pieces = pieces or {_in_file(name, stored): TensorInfo(kind, shape)}
+        infos |= pieces
+        files[name] = tuple(pieces)
+    return FullPlan(tuple(tensors), copied, tuple(plan_shards(infos, shard_bytes)), files)
+
+
+def _in_file(name: str, stored: Stored) -> str:
+    """The name of a tensor in the files; a head that repeats an embedding gets its own."""
+    return HEAD if name.endswith(HEAD) and not stored.name.endswith(HEAD) else stored.name
 
 
 def _widest(stored: Stored, one: Tensors) -> torch.dtype:
@@ -137,7 +150,8 @@ def write_full(folder: Path, plan: FullPlan, recipe: Recipe, progress: Progress 
         InputError: numbers that are not finite, or a file that can no longer be read.
     """
     infos = {name: info for shard in plan.shards for name, info in shard.tensors.items()}
-    largest = sorted(plan.tensors, key=lambda one: -infos[one.name].bytes)
+    sizes = {n: sum(infos[file].bytes for file in files) for n, files in plan.files.items()}
+    largest = sorted(plan.tensors, key=lambda one: -sizes[one.name])
     with (
         open_shards(folder, plan.shards) as writer,
         progress.bar("merging", len(plan.tensors)) as advance,
@@ -145,7 +159,15 @@ def write_full(folder: Path, plan: FullPlan, recipe: Recipe, progress: Progress 
         for name, stored in plan.copied.items():
             _copy(name, stored, writer)
         energies = run_all(
-            partial(_merge_one, recipe, one, writer, infos[one.name], advance) for one in largest
+            partial(
+                _merge_one,
+                recipe,
+                one,
+                partial(writer.write, plan.files[one.name]),
+                TORCH[infos[plan.files[one.name][0]].dtype],
+                advance,
+            )
+            for one in largest
         )
     return sum(energies, Energy())
 
@@ -157,16 +179,19 @@ def _copy(name: str, stored: Stored, writer: ShardWriter) -> None:
 
 
 def _merge_one(
-    recipe: Recipe, one: Tensors, writer: ShardWriter, info: TensorInfo, advance: Advance
+    recipe: Recipe,
+    one: Tensors,
+    write: Callable[[int, Tensor], None],
+    dtype: torch.dtype,
+    advance: Advance,
 ) -> Energy:
     """Merge and write one tensor, and compare it with its base where that is given."""
-    one = one.in_pieces(recipe.method)
-    dtype, energy = TORCH[info.dtype], Energy()
+    one, energy = one.in_pieces(recipe.method), Energy()
     place = None  # reused: new memory for every piece would cost more than the sum
     for piece in merged_pieces(recipe, one, compare=one.base is not None):
         place = torch.empty(piece.rows.shape, dtype=dtype) if place is None else place
         made = cast(piece.rows, dtype, one.name, place)
-        writer.write(one.name, piece.start, made)
+        write(piece.start, made)
         energy += energy_of(piece, made)
     advance()
     return energy

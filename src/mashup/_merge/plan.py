@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,11 +17,14 @@ from mashup._merge.parents import Parent
 from mashup._merge.plan_lora import LoraPlan, plan_lora
 from mashup._merge.reference import Reference, copied_problems, match
 from mashup._merge.vocabulary import number_problems
-from mashup.checkpoint import BaseShapes, fit, locate
+from mashup.checkpoint import BaseShapes, Stored, fit, locate
 from mashup.checkpoint.fit import settings_problem
+from mashup.checkpoint.full import with_head
 from mashup.checkpoint.identity import read_config
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.model import Base, name_of, shapes_of, skeleton_shapes
+from mashup.model.base import skeleton
+from mashup.model.names import named_as_in
 from mashup.settings import MergeSettings, Rank
 
 
@@ -70,7 +73,10 @@ def prepare(
     saves = any(parent.adapter and parent.adapter.saved for parent in parents)
     if kind == "full" or any(parent.is_full for parent in parents) or (saves and base):
         folder = locate(name_of(base)) if base is not None else None
-        reference = _reference(parents, folder, settings, into_lora=kind == "lora")
+        measured = recipe.method.name == "greedy_soup"
+        reference = _reference(
+            parents, folder, settings, into_lora=kind == "lora", measured=measured
+        )
     elif base is not None:
         reference = _compared(parents, base, settings)
     raise_all(copied_problems(reference) if reference else ())
@@ -97,19 +103,60 @@ def _kind(wanted: str, parents: Sequence[Parent], method: Method) -> Literal["lo
 
 
 def _reference(
-    parents: Sequence[Parent], folder: Path | None, settings: MergeSettings, *, into_lora: bool
+    parents: Sequence[Parent],
+    folder: Path | None,
+    settings: MergeSettings,
+    *,
+    into_lora: bool,
+    measured: bool = False,
 ) -> Reference:
-    """The model that the result is shaped like: the base, or the first parent without one."""
+    """The model that the result is shaped like: the base, or the first parent without one.
+
+    Args:
+        parents: at least one.
+        folder: of the base.
+        settings: of the merge.
+        into_lora: the result is a LoRA.
+        measured: the result is put on the loaded base before it is written.
+    """
     if folder is None and (into_lora or not all(parent.is_full for parent in parents)):
         fix = "give `base`: a LoRA is a change of its base"
         raise InputError(Problem("base model is needed", "`base`", "none", "the base model", fix))
     full = [parent.opened for parent in parents if parent.is_full]
     model = BaseShapes.read(folder) if folder else BaseShapes.of(parents[0].opened)
+    if into_lora or measured or not all(parent.is_full for parent in parents):
+        model, parents = _named_as_loaded(model, parents)
     if not settings.accept_base:
         raise_all(settings_problem(o.path, o.settings, model.config, model.name) for o in full)
     found = match(parents, model, settings, is_base=folder is not None, into_lora=into_lora)
     raise_all(config_problems(full, model if folder else None, same=not settings.accept_base))
     return found
+
+
+def _named_as_loaded(
+    model: BaseShapes, parents: Sequence[Parent]
+) -> tuple[BaseShapes, Sequence[Parent]]:
+    """The base and the full parents by the names of the loaded model, which LoRAs have.
+
+    Each tensor still knows what the files call it, and a full checkpoint is written with their
+    names.
+    """
+    loaded = skeleton(model.folder) if model.folder and model.is_renamed else None
+    if loaded is None:
+        return model, parents
+
+    def named(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+        found, odd = named_as_in(loaded, tensors)
+        return found | {name: tensors[name] for name in odd}
+
+    stored, about = named(model.stored), shapes_of(loaded)
+    shapes = {name: one.shape for name, one in stored.items()}
+    model = replace(
+        model, shapes=with_head(shapes) if model.tied else shapes, stored=stored,
+        widths=about.widths, transposed=about.transposed, embeddings=about.embeddings,
+    )  # fmt: skip
+    opened = [replace(p.opened, tensors=named(p.opened.tensors)) for p in parents]
+    return model, [replace(p, opened=one) for p, one in zip(parents, opened, strict=True)]
 
 
 def _compared(

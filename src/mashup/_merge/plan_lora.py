@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -141,10 +141,11 @@ def plan_lora(
     config = reference.model.config if reference else {}
     loras = (m for p in parents if p.adapter for m in p.adapter.modules.values())
     scale = max((m.scale for m in loras), default=1.0)
+    linear = _linear_weights(reference)
     modules, left_out = [], []
     for name in sorted({name for parent in changes for name in parent}):
         one = _tensors(name, _in_one_layout(_lora_part(name, changes, keys)), reference)
-        if _is_module(one):
+        if _is_module(one, linear):
             modules.append(_module(one, config, None if averaged else scale))
         elif name not in keys and any(one.changes):
             left_out.append(one)
@@ -202,10 +203,28 @@ def _tensors(name: str, parts: Sequence[Change | None], reference: Reference | N
     return Tensors(name, shapes[0] if shapes else (0,), tuple(parts), base)
 
 
-def _is_module(one: Tensors) -> bool:
+def _linear_weights(reference: Reference | None) -> Collection[str] | None:
+    """Names of the weights that PEFT can put a LoRA on; None where any matrix may be one.
+
+    A router and a table of positions are matrices too, and the loaded model tells them apart.
+    PEFT takes a target with the name of an expert's layer (``down_proj``) for the stacked
+    experts, so that a LoRA on a dense layer of that name would be dropped.
+    """
+    if reference is None or not reference.model.widths:
+        return None
+    model = reference.model
+    apart = [piece.name for stored in model.stored.values() for piece in stored.pieces]
+    layers = {name.split(".")[-2] for name in apart}
+    both = (*model.widths, *(model.transposed or ()))
+    return {name for name in both if name.split(".")[-2] not in layers}
+
+
+def _is_module(one: Tensors, linear: Collection[str] | None) -> bool:
     """Whether a LoRA of linear layers can hold its change."""
     if one.loras:
         return True
+    if linear is not None and one.name not in linear:
+        return False
     is_matrix = len(one.shape) == 2 and one.name.endswith(".weight")
     changed = any(change is not None for change in one.changes)
     looked_up = one.name.endswith((*BY_TOKEN, *POSITIONS))

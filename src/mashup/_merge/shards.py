@@ -91,17 +91,24 @@ class ShardWriter:
     def __init__(self, files: Mapping[str, tuple[int, TensorInfo]]) -> None:
         self._files = files
 
-    def write(self, name: str, start: int, rows: Tensor) -> None:
+    def write(self, names: str | Sequence[str], start: int, rows: Tensor) -> None:
         """Put ``rows``, already of the stored type, at row ``start`` of a tensor.
 
         A tensor may be written as rows of another length than its own, single numbers as well.
+
+        Args:
+            names: of the tensor, or of those that hold its bytes one after the other.
+            start: the first row.
+            rows: the numbers.
         """
-        descriptor, info = self._files[name]
         data = rows.contiguous().view(-1).view(torch.uint8).numpy().data
-        row_bytes = len(data) // (len(rows) if rows.dim() else 1)
-        offset, done = info.begin + start * row_bytes, 0
-        while done < len(data):
-            done += os.pwrite(descriptor, data[done:], offset + done)
+        offset = start * (len(data) // (len(rows) if rows.dim() else 1))
+        for name in (names,) if isinstance(names, str) else names:
+            descriptor, info = self._files[name]
+            count, done = max(0, min(len(data), info.bytes - offset)), 0
+            while done < count:
+                done += os.pwrite(descriptor, data[done:count], info.begin + offset + done)
+            data, offset = data[count:], 0 if count else offset - info.bytes
 
 
 @contextmanager

@@ -122,6 +122,16 @@ class BaseShapes:
             opened.tied, opened.path, opened.values,
         )  # fmt: skip
 
+    @property
+    def is_renamed(self) -> bool:
+        """Whether transformers may give its tensors other names than its files have.
+
+        It does so for mixtures of experts and for models that see.
+        """
+        parts = (self.config.get("text_config"), self.config.get("vision_config"))
+        sees = any(isinstance(part, dict) for part in parts)
+        return sees or any("expert" in name for name in self.config)
+
     @cached_property
     def own(self) -> Mapping[str, Shape]:
         """Shapes without the head of a tied model."""

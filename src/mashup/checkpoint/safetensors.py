@@ -158,17 +158,21 @@ _PIECE = 1 << 20  # bytes that are compared at once
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor in a safetensors file.
+    """One tensor in a safetensors file, or in several tensors of files.
 
     Attributes:
         name: as the file has it.
         path: the file.
         info: dtype, shape and place in the file.
+        pieces: stored tensors whose bytes, one after the other, are those of this one; empty for
+            a tensor that is stored as it is. ``path`` is then that of the first, and ``info`` has
+            no place.
     """
 
     name: str
     path: Path
     info: TensorInfo
+    pieces: tuple[Stored, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -367,7 +367,7 @@ def _noisy_model(model: Any, init: Path, output: Path) -> None:
         value, own = read_finite(stored), find(model, name).detach().float().cpu()
         noise = torch.randn(own.shape, generator=generator_for(_SEED, name))
         size = float((value.float() - own).norm()) / max(float(noise.norm()), 1e-30)
-        made[stored.name] = (own + size * noise).to(value.dtype)
+        made[name if stored.pieces else stored.name] = (own + size * noise).to(value.dtype)
     save_file(made, output / "model.safetensors", metadata={"format": "pt"})
 
 

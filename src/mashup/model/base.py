@@ -107,7 +107,7 @@ def load_base(
     attn_implementation: str = AUTO,
     load_in_4bit: bool = False,
 ) -> Base:
-    """Load a causal language model and its tokenizer.
+    """Load a causal language model, or a model that sees and answers in text, and its tokenizer.
 
     Args:
         name: Hub id or folder; or a transformers model in memory, which may be quantised. A model
@@ -134,7 +134,7 @@ def load_base(
     if isinstance(name, nn.Module):
         return _in_memory(name, tokenizer)
     check_base(name)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     where = named_device(device)
     computes = parse_dtype(dtype, where)
@@ -143,7 +143,8 @@ def load_base(
     attends = {} if attn_implementation == AUTO else {"attn_implementation": attn_implementation}
     try:
         with quiet_transformers():
-            model, info = AutoModelForCausalLM.from_pretrained(
+            config = AutoConfig.from_pretrained(str(name), **options)
+            model, info = auto_class(config).from_pretrained(
                 str(name), dtype=computes, output_loading_info=True,
                 ignore_mismatched_sizes=True, **options, **attends, **small,
             )  # fmt: skip
@@ -154,6 +155,17 @@ def load_base(
     raise_all([_incomplete(str(name), info), _odd_length(str(name), tokenizer)])
     revision = getattr(model.config, "_commit_hash", None)
     return Base(str(name), model, tokenizer, revision, attn_implementation)
+
+
+def auto_class(config: Any) -> Any:
+    """transformers' class that loads a model of this config: one that sees, or a language model."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.models.auto import modeling_auto
+
+    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING
+    seeing = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    sees = type(config) in seeing and type(config) not in causal
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
 
 
 def name_of(base: AnyBase) -> str:
@@ -213,13 +225,13 @@ def _four_bit(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
 
 def skeleton(folder: Path) -> Any:
     """The model that ``config.json`` describes, without weights; None if transformers has none."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     try:
         check_base(folder)
         with quiet_transformers(), torch.device("meta"):
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            return AutoModelForCausalLM.from_config(config)
+            return auto_class(config).from_config(config)
     except Exception:  # a config may be wrong in a dozen ways, and each raises another error
         return None
 

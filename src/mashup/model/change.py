@@ -17,7 +17,8 @@ from mashup.checkpoint import Opened, Stored, open_checkpoint
 from mashup.delta import Delta, read_delta
 from mashup.errors import raise_all
 from mashup.model.apply import find
-from mashup.model.shapes import fit_loaded, names_in, renamed, shapes_of
+from mashup.model.names import names_in
+from mashup.model.shapes import fit_loaded, renamed, shapes_of
 from mashup.weights import read_finite
 
 

@@ -1,15 +1,7 @@
-"""A loaded model by names and shapes, and whether a checkpoint fits it.
-
-transformers renames tensors on loading, and back on saving, where an architecture has changed
-since its files were released (``language_model.model.*`` of Gemma-3 is
-``model.language_model.*`` in memory). Its own rules are used here, so a file means what it means
-to ``from_pretrained``. PEFT's files have the names in memory.
-"""
+"""A loaded model by names and shapes, and whether a checkpoint fits it."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +11,7 @@ from torch import nn
 from mashup.checkpoint import BaseShapes, Fit, Opened, fit
 from mashup.errors import Problem
 from mashup.model.base import Base, skeleton
+from mashup.model.names import named_as_in
 
 
 def base_shapes(base: Base) -> BaseShapes:
@@ -90,41 +83,14 @@ def fit_loaded(opened: Opened, base: BaseShapes, model: Any, *, accept_base: boo
     found = fit(named, base, accept_base=accept_base)
     if not joined:
         return found
-    text = f"{len(joined)}, the first {joined[0]}: joined with others on loading"
-    fix = "leave it out; 'mashup merge' can use it"
+    how = "joined on loading, and some of a stack are missing or the way is not read here"
+    text = f"{len(joined)}, the first {joined[0]}: {how}"
+    fix = "save it again with the transformers that is installed here, or leave it out"
     odd = Problem("tensors without a place", str(opened.path), text, "tensors of the base", fix)
     return replace(found, problems=(odd, *found.problems))
 
 
 def renamed(opened: Opened, model: Any) -> tuple[Opened, tuple[str, ...]]:
-    """A full checkpoint by the names in ``model``, and what has no place of its own there.
-
-    transformers joins some tensors with others on loading (experts of a mixture).
-    """
-    names = names_in(model, opened.tensors)
-    counts = Counter(names.values())
-    named = {n: opened.tensors[old] for old, n in names.items() if counts[n] == 1}
-    joined = tuple(n for n in opened.tensors if n not in names or counts[names[n]] > 1)
+    """A full checkpoint by the names in ``model``, and what has no place of its own there."""
+    named, joined = named_as_in(model, opened.tensors)
     return replace(opened, tensors=named), joined
-
-
-def names_in(model: Any, stored: Iterable[str]) -> dict[str, str]:
-    """Name in a file to name in ``model``; a name that the model does not know stays as it is.
-
-    Tensors that transformers joins with others on loading (experts of a mixture) are left out.
-    """
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, rename_source_key
-
-    rules = get_model_conversion_mapping(model)
-    joining = [rule for rule in rules if isinstance(rule, WeightConverter)]
-    renaming = [rule for rule in rules if not isinstance(rule, WeightConverter)]
-    known, prefix = model.state_dict(), model.base_model_prefix
-    names = {}
-    for name in stored:
-        made, joined = rename_source_key(name, renaming, joining, prefix, known)
-        if made in known and not joined:
-            names[name] = made
-        elif made not in known:  # as transformers does: not renamed then
-            names[name] = rename_source_key(name, [], [], prefix, known)[0]
-    return names
