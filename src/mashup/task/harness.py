@@ -40,7 +40,7 @@ def harness_rows(source: str) -> Rows:
             contexts instead of answers to choose from.
     """
     task = _task(source.removeprefix(PREFIX), source)
-    if isinstance(task.config.doc_to_text, int) or getattr(task, "multiple_input", 0):
+    if isinstance(task.config.doc_to_text, int) or getattr(task, "multiple_input", False):
         found, expected = "several contexts for one answer", "one prompt and its answers"
         raise InputError(Problem("cannot use task", source, found, expected, "use another task"))
     train, dev, test = (
