@@ -122,7 +122,8 @@ def datasets() -> Iterator[tuple[str, Files, str]]:
             "only": [spoiled],
             "all": [spoiled] * 30,
         }.items():
-            told = right if name != "long" or place != "all" else "refused"
+            # a long row that the sample does not have is never read
+            told = "" if name == "long" and place in ("first", "last") else right
             yield f"line/{name}-{place}", {"data.jsonl": b"\n".join(lines)}, told
     for name, (file, content, right) in _files(rows).items():
         yield f"file/{name}", {file: content}, right
