@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from lora import save_lora
 from mashup import Run, TrainSettings, UsageError, load_base, load_task, merge, scan, train
 from mashup._train import run as run_module
 from mashup._train.resume import Clock
+from mashup._train.trainer import Lineage
 from mashup.checkpoint.history import card_head
 from mashup.errors import OutputError
 from mashup.evaluate.evaluate import batches_for, evaluate
@@ -577,6 +579,20 @@ def test_trackers_and_callbacks_see_the_curve(base, task, tmp_path):
     dev = [step for step, values in seen if "dev_loss" in values]
     assert dev == [0, 2, 4, 6]
     assert any("loss" in values and "learning_rate" in values for _, values in seen)
+
+
+def test_trackers_are_given_what_a_run_comes_from(monkeypatch):
+    tags, config = {}, {}
+    mlflow = SimpleNamespace(active_run=lambda: True, set_tags=tags.update)
+    run = SimpleNamespace(config=SimpleNamespace(update=lambda found, **_: config.update(found)))
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=run))
+    about = {"base": "SmolLM2", "sources": "a, b"}
+    Lineage(about).on_train_begin(SimpleNamespace(report_to=["mlflow"]), None, None)
+    assert tags == {"mashup.base": "SmolLM2", "mashup.sources": "a, b"}
+    assert not config
+    Lineage(about).on_train_begin(SimpleNamespace(report_to=["wandb"]), None, None)
+    assert config == tags
 
 
 def test_a_full_disk_is_told_and_the_run_is_not_called_finished(base, task, tmp_path):

@@ -13,12 +13,14 @@ from mashup._report.page import page
 from mashup._report.sections import Section, make_parts, side_by_side
 from mashup._report.study import Study
 from mashup._report.summarise import make_study
+from mashup._report.trackers import check_tracker, send
 from mashup._report.verdict import Verdict
 from mashup.errors import Problem, UsageError
 from mashup.outputs import disk_errors, only_one, sweep_inside, write_bytes, write_text
 from mashup.results.records import consistent
 
 _PAGE, _REPORT, _TABLE = "index.html", "report.md", "table.md"
+_KINDS = ("tables", "figures")  # folders of a report
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,12 @@ class Report:
     studies: tuple[Study, ...] = field(repr=False)
 
 
-def report(folders: str | Path | Sequence[str | Path], output: str | Path | None = None) -> Report:
+def report(
+    folders: str | Path | Sequence[str | Path],
+    output: str | Path | None = None,
+    *,
+    report_to: str = "none",
+) -> Report:
     """Write pages, tables and pictures of finished experiments and comparisons again.
 
     Writes ``index.html``, ``report.md`` (``table.md`` for a comparison), ``tables/*.csv`` and
@@ -50,10 +57,12 @@ def report(folders: str | Path | Sequence[str | Path], output: str | Path | None
         folders: outputs of ``mashup loo`` and ``mashup compare``. Several stand side by side.
         output: folder to write into. By default the folder itself for a comparison,
             ``FOLDER/report`` for an experiment, and ``report`` for several.
+        report_to: ``mlflow`` or ``wandb``: the tracker that gets each of them as a run.
 
     Raises:
         InputError: a folder without records or with damaged files; a comparison that is running.
-        UsageError: no folder; two experiments with one name.
+        UsageError: no folder; two experiments with one name; a tracker that is not installed or
+            refuses.
         OutputError: the disk is full or not writable.
     """
     given = [folders] if isinstance(folders, str | Path) else folders
@@ -61,11 +70,17 @@ def report(folders: str | Path | Sequence[str | Path], output: str | Path | None
     if not paths:
         raise UsageError(Problem("no folder", "`folders`", fix="give at least one folder"))
     target = Path(output) if output is not None else _default(paths)
+    if report_to != "none":
+        check_tracker(report_to)
     running = len(paths) == 1 and target.resolve() == paths[0].resolve()
     with consistent(Path(", ".join(map(str, paths)))):
         studies = read_studies(paths)
         with only_one(target, wait=not running):
-            return _write(studies, paths, target)
+            done = _write(studies, paths, target)
+    if report_to != "none":
+        inner = (path for kind in _KINDS for path in sorted((target / kind).iterdir()))
+        send(studies, [done.page, done.markdown, *inner], target, report_to)
+    return done
 
 
 def write_report(folder: Path) -> Report:
@@ -99,7 +114,7 @@ def _write(studies: tuple[Study, ...], folders: Sequence[Path], output: Path) ->
     name = _TABLE if len(folders) == 1 and is_comparison(folders[0]) else _REPORT
     parts, models = make_parts(studies), side_by_side(studies)
     with disk_errors(output):
-        for kind in ("tables", "figures"):
+        for kind in _KINDS:
             (output / kind).mkdir(parents=True, exist_ok=True)
             sweep_inside(output / kind)
         for part in parts:

@@ -12,7 +12,7 @@ from mashup._merge.manifest import versions
 from mashup._train.adapter import save_whole
 from mashup._train.work import Work
 from mashup.checkpoint.card import CARD, Card, command_of, kept_heads
-from mashup.checkpoint.history import MANIFEST, PROMPTS, read_prompts
+from mashup.checkpoint.history import MANIFEST, PROMPTS, read_manifest, read_prompts
 from mashup.outputs import move, temporary_folder, to_json, write_text
 from mashup.results.curve import CURVE, Point, read_curve
 from mashup.state import VERSION
@@ -82,6 +82,19 @@ def write_about(model: Any, work: Work, facts: dict[str, Any]) -> None:
     keys = taught_prompts(task.train)
     keys |= read_prompts(init) if init else frozenset()  # what the init has seen, this run has seen
     write_text(work.output / PROMPTS, "\n".join(sorted(keys)) + "\n")
+
+
+def lineage_of(work: Work) -> dict[str, str]:
+    """What a run comes from, for trackers: base, task, init and the init's sources."""
+    parents = read_manifest(work.init).get("parents") if work.init else None
+    sources = [one for one in parents or () if isinstance(one, dict)]
+    return {
+        "base": work.base.name,
+        "task": work.task.name,
+        "task_digest": work.task.digest,
+        "init": str(work.init or "none"),
+        "sources": ", ".join(str(one.get("name")) for one in sources) or "none",
+    }
 
 
 def _card(manifest: dict[str, Any], work: Work) -> Card:

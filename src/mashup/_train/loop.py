@@ -15,9 +15,9 @@ from transformers import PrinterCallback
 
 from mashup._train.adapter import attach, detach, fill
 from mashup._train.curve import Best, CurveCallback, Held, write_values
-from mashup._train.finished import facts_of, save, write_about
+from mashup._train.finished import facts_of, lineage_of, save, write_about
 from mashup._train.resume import RESUME, Clock, check_point, damaged_point, last_resume_point
-from mashup._train.trainer import AnswerTrainer, Collator, arguments, curve_steps
+from mashup._train.trainer import AnswerTrainer, Collator, Lineage, arguments, curve_steps
 from mashup._train.work import Ways, Work
 from mashup.checkpoint import open_checkpoint
 from mashup.checkpoint.adapter import WEIGHTS
@@ -148,7 +148,7 @@ def _trainer(
         args=args,
         train_dataset=list(work.tokens.train),
         data_collator=Collator(work.base.pad_id),
-        callbacks=[curve, *callbacks],
+        callbacks=[curve, Lineage(lineage_of(work)), *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
     curve.trainer = trainer

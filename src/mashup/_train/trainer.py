@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from mashup._train.adapter import fill
 from mashup._train.passes import is_noisy, summed_loss
@@ -129,6 +130,20 @@ def check_tracker(report_to: str) -> None:
         fix = "install the tracker, or give another `report_to`"
         found = " ".join(str(error).split())
         raise UsageError(Problem("unknown tracker", "`report_to`", found, fix=fix)) from error
+
+
+class Lineage(TrainerCallback):
+    """Tells the trackers of a run what it starts from; they have opened their runs before it."""
+
+    def __init__(self, about: Mapping[str, str]) -> None:
+        self._about = {f"mashup.{name}": text for name, text in about.items()}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        mlflow, wandb = (sys.modules.get(name) for name in ("mlflow", "wandb"))
+        if "mlflow" in args.report_to and mlflow and mlflow.active_run():
+            mlflow.set_tags(self._about)
+        if "wandb" in args.report_to and wandb and wandb.run:
+            wandb.run.config.update(self._about, allow_val_change=True)
 
 
 def steps_of(examples: int, settings: TrainSettings) -> int:

@@ -33,6 +33,7 @@ class Options(JsonOption):
         description="folder to write into; FOLDER/report for mashup loo, the folder itself for "
         "mashup compare, report for several",
     )
+    report_to: str = Field("none", description="tracker that gets them as runs: mlflow or wandb")
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +44,7 @@ def run(options: Options) -> None:
     """Write the report of finished experiments and comparisons again from their records."""
     from mashup._report.write import report
 
-    done = report(options.folders, options.output)
+    done = report(options.folders, options.output, report_to=options.report_to)
     if options.json_:
         verdicts = {name: asdict(one) for name, one in done.verdicts.items()}
         show.print_json({"page": str(done.page), "verdicts": verdicts})
