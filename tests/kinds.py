@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -28,6 +29,9 @@ from transformers import (
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
 )
+
+import seeing
+from mashup.model.base import auto_class
 
 _SIZES = {
     "vocab_size": 320,
@@ -63,6 +67,11 @@ def write_base(folder: Path, family: str, **config: Any) -> Path:
     return folder
 
 
+def load(folder: Path) -> Any:
+    """The model as plain transformers loads it, ready to be evaluated."""
+    return auto_class(AutoConfig.from_pretrained(folder)).from_pretrained(folder).eval()
+
+
 def _gpt2(sizes: dict[str, Any]) -> Any:
     small = GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=320, n_positions=128)
     return GPT2LMHeadModel(small)
@@ -78,6 +87,7 @@ _MAKERS = {
     "gpt2": _gpt2,
     "mixtral": lambda s: MixtralForCausalLM(MixtralConfig(**s, **_EXPERTS)),
     "qwen3-moe": lambda s: Qwen3MoeForCausalLM(Qwen3MoeConfig(**s, **_MANY_EXPERTS)),
+    **{name: lambda s, make=make: make(s, s["vocab_size"]) for name, make in seeing.MAKERS.items()},
     "gpt-oss": lambda s: GptOssForCausalLM(GptOssConfig(**s, **_EXPERTS, head_dim=8)),
 }
 

@@ -38,7 +38,7 @@ def write_seeing_model(
     language = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _MAKERS[family](language | ids | widths | heads | text, len(tokenizer))
+        model = MAKERS[family](language | ids | widths | heads | text, len(tokenizer))
         model.save_pretrained(folder)
     if family == "gemma3":
         weights = folder / "model.safetensors"
@@ -84,4 +84,4 @@ def _smolvlm(text: dict[str, Any], size: int) -> Any:
     return SmolVLMForConditionalGeneration(made)
 
 
-_MAKERS = {"gemma3": _gemma3, "qwen2-vl": _qwen2_vl, "smolvlm": _smolvlm}
+MAKERS = {"gemma3": _gemma3, "qwen2-vl": _qwen2_vl, "smolvlm": _smolvlm}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from kinds import save_kind, write_base
+from kinds import load, save_kind, write_base
 from mashup.delta import read_delta
 from mashup.evaluate.answers import (
     AnswerSet,
@@ -24,8 +24,9 @@ from mashup.evaluate.prefix import common_prefix, with_prefix
 from mashup.model import applied, load_base
 from mashup.task import Example, Tokens, tokenize
 from samples import alike
+from seeing import MAKERS
 
-_FAMILIES = ("llama", "gemma", "gemma2", "mistral", "gpt2", "mixtral", "gpt-oss")
+_FAMILIES = ("llama", "gemma", "gemma2", "mistral", "gpt2", "mixtral", "gpt-oss", *MAKERS)
 _ANSWERS = ((7, 3), (7, 4, 3), (7, 4, 5, 3), (9, 3), (11, 12, 13, 3))
 
 
@@ -63,7 +64,7 @@ def by_definition(model, tokens, answers):
 @pytest.mark.parametrize("family", _FAMILIES)
 @pytest.mark.parametrize("prefix", [False, True])
 def test_probabilities_are_those_of_plain_sequences(tmp_path, family, prefix):
-    model = AutoModelForCausalLM.from_pretrained(write_base(tmp_path, family)).eval()
+    model = load(write_base(tmp_path, family))
     tokens, answers = prompts()
     batches = make_batches(tokens, 0, 320, size=200)
     assert as_tree(model, tokens, answers, 0, 320)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from kinds import load_kind, save_kind, write_base
+from kinds import load, load_kind, save_kind, write_base
 from mashup.delta import read_delta
 from mashup.evaluate.batches import make_batches
 from mashup.evaluate.evaluate import evaluate
@@ -17,6 +17,7 @@ from mashup.evaluate.prefix import answer_logits, common_prefix, run_prefix
 from mashup.model import applied
 from mashup.task import Tokens
 from samples import alike
+from seeing import MAKERS
 
 _FAMILIES = {
     "Llama": ("llama", {}),
@@ -26,6 +27,7 @@ _FAMILIES = {
     "GPT-2": ("gpt2", {}),
     "experts": ("mixtral", {}),
     "sinks": ("gpt-oss", {}),
+    **{f"{name}, sees": (name, {}) for name in MAKERS},
 }
 
 
@@ -36,7 +38,7 @@ def marked(batches):
 @pytest.mark.parametrize("family", _FAMILIES)
 def test_losses_are_those_of_the_plain_pass(tmp_path, family):
     name, config = _FAMILIES[family]
-    model = AutoModelForCausalLM.from_pretrained(write_base(tmp_path, name, **config)).eval()
+    model = load(write_base(tmp_path, name, **config))
     batches = make_batches(alike(), 0, 320, size=200)
     assert len(batches) > 2
     plain, shared = evaluate(model, batches), evaluate(model, marked(batches))

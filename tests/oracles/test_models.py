@@ -9,14 +9,13 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.testing import assert_close
-from transformers import AutoConfig
 
 from helpers import make_tokenizer, prompt_rows, write_jsonl
-from kinds import trained, write_base
-from mashup import check, load_base, load_task, merge, score
+from kinds import load, trained, write_base
+from mashup import TrainSettings, check, load_base, load_task, merge, score, train
 from mashup._init import measuring
+from mashup.delta import read_delta
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
-from mashup.model.base import auto_class
 from seeing import FAMILIES as SEEING
 from seeing import write_seeing_model
 from wholes import relative_of, same_bits, tensors_of
@@ -48,12 +47,6 @@ def folder(request, tmp_path_factory):
             parameter.data.add_(0.2 * torch.randn(parameter.shape, generator=generator))
         wrapped.save_pretrained(root / f"lora/l{n}")
     return root
-
-
-def load(path):
-    """The model as plain transformers loads it."""
-    config = AutoConfig.from_pretrained(path)
-    return auto_class(config).from_pretrained(path, dtype=torch.float32).eval()
 
 
 @torch.no_grad()
@@ -159,3 +152,34 @@ def test_an_init_is_measured_as_it_is_written(folder, tmp_path):
     (loss,) = measuring([init.path], str(folder / "base"), task, 12)["losses"]
     assert loss <= min(known["losses"]) * (1 + 1e-4)
     assert not same_bits(tensors_of(init.path), tensors_of(folder / "base"))
+
+
+@pytest.mark.parametrize("finetuning", ["lora", "full"])
+def test_training_goes_on_from_a_merge(folder, tmp_path, finetuning):
+    """The run itself checks that step 0 has the loss that scoring measures."""
+    base, kind = folder / "base", "full/w{}" if finetuning == "full" else "lora/l{}"
+    task = load_task(write_jsonl(tmp_path / "new.jsonl", prompt_rows(60)))
+    parents = [folder / kind.format(n) for n in range(2)]
+    init = merge(parents, output=tmp_path / "init", base=base, accept_base=True)
+    settings = TrainSettings(
+        max_steps=2, batch_size=4, learning_rate=1e-2, evaluations=1, finetuning_type=finetuning
+    )
+    given = {"settings": settings, "accept_base": True}
+    run = train(str(base), task, output=tmp_path / "run", init=init.path, **given)
+    assert run.last.test_loss > 0
+    model = load(run.path) if finetuning == "full" else PeftModel.from_pretrained(
+        load(base), run.path
+    )  # fmt: skip
+    assert model(IDS).logits.isfinite().all()
+
+
+def test_a_new_lora_leaves_the_vision_tower_alone(folder, tmp_path):
+    """Rows of text do not run it; a LoRA there would stay zero."""
+    if folder.name.startswith(EXPERTS):
+        pytest.skip("does not see")
+    task = load_task(write_jsonl(tmp_path / "new.jsonl", prompt_rows(60)))
+    settings = TrainSettings(max_steps=1, batch_size=4, evaluations=1)
+    run = train(str(folder / "base"), task, output=tmp_path / "run", settings=settings)
+    names = read_delta(run.path).modules
+    assert len(names) == 14  # seven in each of two layers
+    assert not [name for name in names if "vis" in name]

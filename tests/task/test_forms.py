@@ -142,6 +142,19 @@ def test_a_bad_row_of_alpaca_says_why(tmp_path, row, found):
         load_task(write_jsonl(tmp_path / "a.jsonl", [*rows, row]))
 
 
+def test_rows_with_pictures_are_refused(tmp_path):
+    """Trainers have them in columns of their own; the texts alone would be another task."""
+    row = {"images": ["a.png"], "prompt": "What is <image>?", "completion": "a cat"}
+    turns = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "a cat"}]
+    with refused("bad row", found="column 'images' has pictures"):
+        load_task(write_jsonl(tmp_path / "a.jsonl", [row] * 9))
+    with refused("bad row", found="column 'image' has pictures"):
+        load_task(write_jsonl(tmp_path / "b.jsonl", [{"image": "a.png", "messages": turns}] * 9))
+    named = {"prompt_column": "asked", "completion_column": "answer"}
+    rows = [{"asked": f"Is {n} so?", "answer": "yes", "images": ["a"]} for n in range(60)]
+    assert load_task(write_jsonl(tmp_path / "c.jsonl", rows), **named).train
+
+
 def test_other_bad_rows_say_why(tmp_path):
     image = [{"role": "user", "content": [{"type": "image", "url": "x"}]}]
     human = {"conversations": [{"from": "human", "value": "Is it?"}]}

@@ -4,10 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM
 
 from helpers import prompt_rows
-from kinds import write_base
+from kinds import load, write_base
 from mashup import TrainSettings, load_base
 from mashup._train.adapter import attach, detach
 from mashup._train.passes import groups, is_noisy, summed_loss
@@ -18,6 +17,7 @@ from mashup.evaluate.head import head_only_at
 from mashup.evaluate.prefix import common_prefix
 from mashup.task import Example, tokenize
 from samples import alike
+from seeing import MAKERS
 
 FAMILIES = {
     "Llama": ("llama", {}),
@@ -27,6 +27,7 @@ FAMILIES = {
     "Mistral, windows": ("mistral", {"sliding_window": 24}),
     "experts": ("mixtral", {}),
     "sinks": ("gpt-oss", {}),
+    **{f"{name}, sees": (name, {}) for name in MAKERS},
 }
 
 
@@ -46,7 +47,7 @@ def cheap_passes(monkeypatch):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_and_gradient_are_those_of_one_padded_pass(tmp_path, family, full):
     name, config = FAMILIES[family]
-    bare = AutoModelForCausalLM.from_pretrained(write_base(tmp_path, name, **config))
+    bare = load(write_base(tmp_path, name, **config))
     model = attach(bare, TrainSettings(finetuning_type="full" if full else "lora"), None)
     for parameter_name, parameter in model.named_parameters():
         if "lora_B" in parameter_name:

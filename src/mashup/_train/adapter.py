@@ -57,14 +57,31 @@ def _fresh(model: Any, settings: TrainSettings) -> Any:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(settings.seed)
+    targets = _targets(settings.lora_target_modules)
+    if targets == "all-linear":
+        targets = _of_language(model) or targets
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.lora_r,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
-        target_modules=_targets(settings.lora_target_modules),
+        target_modules=targets,
     )
     return get_peft_model(model, config)
+
+
+def _of_language(model: Any) -> str | None:
+    """The linear layers of the language model of a model that sees, as a pattern; else None.
+
+    Rows of text do not run the vision tower: a LoRA there would stay zero.
+    """
+    if getattr(model.config, "vision_config", None) is None:
+        return None
+    decoder = model.get_decoder()
+    place = next(name for name, module in model.named_modules() if module is decoder)
+    linear = (name for name, module in decoder.named_modules() if isinstance(module, nn.Linear))
+    leaves = sorted({name.rpartition(".")[2] for name in linear})
+    return rf"{re.escape(place)}\..*\.({'|'.join(leaves)})"
 
 
 def _from(init: Path, model: Any, settings: TrainSettings, undo: contextlib.ExitStack) -> Any:

@@ -23,6 +23,8 @@ _SHAREGPT = {
 #: How many user turns before an answer are compared with held-out prompts.
 _BACK = 8
 _LISTS = (list, tuple)
+#: Columns in which TRL and other trainers have what a model sees or hears.
+_PICTURES = ("images", "image", "videos", "audios")
 #: Between the turns of a conversation that a key is made of.
 _BETWEEN = "\x1e"
 #: The most turns of one row. No model has a context for more, and each learnt answer has keys.
@@ -192,12 +194,16 @@ class Pairs:
         asked, answered = row.get(self.prompt), row.get(self.completion)
         if self.labels or not isinstance(asked, str) or not isinstance(answered, str):
             return None
+        if row.get("images"):
+            return None
         empty = not asked or not answered or asked.isspace() or answered.isspace()
         return None if empty else (asked, answered)
 
     def __call__(self, row: Mapping[str, Any]) -> Example:
         if plain := self.plain(row):
             return Example.of(*plain)
+        if self.prompt == "prompt":
+            _refuse_pictures(row)
         asked, answered = _cell(row, self.prompt), _cell(row, self.completion)
         if isinstance(asked, _LISTS):
             before = _turns(asked)
@@ -214,7 +220,14 @@ def _said(role: str, text: str) -> Turns:
     return (Message(role, text),)
 
 
+def _refuse_pictures(row: Mapping[str, Any]) -> None:
+    """Refuse a row with pictures in columns of their own, which no format here reads."""
+    if name := next((name for name in _PICTURES if row.get(name)), None):
+        raise RowError(f"column {name!r} has pictures or sound; only text rows are read")
+
+
 def _conversation(row: Mapping[str, Any], column: str) -> Example:
+    _refuse_pictures(row)
     turns = _turns(_cell(row, column))
     system = row.get("system") if column == "conversations" else None
     if isinstance(system, str) and system.strip() and turns[0].role != "system":
