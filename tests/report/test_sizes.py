@@ -173,6 +173,11 @@ def test_targets_with_short_runs_alone_are_in_the_ladder_and_in_no_mean_of_whole
     assert rows[None, 0.25].targets == TARGETS[:3]
     assert rows[None, 1.0].targets == TARGETS[:2]
     report(folder, tmp_path / "report")
+    untrained = [line for line in lines if line in kept or "merged-untrained" in line]
+    assert len(untrained) > len(kept)
+    path.write_text("\n".join(untrained) + "\n")
+    found = make_study(read_folders([folder])[0])
+    assert [(target.task, target.arms) for target in found.brief] == [("reviews/dvd", ())]
     short = [line for line in lines if '"arm": "mashup"' not in line or '"budget": 0.25' in line]
     path.write_text("\n".join(short) + "\n")  # of one arm there are short runs alone
     assert "mashup" in report(folder, tmp_path / "report").markdown.read_text()

@@ -62,10 +62,13 @@ def make_study(folder: Folder) -> Study:
     if not whole:
         raise nothing_yet(folder.path, "no whole run")
     for one in made:
-        if one.arms and one not in whole:  # a loo writes an arm's records after those of scratch
-            raise ValueError(f"{one.task}: whole runs of {one.arms[0].name}, and none of scratch")
+        trained = [] if one in whole else [arm.name for arm in one.arms if arm.trained]
+        if trained:  # a loo writes an arm's records after those of scratch
+            raise ValueError(f"{one.task}: whole runs of {trained[0]}, and none of scratch")
     targets = tuple(one for one in whole if _is_main(one.task, by_task))
-    brief = tuple(one for one in made if one not in whole and _is_main(one.task, by_task))
+    brief = tuple(  # a start that is not trained may be there before scratch is
+        replace(one, arms=()) for one in made if one not in whole and _is_main(one.task, by_task)
+    )
     base = folder.about.get("base", "")
     name = str(base.get("name", "") if isinstance(base, Mapping) else base)
     return Study(
