@@ -134,7 +134,7 @@ def _fit(opened: Opened, base: BaseShapes, accept_base: bool) -> Fit:
 
     An adapter has the names of the model in memory, and files may have others.
     """
-    found = fit(opened, base, accept_base=accept_base, align=True)
+    found = fit(opened, base, accept_base=accept_base, align=True, heads=True)
     if not found.problems or opened.is_full or base.folder is None or not base.is_renamed:
         return found
     from mashup.model import skeleton_shapes

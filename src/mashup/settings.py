@@ -409,6 +409,8 @@ class MergeSettings(MethodSettings):
             a tensor decides.
         dtype: of the written weights. ``auto`` keeps a model's own, and is float32 for a LoRA.
         tokenizer: folder of the base or of a parent.
+        head: what becomes of the heads of classifiers (``AutoModelForSequenceClassification``):
+            their weighted mean, nothing, or that of the parent with this name or number.
     """
 
     normalize: bool = Field(False, description="divide the weights of each tensor by their sum")
@@ -431,6 +433,10 @@ class MergeSettings(MethodSettings):
         False, description="write a separate output head if a parent has trained one"
     )
     tokenizer: str | None = Field(None, description="folder whose vocabulary the result gets")
+    head: str = Field(
+        "merge",
+        description="of classifiers: merge (if the labels agree), drop, or from=NAME of one parent",
+    )
 
     @field_validator("tokenizer", mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mashup._merge.algebra import generator_for, squared
 from mashup._merge.changes import CHUNK, Change, Loaded, OnDisk, Value, spans
-from mashup._merge.methods import Method
+from mashup._merge.methods import METHODS, Method
 from mashup._merge.methods.method import Trimmer
 from mashup.checkpoint import LoraModule
 from mashup.errors import Problem
@@ -42,6 +42,8 @@ class Recipe:
         keys: identify the parents independently of their order, for random methods.
         places: of the parents, in the order that the user gave them; rules name them by it.
         layers: how many layers there are, by the part of tensors' names before the number.
+        heads: names of tensors that are averaged, whatever the method: heads of classifiers.
+        head_weights: one per parent, for those.
         each: settings of each parent, where rules make them differ.
     """
 
@@ -52,9 +54,15 @@ class Recipe:
     places: tuple[int, ...] = ()
     layers: Mapping[str, int] = field(default_factory=dict)
     each: tuple[MergeSettings, ...] = ()
+    heads: frozenset[str] = frozenset()
+    head_weights: tuple[float, ...] = ()
 
     def of(self, tensor: str) -> Recipe:
         """The recipe of one tensor, with the numbers that rules give it."""
+        if tensor in self.heads:
+            mean = {"per_module": (), "normalize": False, "scale": 1.0}
+            own = self.settings.model_copy(update=mean)
+            return Recipe(METHODS["linear"], own, self.head_weights, self.keys, self.places)
         if not (self.settings.per_module or self.settings.normalize):
             return self
         rules, depth = self.settings.per_module, _depth(tensor, self.layers)

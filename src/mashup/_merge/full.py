@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mashup._merge.changes import CHUNK, OnDisk, spans
 from mashup._merge.combine import Energy, Recipe, Tensors, energy_of, merged_pieces, run_all
+from mashup._merge.heads import Heads
 from mashup._merge.reference import Reference
 from mashup._merge.shards import Shard, ShardWriter, cast, open_shards, plan_shards
 from mashup.checkpoint import Stored
@@ -85,13 +86,16 @@ def _lora_bytes(one: Tensors) -> int:
     return sum(module.A.info.bytes + module.B.info.bytes for module in one.loras)
 
 
-def plan_full(reference: Reference, dtype: torch.dtype | None, shard_bytes: int) -> FullPlan:
+def plan_full(
+    reference: Reference, dtype: torch.dtype | None, shard_bytes: int, heads: Heads | None = None
+) -> FullPlan:
     """Decide tensors, types and files.
 
     Args:
         reference: what the merged model looks like, with the parents matched.
         dtype: of the merged weights; None keeps the widest among the base and the values.
         shard_bytes: the most bytes of a file.
+        heads: of classifiers.
     """
     tensors, infos, copied, files = [], {}, {}, {}
     for name, stored in reference.tensors.items():
@@ -108,6 +112,11 @@ def plan_full(reference: Reference, dtype: torch.dtype | None, shard_bytes: int)
         pieces = pieces or {_in_file(name, stored): TensorInfo(kind, shape)}
         infos |= pieces
         files[name] = tuple(pieces)
+    for one in heads.tensors if heads else ():
+        tensors.append(one)
+        widest = reduce(torch.promote_types, (c.value.dtype for c in one.changes if c and c.value))
+        infos[one.name] = TensorInfo(SAFETENSORS[dtype or widest], one.shape)
+        files[one.name] = (one.name,)
     return FullPlan(tuple(tensors), copied, tuple(plan_shards(infos, shard_bytes)), files)
 
 

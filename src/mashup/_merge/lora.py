@@ -36,11 +36,13 @@ from mashup._merge.combine import (
     run_all,
 )
 from mashup._merge.full import FullPlan
+from mashup._merge.heads import Heads
 from mashup._merge.methods.factor_average import average
 from mashup._merge.parents import Parent
 from mashup._merge.plan_lora import LoraPlan, Module, Saved
 from mashup._merge.shards import ShardWriter, cast, open_shards, plan_shards
 from mashup.checkpoint.adapter import WEIGHTS
+from mashup.checkpoint.heads import is_head
 from mashup.checkpoint.safetensors import TensorInfo
 from mashup.delta import Delta, Factors
 from mashup.errors import InputError
@@ -247,7 +249,11 @@ def _joined(experts: Sequence[Factors]) -> tuple[Tensor, Tensor]:
 
 
 def peft_config(
-    parents: Sequence[Parent], plan: LoraPlan, written: Written, base: str
+    parents: Sequence[Parent],
+    plan: LoraPlan,
+    written: Written,
+    base: str,
+    heads: Heads | None = None,
 ) -> dict[str, Any]:
     """``adapter_config.json`` with which PEFT computes what was written.
 
@@ -261,7 +267,7 @@ def peft_config(
     biases = {config.get("bias") or "none" for config in configs} - {"none"}
     return {
         "peft_type": "LORA",
-        "task_type": first.get("task_type") or "CAUSAL_LM",
+        "task_type": (heads.task_type or None) if heads else first.get("task_type") or "CAUSAL_LM",
         "base_model_name_or_path": base,
         "revision": first.get("revision"),
         "r": written.rank,
@@ -269,7 +275,7 @@ def peft_config(
         "rank_pattern": {n: size for n, size in written.sizes.items() if size != written.rank},
         "alpha_pattern": {n: value for n, value in alphas.items() if value != alpha},
         "target_modules": _targets(configs, list(written.sizes), complete=complete),
-        "modules_to_save": _union(configs, "modules_to_save"),
+        "modules_to_save": _saved_whole(configs, heads),
         "target_parameters": _union(configs, "target_parameters"),
         "ensure_weight_tying": any(config.get("ensure_weight_tying") for config in configs),
         "fan_in_fan_out": plan.fan_in_fan_out,
@@ -300,6 +306,14 @@ def _targets(
 def _union(configs: Sequence[Mapping[str, Any]], key: str) -> list[str] | None:
     """All names that any parent gives; None for none, as PEFT writes it."""
     return sorted({name for config in configs for name in config.get(key) or ()}) or None
+
+
+def _saved_whole(configs: Sequence[Mapping[str, Any]], heads: Heads | None) -> list[str] | None:
+    """``modules_to_save``: of heads only those that are there; PEFT starts the others anew."""
+    names = _union(configs, "modules_to_save")
+    if heads is None:
+        return names
+    return sorted({*heads.modules, *(n for n in names or () if not is_head(n))}) or None
 
 
 # A merge that is measured before it is written.

@@ -12,6 +12,7 @@ import torch
 from mashup._merge.combine import Recipe, Tensors, layer_counts, needs_base
 from mashup._merge.configs import config_problems
 from mashup._merge.full import FullPlan, plan_full
+from mashup._merge.heads import Heads, split_heads
 from mashup._merge.methods import Method
 from mashup._merge.parents import Parent
 from mashup._merge.plan_lora import LoraPlan, plan_lora
@@ -20,6 +21,7 @@ from mashup._merge.vocabulary import number_problems
 from mashup.checkpoint import BaseShapes, Stored, fit, locate
 from mashup.checkpoint.fit import settings_problem
 from mashup.checkpoint.full import with_head
+from mashup.checkpoint.heads import class_of, is_classifier
 from mashup.checkpoint.identity import read_config
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.model import Base, name_of, shapes_of, skeleton_shapes
@@ -37,12 +39,14 @@ class Prepared:
         recipe: method, settings and weights of the parents that count.
         plan: what to write.
         reference: the model that a full result is shaped like; None for LoRAs alone.
+        heads: of classifiers; None where no parent is one.
     """
 
     parents: tuple[Parent, ...]
     recipe: Recipe
     plan: FullPlan | LoraPlan
     reference: Reference | None
+    heads: Heads | None = None
 
     @property
     def in_order(self) -> list[Parent]:
@@ -68,6 +72,10 @@ def prepare(
         UsageError: a rank or an output kind that these parents cannot have.
     """
     kind = _kind(settings.output_kind, parents, recipe.method)
+    folder = locate(name_of(base)) if base is not None and kind == "full" else None
+    parents, heads = split_heads(parents, settings.head, folder)
+    if heads and kind == "lora":
+        raise_all(_whole_classifier(parent) for parent in parents)
     raise_all(number_problems(parents))
     reference = None
     saves = any(parent.adapter and parent.adapter.saved for parent in parents)
@@ -82,16 +90,40 @@ def prepare(
     raise_all(copied_problems(reference) if reference else ())
     named = reference.tensors if reference else {n for parent in parents for n in parent.changes}
     recipe = replace(recipe, layers=layer_counts(named))
+    if heads:
+        recipe = replace(recipe, heads=heads.names, head_weights=heads.weights)
     plan: FullPlan | LoraPlan
     if kind == "full":
         assert reference is not None
         shard_bytes = round(settings.shard_size * 1e9)
-        plan = plan_full(reference, torch_dtype(settings), shard_bytes)
+        raise_all(_no_place_for_a_head(heads, reference))
+        plan = plan_full(reference, torch_dtype(settings), shard_bytes, heads)
     else:
         rank = Rank.parse(settings.rank)
-        plan = plan_lora(parents, reference, rank, settings.factors, recipe.method)
+        plan = plan_lora(parents, reference, rank, settings.factors, recipe.method, heads)
     raise_all(_base_is_missing(recipe, plan.tensors))
-    return Prepared(tuple(parents), recipe, plan, reference)
+    return Prepared(tuple(parents), recipe, plan, reference, heads)
+
+
+def _whole_classifier(parent: Parent) -> Problem | None:
+    """The problem of a whole classifier for a LoRA: which of its layers are linear is not known."""
+    if not parent.is_full:
+        return None
+    found, fix = "a full checkpoint of a classifier", "merge into a full one: `output_kind` full"
+    where = str(parent.path)
+    return Problem("cannot be merged into a LoRA", where, found, "LoRAs on classifiers", fix)
+
+
+def _no_place_for_a_head(heads: Heads | None, reference: Reference) -> list[Problem]:
+    """The problem of LoRAs with a head that are merged into a base that is no classifier."""
+    if not heads or not heads.modules or heads.config:
+        return []
+    if class_of(reference.model.config).endswith("Classification"):
+        return []
+    found = f"{', '.join(sorted(heads.modules))}, and {class_of(reference.model.config)}"
+    fix = "give `head` drop, `output_kind` lora, or a base that was saved with such a head"
+    where = str(reference.folder)
+    return [Problem("no place for the head", where, found, "a classifier as the base", fix)]
 
 
 def _kind(wanted: str, parents: Sequence[Parent], method: Method) -> Literal["lora", "full"]:
@@ -124,6 +156,8 @@ def _reference(
         raise InputError(Problem("base model is needed", "`base`", "none", "the base model", fix))
     full = [parent.opened for parent in parents if parent.is_full]
     model = BaseShapes.read(folder) if folder else BaseShapes.of(parents[0].opened)
+    if any(is_classifier(parent.opened) for parent in parents):
+        model = model.below_heads([parent.opened for parent in parents])
     if into_lora or measured or not all(parent.is_full for parent in parents):
         model, parents = _named_as_loaded(model, parents)
     if not settings.accept_base:

@@ -12,11 +12,13 @@ import torch
 
 from mashup._merge.changes import Change, OnDisk, Value, spans, upcast
 from mashup._merge.combine import Tensors
+from mashup._merge.heads import Heads
 from mashup._merge.methods import Method
 from mashup._merge.parents import Parent
 from mashup._merge.reference import Reference
 from mashup.checkpoint import Adapter, AdapterConfig
 from mashup.checkpoint.adapter import is_conv1d
+from mashup.checkpoint.heads import is_head
 from mashup.checkpoint.vocabulary import BY_TOKEN, FILE, POSITIONS
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.files import digest_file
@@ -110,6 +112,7 @@ def plan_lora(
     rank: Rank,
     style: FactorStyle,
     method: Method,
+    heads: Heads | None = None,
 ) -> LoraPlan:
     """What the merged adapter holds.
 
@@ -119,6 +122,7 @@ def plan_lora(
         rank: as asked for; a number or ``energy=X`` if a parent is a full checkpoint.
         style: of the factors.
         method: with ``factor_average``, modules keep the rank and scale that the parents share.
+        heads: of classifiers.
 
     Raises:
         InputError: kinds of change that a merged LoRA cannot hold.
@@ -141,6 +145,8 @@ def plan_lora(
     config = reference.model.config if reference else {}
     loras = (m for p in parents if p.adapter for m in p.adapter.modules.values())
     scale = max((m.scale for m in loras), default=1.0)
+    kept = [one for one in heads.tensors if is_head(one.name)] if heads else []
+    saved = (*saved, *(Saved(_key(one.name), one) for one in kept))
     linear = _linear_weights(reference)
     modules, left_out = [], []
     for name in sorted({name for parent in changes for name in parent}):

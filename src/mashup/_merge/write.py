@@ -13,6 +13,7 @@ import torch
 
 from mashup._merge.combine import Energy, nothing_left
 from mashup._merge.full import FullPlan, write_full
+from mashup._merge.heads import Heads
 from mashup._merge.lora import peft_config, write_lora
 from mashup._merge.manifest import describe_full, describe_lora, describe_parents
 from mashup._merge.parents import Parent
@@ -69,7 +70,7 @@ def write_folder(
     else:
         dtype = torch_dtype(settings) or torch.float32
         written = write_lora(folder, plan, recipe, dtype, progress)
-        config = peft_config(parents, plan, written, name)
+        config = peft_config(parents, plan, written, name, prepared.heads)
         write_text(folder / "adapter_config.json", to_json(config))
         about |= describe_lora(prepared, written) | {"dtype": str(dtype).removeprefix("torch.")}
         if isinstance(base, Base):
@@ -81,7 +82,7 @@ def write_folder(
         write_text(folder / PROMPTS, "\n".join(sorted(seen)) + "\n")
     source = _settings_source(prepared)
     cards = [*([source] if source else []), *(p.path for p in parents)]
-    about |= {"card": kept_heads(cards), "options": _asked(settings)}
+    about |= {"card": kept_heads(cards), "options": _asked(settings, prepared.heads)}
     about |= {"base_files": _base_files(prepared, base)}
     named = licenses(cards)
     notes = [*about.get("notes", []), *_differences(parents, folder)]
@@ -91,13 +92,13 @@ def write_folder(
     return about | {"has_tokenizer": (folder / "tokenizer_config.json").exists()}
 
 
-def _asked(settings: MergeSettings) -> dict[str, Any]:
+def _asked(settings: MergeSettings, heads: Heads | None) -> dict[str, Any]:
     """Settings that were given and that the manifest does not show elsewhere."""
     names = ("accept_base", "allow_partial", "untie", "dtype", "tokenizer", "shard_size")
     fields = MergeSettings.model_fields
-    given = {name: getattr(settings, name) for name in (*names, "normalize", "per_module")}
+    given = {name: getattr(settings, name) for name in (*names, "head", "normalize", "per_module")}
     rules = [text for rule in settings.per_module for text in rule.texts()]
-    given |= {"per_module": rules or ()}
+    given |= {"per_module": rules or (), "head": heads.asked if heads else settings.head}
     return {name: value for name, value in given.items() if value != fields[name].default}
 
 
@@ -148,7 +149,8 @@ def _carry_model(folder: Path, prepared: Prepared) -> None:
     configs = {p.path: p.opened.settings for p in prepared.in_order if p.is_full}
     configs[reference.folder] = reference.model.config
     special = (configs.get(tokenizer) or read_config(tokenizer)) if tokenizer else {}
-    config = copy.deepcopy(dict(configs[source]))
+    labelled = prepared.heads.config if prepared.heads else None
+    config = copy.deepcopy(dict(labelled or configs[source]))
     text = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     for part in (config, text):
         if "tie_word_embeddings" in part or part is config:

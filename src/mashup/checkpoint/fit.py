@@ -24,6 +24,7 @@ from mashup.checkpoint.full import (
     untied,
     with_head,
 )
+from mashup.checkpoint.heads import body_of, head_of, is_classifier, without_head
 from mashup.checkpoint.history import read_manifest
 from mashup.checkpoint.identity import same_base
 from mashup.checkpoint.locate import locate
@@ -132,6 +133,12 @@ class BaseShapes:
         sees = any(isinstance(part, dict) for part in parts)
         return sees or any("expert" in name for name in self.config)
 
+    def below_heads(self, classifiers: Sequence[Opened]) -> BaseShapes:
+        """What classifiers without their heads are compared with (:func:`.heads.body_of`)."""
+        stored = body_of(self.stored, classifiers)
+        shapes = {name: one.shape for name, one in stored.items()}
+        return replace(self, stored=stored, shapes=with_head(shapes) if self.tied else shapes)
+
     @cached_property
     def own(self) -> Mapping[str, Shape]:
         """Shapes without the head of a tied model."""
@@ -172,7 +179,14 @@ class Fit:
         return any(problem.code == FOREIGN for problem in self.problems)
 
 
-def fit(opened: Opened, base: BaseShapes, *, accept_base: bool = False, align: bool = False) -> Fit:
+def fit(
+    opened: Opened,
+    base: BaseShapes,
+    *,
+    accept_base: bool = False,
+    align: bool = False,
+    heads: bool = False,
+) -> Fit:
     """Whether a checkpoint fits a base: by name, settings, tensors, tied weights, vocabulary.
 
     Args:
@@ -182,7 +196,12 @@ def fit(opened: Opened, base: BaseShapes, *, accept_base: bool = False, align: b
             weights, or whose settings differ. Tensors are compared all the same.
         align: accept another vocabulary where both tokenizers say which row is which token, as a
             merge does.
+        heads: compare a classifier without its head, which a merge handles by itself, and with
+            what is below the head of the base.
     """
+    if heads and is_classifier(opened):
+        opened = without_head(opened, head_of(opened, base.stored))
+        base = base.below_heads([opened])
     where = str(opened.path)
     notes: list[str] = []
     problems = [] if accept_base else _stated(opened, base)

@@ -18,11 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from mashup.checkpoint import check_base
+from mashup.checkpoint.heads import class_of
 from mashup.checkpoint.identity import computed
 from mashup.errors import InputError, Problem, UsageError, raise_all
 from mashup.files import digest_of
 
 AUTO = "auto"
+#: Ends of the names of transformers' classes: of models that write text, and of others.
+_WRITING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_OTHERS = ("Classification", "ForMaskedLM", "ForQuestionAnswering", "ForMultipleChoice")
 _NO_CONTEXT = 1_000_000  # tokenizers without a limit say a huge number
 
 
@@ -144,12 +148,15 @@ def load_base(
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(str(name), **options)
+            raise_all([_writes_no_text(str(name), config)])
             model, info = auto_class(config).from_pretrained(
                 str(name), dtype=computes, output_loading_info=True,
                 ignore_mismatched_sizes=True, **options, **attends, **small,
             )  # fmt: skip
             tokenizer = tokenizer or AutoTokenizer.from_pretrained(str(name), **options)
         (model if small else model.to(where)).eval()
+    except InputError:
+        raise
     except Exception as error:  # files of others, read by libraries whose errors have no base
         raise InputError(_cannot_load(str(name), attn_implementation, error)) from error
     raise_all([_incomplete(str(name), info), _odd_length(str(name), tokenizer)])
@@ -253,6 +260,31 @@ def named_device(name: str) -> torch.device:
         fix = "give `device` auto"
         raise UsageError(Problem("no such device", "`device`", found, expected, fix)) from error
     return device
+
+
+def _writes_no_text(name: str, config: Any) -> Problem | None:
+    """The problem of an encoder or a classifier, which can be merged, and not scored or trained.
+
+    An encoder for masked words would also load as a language model, and see the answers.
+    """
+    from transformers.models.auto import modeling_auto as known
+
+    named = class_of(config.to_dict())
+    kind = type(config)
+    causal = kind in known.MODEL_FOR_CAUSAL_LM_MAPPING
+    sees = kind in known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    writes = named.endswith(_WRITING) or getattr(config, "is_decoder", False)
+    masked = kind in known.MODEL_FOR_MASKED_LM_MAPPING and not writes
+    other = not (causal or sees) and kind.__module__.startswith("transformers.")
+    if getattr(config, "auto_map", None) or not (masked or other or named.endswith(_OTHERS)):
+        return None
+    found = (
+        f"{named or kind.__name__}: an encoder, a classifier or another model that writes no text"
+    )
+    fix = (
+        "scan, check and merge take classifiers; to score and train, give a model that writes text"
+    )
+    return Problem("base writes no text", name, found, "a causal language model", fix)
 
 
 def _cannot_load(name: str, attention: str, error: Exception) -> Problem:
