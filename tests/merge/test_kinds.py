@@ -12,7 +12,8 @@ from helpers import refused, write_json
 from kinds import KINDS, load_kind, save_kind, write_base
 from mashup import merge
 from mashup._check import check
-from wholes import same_bits, tensors_of
+from mashup._merge import changes, combine
+from wholes import relative_of, same_bits, tensors_of
 
 IDS = torch.randint(0, 300, (2, 9), generator=torch.Generator().manual_seed(1))
 #: Kinds that a merged LoRA cannot hold.
@@ -113,6 +114,21 @@ def test_a_models_files_keep_their_experts_apart(bases, tmp_path, kind):
     shards = merge(both, output=tmp_path / "s", shard_size=0.00002, **options)
     assert len(list(shards.path.glob("*.safetensors"))) > 2
     assert same_bits(tensors_of(shards.path), found)
+
+
+@pytest.mark.parametrize("size", [50, 400, 1500])
+def test_pieces_that_end_within_an_expert_are_read_and_written(bases, tmp_path, monkeypatch, size):
+    """A stack that no LoRA changes is merged in pieces of another length than its experts."""
+    base = bases["mixtral"]
+    full = relative_of(base, tmp_path / "full", seed=3)
+    both = [save_kind(base, tmp_path / "lora", target_modules=["q_proj"]), full]
+    options = {"base": base, "accept_base": True}
+    expected = tensors(merge(both, output=tmp_path / "whole", **options).path)
+    for module in (changes, combine):
+        monkeypatch.setattr(module, "CHUNK", size)
+    found = tensors(merge(both, output=tmp_path / "pieces", **options).path)
+    for name, tensor in expected.items():
+        assert_close(found[name], tensor, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("ids", [[3, 320], [-1, 319]])

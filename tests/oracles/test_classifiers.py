@@ -132,7 +132,7 @@ def test_a_method_on_deltas_leaves_the_head_a_mean(folder, tmp_path):
 def test_the_head_of_one(folder, tmp_path):
     both = [folder / f"full/w{n}" for n in range(2)]
     own, other = state(both[1]), mean(*map(state, both))
-    apart = {name for name in own if is_head(name) or "pooler" in name}
+    apart = {n for n in own if is_head(n) or "pooler" in n or n.startswith("head.")}
     expected = {name: own[name] if name in apart else other[name] for name in own}
     for number, word in enumerate(("from=w1", "from=2", f"from={both[1]}")):
         init = merge(both, output=tmp_path / f"m{number}", head=word, accept_base=True)
@@ -224,6 +224,25 @@ def test_a_full_classifier_is_not_made_a_lora(folder, tmp_path):
         merge([folder / "full/w0"], output=tmp_path / "m", **options)
 
 
+def test_a_base_that_was_saved_without_any_head(folder, tmp_path):
+    """``BertModel`` alone has names without ``bert.``, and a pooler of its own."""
+    AutoModel.from_pretrained(folder / "base").save_pretrained(tmp_path / "bare")
+    both, lora = [folder / f"full/w{n}" for n in range(2)], folder / "lora/l0"
+    given = {"base": tmp_path / "bare", "accept_base": True}
+    init = merge(both, output=tmp_path / "m", method="task_arithmetic", scale=0.5, **given)
+    expected = logits_of(both[0], mean(*map(state, both)))
+    assert_close(logits(classifier(init.path)), expected, rtol=1e-4, atol=1e-5)
+    assert tensors_of(init.path).keys() == tensors_of(both[0]).keys()
+    put_in = merge([lora], output=tmp_path / "l", head="drop", output_kind="full", **given)
+    _, info = AutoModel.from_pretrained(put_in.path, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not [
+        p
+        for r in check([*both, lora], base=tmp_path / "bare", accept_base=True)
+        for p in r.problems
+    ]
+
+
 def test_scan_and_check_take_them(folder):
     assert all(one.usable for one in scan(folder).checkpoints)
     found = check([folder / "full", folder / "lora"], base=folder / "base", accept_base=True)
@@ -261,3 +280,5 @@ def test_scoring_and_training_refuse_them_by_name(folder):
     for path in paths:
         with refused("base writes no text", where=str(folder / path)):
             load_base(folder / path)
+    with refused("base writes no text", found="ForSequenceClassification"):
+        load_base(classifier(folder / "full/w0"))

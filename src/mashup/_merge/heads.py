@@ -70,8 +70,8 @@ def split_heads(
 
     Raises:
         UsageError: a ``head`` that is none of these, or no parent of that name.
-        InputError: ``merge``, and heads for other labels or of other shapes; a pooler that only
-            some parents have.
+        InputError: ``merge``, and heads for other labels or of other shapes; a pooler that neither
+            some parents nor the base have.
     """
     if not any(is_classifier(parent.opened) for parent in parents):
         if head != "merge":

@@ -27,9 +27,13 @@ def is_head(tensor: str) -> bool:
     return tensor.partition(".")[0] in _HEADS
 
 
-def _is_pooler(tensor: str) -> bool:
-    """Whether it is between the layers and the head, as BERT has it; some bases lack it."""
-    return "pooler" in tensor.split(".")
+def _is_between(tensor: str) -> bool:
+    """Whether it is between the layers and the head: BERT's pooler, ModernBERT's ``head``.
+
+    A bare model or a language model may lack it.
+    """
+    parts = tensor.split(".")
+    return "pooler" in parts or parts[0] == "head"
 
 
 def is_classifier(opened: Opened) -> bool:
@@ -54,7 +58,7 @@ def labels_of(settings: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def head_of(opened: Opened, base: Collection[str]) -> dict[str, Stored]:
-    """Name to place of a classifier's head, and of a pooler that the base lacks.
+    """Name to place of a classifier's head, and of a pooler or the like that the base lacks.
 
     Args:
         opened: the checkpoint; one that is no classifier has no head.
@@ -65,7 +69,7 @@ def head_of(opened: Opened, base: Collection[str]) -> dict[str, Stored]:
 
     def belongs(name: str) -> bool:
         known = name in base or name.partition(".")[2] in base
-        return is_head(name) or (opened.is_full and _is_pooler(name) and not known)
+        return is_head(name) or (opened.is_full and _is_between(name) and not known)
 
     return {name: stored for name, stored in opened.values.items() if belongs(name)}
 
@@ -97,13 +101,13 @@ def body_of(tensors: Mapping[str, Stored], classifiers: Iterable[Opened]) -> dic
     whole = {name for one in known if one.is_full for name in one.values}
     adapted = {m.tensor for one in known if one.adapter for m in one.adapter.modules.values()}
     prefix = _missing_prefix(tensors, whole | adapted)
-    named = {f"{prefix}{name}": stored for name, stored in tensors.items()}
-    named = {name: stored for name, stored in named.items() if not is_head(name)}
+    placed = {f"{prefix}{name}": stored for name, stored in tensors.items()}
+    named = {n: replace(s, name=n) for n, s in placed.items() if not is_head(n)}
     if not whole:
         return named
     parts = {name.partition(".")[0] for name in whole}
     inside = (name for name in named if name.partition(".")[0] in parts)
-    return {name: named[name] for name in inside if name in whole or not _is_pooler(name)}
+    return {name: named[name] for name in inside if name in whole or not _is_between(name)}
 
 
 def _missing_prefix(tensors: Collection[str], names: Collection[str]) -> str:

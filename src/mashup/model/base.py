@@ -148,7 +148,7 @@ def load_base(
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(str(name), **options)
-            raise_all([_writes_no_text(str(name), config)])
+            raise_all([_writes_no_text(str(name), config, class_of(config.to_dict()))])
             model, info = auto_class(config).from_pretrained(
                 str(name), dtype=computes, output_loading_info=True,
                 ignore_mismatched_sizes=True, **options, **attends, **small,
@@ -195,6 +195,7 @@ def _in_memory(model: Any, tokenizer: Any) -> Base:
     if not hasattr(getattr(model, "config", None), "get_text_config"):
         found, expected = type(model).__name__, "a causal language model of transformers"
         raise InputError(Problem("cannot load base model", name, found, expected))
+    raise_all([_writes_no_text(name, model.config, type(model).__name__)])
     if getattr(model, "peft_config", None):
         fix = "give the model before PEFT changed it, or load it again"
         raise InputError(Problem("base has an adapter on it", name, type(model).__name__, fix=fix))
@@ -262,14 +263,18 @@ def named_device(name: str) -> torch.device:
     return device
 
 
-def _writes_no_text(name: str, config: Any) -> Problem | None:
+def _writes_no_text(name: str, config: Any, named: str) -> Problem | None:
     """The problem of an encoder or a classifier, which can be merged, and not scored or trained.
 
     An encoder for masked words would also load as a language model, and see the answers.
+
+    Args:
+        name: of the base.
+        config: of the base.
+        named: its class.
     """
     from transformers.models.auto import modeling_auto as known
 
-    named = class_of(config.to_dict())
     kind = type(config)
     causal = kind in known.MODEL_FOR_CAUSAL_LM_MAPPING
     sees = kind in known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
