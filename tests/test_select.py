@@ -231,7 +231,7 @@ def test_the_sentence_counts_those_that_know_and_those_that_give_the_form():
     generator = np.random.default_rng(3)
     base = knowing(np.zeros(64), form=np.full(64, 3.0))
     noise = 0.1 * generator.normal(size=64)
-    good = [knowing(bits + noise, f"{bits}") for bits in (0.3, 0.4, 0.5)]
+    good = [about(bits, f"{bits}", 1.0, spread=0.9) for bits in (0.3, 0.45, 0.5)]
     text = select(by_knowledge(base, *good)).sentence
     assert text.startswith("3 checkpoints know this task; start from the best 2: base (0.5")
     assert select(by_knowledge(base, good[0])).sentence.startswith(
@@ -264,11 +264,13 @@ def test_of_equals_in_knowledge_those_with_the_least_loss_are_chosen():
     ]
 
 
-def test_surely_more_knowledge_comes_before_less_loss():
+def test_who_knows_less_for_sure_is_not_merged_with_the_best():
     base = knowing(np.zeros(64))
     knows, formed = about(0.6, "knows", 1.5), about(0.4, "formed", 0.1)
     selection = select(by_knowledge(base, knows, formed))
-    assert [one.digest for one in selection.chosen] == ["knows", "formed"]
+    assert [one.digest for one in selection.chosen] == ["knows"]
+    assert [one.digest for one in selection.better] == ["knows", "formed"]
+    assert selection.sentence.startswith("2 checkpoints know this task; start from the best: ")
 
 
 def test_diversity_counts_equals_as_equal():
@@ -276,3 +278,36 @@ def test_diversity_counts_equals_as_equal():
     ranking = by_knowledge(base, about(0.49, "words", 1.6), about(0.48, "right", 0.2))
     ranking = replace(ranking, sketches={"words": np.eye(2)[0], "right": np.eye(2)[1]})
     assert select(ranking, k=1, diversity=0.1).chosen[0].digest == "right"
+
+
+def test_a_relative_among_sixteen_is_found_two_and_three_quarters_errors_above_zero():
+    base = knowing(np.full(64, -0.03))
+    relative = about(0.36, "relative", 1.1, spread=1.04)
+    bits, error = relative.knowledge.bits, relative.knowledge.error
+    assert 2.5 < bits / error < 3.0
+    others = [about(-0.02, f"stranger {n}", 1.5) for n in range(15)]
+    assert select(by_knowledge(base, relative, *others)).chosen == (relative,)
+    early = [knowing([-1.0, -1.0], str(n)) for n in range(3000)]
+    assert select(by_knowledge(base, relative, *others, *early)).is_empty
+
+
+def test_with_labels_in_any_order_no_real_measure_of_knowledge_passes():
+    """The null: probabilities that say much, and labels that have nothing to do with them."""
+    generator = np.random.default_rng(5)
+    for answers in (2, 7):
+        logs = 2.0 * generator.standard_t(4, size=(17, 64, answers))
+        logs -= np.logaddexp.reduce(logs, axis=2, keepdims=True)
+        for _ in range(4):
+            labels = generator.permutation(np.arange(64) % answers)
+            base, *sources = (
+                Score(
+                    None,
+                    Evaluation(
+                        -one[np.arange(64), labels], np.ones(64, int),
+                        one.argmax(1) == labels, one, labels,
+                    ),
+                    str(name),
+                )
+                for name, one in enumerate(logs)
+            )  # fmt: skip
+            assert select(by_knowledge(base, *sources)).is_empty

@@ -6,6 +6,7 @@ import pytest
 
 from helpers import refused
 from mashup.experiment.jobs import Job, Plan, Store
+from mashup.experiment.settings import known_jobs
 from mashup.experiment.status import Tally
 
 JOBS = [Job("train", {"n": n}, about={"words": [n]}, keeps_weights=n == 0) for n in range(4)]
@@ -127,6 +128,7 @@ TRAINED = {
         json.dumps(TRAINED | {"path": "/elsewhere"}),
         json.dumps(TRAINED | {"took": float("nan")}),
         json.dumps(TRAINED | {"dev_loss": float("inf")}),
+        json.dumps(TRAINED | {"search_seconds": [1.0]}),
     ],
 )
 def test_a_damaged_result_is_named_with_the_folder_to_remove(store, content):
@@ -137,3 +139,10 @@ def test_a_damaged_result_is_named_with_the_folder_to_remove(store, content):
     with refused("damaged file", where=str(path)) as caught:
         store.result(JOBS[1].key)
     assert str(path.parent) in caught.value.problems[0].fix
+
+
+@pytest.mark.parametrize("jobs", ["x", "", "../x", 3])
+def test_a_damaged_place_of_the_jobs_is_refused(tmp_path, jobs):
+    (tmp_path / "store.json").write_text(json.dumps({"jobs": jobs}))
+    with refused("damaged file", where="store.json"):
+        known_jobs(tmp_path)

@@ -170,7 +170,13 @@ def damage_a_page(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("harm", [overwrite, damage_a_page])
+def make_read_only(path):
+    content = bytearray(path.read_bytes())
+    content[18] = 9  # the write version of the file format; SQLite only reads what it does not know
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [overwrite, damage_a_page, make_read_only])
 def test_a_damaged_ledger_is_set_aside_as_it_is(tmp_path, harm):
     path = keep(tmp_path, ROW)
     harm(path)

@@ -170,6 +170,8 @@ def _version(path: Path) -> int | None:
     """Version of the file, 0 when there is none or it has none, None when it is damaged."""
     if not path.exists():
         return 0
+    if not _is_writable_format(path):
+        return None
     try:  # reading only: not a byte of a newer file changes
         with _reading(path) as db:
             sound = db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
@@ -182,6 +184,16 @@ def _version(path: Path) -> int | None:
         if is_unusable(error):
             raise
         return None
+
+
+def _is_writable_format(path: Path) -> bool:
+    """Whether SQLite would write it: byte 18 is the write version, 1 or 2.
+
+    See https://www.sqlite.org/fileformat.html, section 1.3.3.
+    """
+    with path.open("rb") as stream:
+        header = stream.read(19)
+    return len(header) < 19 or header[18] in (1, 2)
 
 
 def _is_new(path: Path) -> bool:

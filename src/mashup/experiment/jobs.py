@@ -187,6 +187,7 @@ class _Trained(_Facts):
     dev_loss: FiniteFloat
     train_seconds: FiniteFloat
     check_seconds: FiniteFloat = 0.0
+    search_seconds: FiniteFloat = 0.0
 
 
 class _Diverged(_Facts):

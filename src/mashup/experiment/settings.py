@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, field_serializer, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from mashup.errors import Problem, UsageError
 from mashup.faults import read_yaml, resolved, validated
@@ -505,10 +512,16 @@ def _path(value: Any, beside: Path) -> Any:
     return value
 
 
+def _absolute(path: str) -> str:
+    if not Path(path).is_absolute():
+        raise ValueError("not an absolute path")
+    return path
+
+
 class _Place(BaseModel):
     """Where the jobs of an experiment are."""
 
-    jobs: str
+    jobs: Annotated[str, AfterValidator(_absolute)]
 
 
 def known_jobs(output: Path) -> str | None:
