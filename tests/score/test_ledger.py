@@ -268,6 +268,20 @@ def test_a_ledger_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
         assert_problem(ledger.problem, "cannot remember results", where=str(path))
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_left_alone(tmp_path, make):
+    with Ledger(tmp_path) as ledger:
+        path = ledger.path
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    make(path)
+    with Ledger(tmp_path) as ledger:
+        assert_problem(ledger.problem, "cannot remember results", found="not a regular file")
+        ledger.keep([ROW])
+        assert ledger.matrix(ROW.base, [ROW.donor])[1] == (ROW.task,)
+    assert not path.is_file()
+
+
 def test_a_task_whose_name_is_not_utf_8_is_kept(tmp_path):
     name = os.fsdecode(b"caf\xe9")
     keep(tmp_path, replace(ROW, name=name), replace(ROW, task="other"))

@@ -55,6 +55,8 @@ class Database:
         self.in_memory = self._is_remade = False
         try:
             self.path = place(root) / file
+            if self.path.exists() and not self.path.is_file():
+                raise OSError("not a regular file")  # SQLite waits for ever on a pipe
             db, self.problem = opener(self.path)
         except (OSError, RuntimeError, *FAULTS) as error:
             db, self.problem = None, self._not_kept(error)
