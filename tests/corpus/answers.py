@@ -29,8 +29,10 @@ def faults(case: Case, world: World) -> Iterator[str]:
     for path in world.root.glob("output*"):
         shutil.rmtree(path, ignore_errors=True)
     if kind == "database":
-        shutil.rmtree(world.library / ".mashup", ignore_errors=True)
-        (world.library / ".mashup").unlink(missing_ok=True)
+        kept = world.library / ".mashup"
+        if kept.is_dir() and not kept.is_symlink():
+            shutil.rmtree(kept, ignore_errors=True)
+        kept.unlink(missing_ok=True)  # rmtree would wait on a pipe
         _lay(case, world.library)
     else:
         seeds.write(case.files, world.case)

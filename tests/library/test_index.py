@@ -1,4 +1,5 @@
 import contextlib
+import math
 import os
 import random
 import shutil
@@ -164,6 +165,40 @@ def test_losses_that_are_damaged_are_not_known(tmp_path, column):
     with Index(tmp_path) as index:
         assert index.losses.get("key", ["example"]) == {}
         assert index.sketch("digest", "scheme") is None
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE loss SET loss = loss + 0.01",  # as a flipped bit does
+        "UPDATE loss SET correct = 1 - correct",
+        "UPDATE loss SET answers = x'0000000000000000'",
+        "UPDATE loss SET model = 2",  # the loss of another model
+        "ALTER TABLE model RENAME COLUMN id TO other",  # SQLite would take the example's id for it
+    ],
+)
+def test_a_loss_that_was_changed_or_is_of_something_else_is_not_known(tmp_path, harm):
+    others = {"other": LOSS._replace(loss=9.0), "example": LOSS._replace(loss=8.0)}
+    with Index(tmp_path) as index:
+        index.losses.keep("key", {"example": LOSS})
+        index.losses.keep("second", others)
+        assert index.losses.get("key", ["example"]) == {"example": LOSS}
+    sql(harm.replace("UPDATE loss", "UPDATE OR IGNORE loss"))(index.path)
+    with Index(tmp_path) as index:
+        found = index.losses.get("key", ["example"]) | index.losses.get("second", list(others))
+        assert all(found[name] == others[name] for name in found if name == "other")
+        assert found.get("example") in (None, LOSS, others["example"])
+        assert index.losses.get("key", ["example"]) in ({}, {"example": LOSS})
+        assert index.losses.get("second", ["example"]) in ({}, {"example": others["example"]})
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -0.0, 1e308])
+def test_any_number_is_known_again(tmp_path, loss):
+    one = LOSS._replace(loss=loss)
+    with Index(tmp_path) as index:
+        index.losses.keep("key", {"example": one})
+        (found,) = index.losses.get("key", ["example"]).values()
+    assert found.loss == loss or math.isnan(loss)
 
 
 def test_flipped_bytes_stop_nothing(tmp_path):

@@ -11,6 +11,8 @@ import contextlib
 import math
 import os
 import sqlite3
+import struct
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -50,7 +52,7 @@ class Losses:
         "model (id INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL)",
         "example (id INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL)",
         "loss (model INTEGER, example INTEGER, loss REAL, correct INTEGER, seconds REAL,"
-        " answers BLOB, PRIMARY KEY (model, example)) WITHOUT ROWID",
+        " answers BLOB, mark INTEGER, PRIMARY KEY (model, example)) WITHOUT ROWID",
     )
 
     def __init__(self, database: Database) -> None:
@@ -60,16 +62,16 @@ class Losses:
         """What is known of ``examples`` under ``model``, both by key; what is damaged is not."""
         known: dict[str, Loss] = {}
         for start in range(0, len(examples), _MOST):
-            for key, *row in self._rows(model, examples[start : start + _MOST]):
-                if one := _loss(*row):
+            for key, *row, mark in self._rows(model, examples[start : start + _MOST]):
+                if (one := _loss(*row)) and mark == _mark(model, key, one):
                     known[key] = one
         return known
 
     def _rows(self, model: str, examples: Sequence[str]) -> list[tuple[Any, ...]]:
         read = (
-            "SELECT example.key, loss, correct, seconds, answers FROM loss"
+            "SELECT example.key, loss, correct, seconds, answers, mark FROM loss"
             " JOIN example ON example.id = loss.example"
-            " WHERE loss.model = (SELECT id FROM model WHERE key = ?)"
+            " WHERE loss.model = (SELECT model.id FROM model WHERE model.key = ?)"
             f" AND example.key IN ({','.join('?' * len(examples))})"
         )
         return self._database.run(lambda db: db.execute(read, (model, *examples)).fetchall())
@@ -83,12 +85,21 @@ class Losses:
                 db.execute(f"{_ADD} model (key) VALUES (?)", (model,))
                 db.executemany(f"{_ADD} example (key) VALUES (?)", [(key,) for key in losses])
                 db.executemany(
-                    f"{_ADD} loss SELECT model.id, example.id, ?, ?, ?, ?"
+                    f"{_ADD} loss SELECT model.id, example.id, ?, ?, ?, ?, ?"
                     " FROM model, example WHERE model.key = ? AND example.key = ?",
-                    [(*one, model, key) for key, one in losses.items()],
+                    [(*one, _mark(model, key, one), model, key) for key, one in losses.items()],
                 )
 
         self._database.run(write)
+
+
+def _mark(model: str, example: str, one: Loss) -> int:
+    """CRC-32 of a row and of what it is about: SQLite has no checksums, and a flipped bit of a loss
+    is a loss too. SQLite keeps any NaN as NULL, and -0 as 0.
+    """
+    loss = math.nan if math.isnan(one.loss) else one.loss + 0.0
+    numbers = struct.pack("<d?d", loss, one.correct, one.seconds)
+    return zlib.crc32(b"\0".join((model.encode(), example.encode(), numbers, one.answers)))
 
 
 def _loss(loss: object, correct: object, seconds: object, answers: object) -> Loss | None:
@@ -107,7 +118,7 @@ _TABLES = (
     "content (digest TEXT, scheme TEXT, sketch BLOB, PRIMARY KEY (digest, scheme))",
     *Losses.TABLES,
 )
-_VERSION = 5  # raise it when the meaning of a record changes: older files are emptied
+_VERSION = 6  # raise it when the meaning of a record changes: older files are emptied
 
 
 class Index(Kept):
