@@ -119,7 +119,9 @@ def _as_expected(case: Case, answer: Answer, world: World) -> Iterator[str]:
     found = losses_of(answer)
     if case.right == "fine" and not _close(found, dict(world.losses)):
         yield f"other losses: {found}"
-    if len(found) != len(world.losses) or not all(map(math.isfinite, found.values())):
+    skipped = "loss is not finite" in answer.err  # numbers that overflow with a delta
+    whole = skipped or len(found) == len(world.losses)
+    if not whole or not all(map(math.isfinite, found.values())):
         yield f"no losses: {found}"
 
 
@@ -145,7 +147,11 @@ def _loads(folder: Path) -> Iterator[str]:
 
     try:
         _, info = AutoModelForCausalLM.from_pretrained(
-            folder, output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True
+            folder,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            local_files_only=True,
+            dtype="float32",  # as the verbs are asked to; what config.json says of it is not read
         )
     except Exception as error:
         yield f"wrong success: {type(error).__name__}: {str(error)[:150]}"
