@@ -20,7 +20,7 @@ from corpus.world import Answer, World, command, contents, losses_of
 
 GIGABYTE = 1 << 30
 #: Folders that a scan does not look into, by design.
-_UNSEEN = ("hidden", "dots", "mashup", "git", "part", "lock")
+_UNSEEN = ("hidden", "dots", "backslash", "mashup", "git", "part", "lock")
 
 
 def faults(case: Case, world: World) -> Iterator[str]:
