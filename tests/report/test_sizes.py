@@ -180,6 +180,10 @@ def test_targets_with_short_runs_alone_are_in_the_ladder_and_in_no_mean_of_whole
     assert [(target.task, target.arms) for target in found.brief] == [("reviews/dvd", ())]
     short = [line for line in lines if '"arm": "mashup"' not in line or '"budget": 0.25' in line]
     path.write_text("\n".join(short) + "\n")  # of one arm there are short runs alone
+    rows = {(row.family, row.budget) for row in make_study(read_folders([folder])[0]).by_family
+            if row.arm == "mashup"}  # fmt: skip
+    assert (None, 0.25) in rows
+    assert (None, 1.0) not in rows
     assert "mashup" in report(folder, tmp_path / "report").markdown.read_text()
     path.write_text("\n".join(line for line in lines if '"budget": 0.25' in line) + "\n")
     with refused("no records yet"):

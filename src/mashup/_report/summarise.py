@@ -456,7 +456,8 @@ def by_family(targets: Sequence[Target]) -> tuple[FamilyRow, ...]:
         groups[None] = [target for name in named for target in groups[name]]
     if alone:
         groups[""] = alone
-    arms = dict.fromkeys(arm.name for target in targets for arm in target.arms)
+    whole = [arm.name for target in targets for arm in target.arms]
+    arms = dict.fromkeys([*whole, *(rung.arm for target in targets for rung in target.ladder)])
     budgets = sorted({rung.budget for target in targets for rung in target.ladder} | {1.0})
     rows = [
         _family(family, arm, budget, found)
