@@ -28,6 +28,16 @@ def test_other_arithmetic_is_refused_and_may_be_accepted(models, tmp_path, value
     assert merge(named, output=tmp_path / "m", accept_base=True).path.exists()
 
 
+@pytest.mark.parametrize(
+    "values", [{"num_hidden_layers": 3}, {"intermediate_size": 65}, {"hidden_size": 0}]
+)
+def test_sizes_that_the_tensors_do_not_have_are_refused(models, tmp_path, values):
+    named = [changed(model, _name_or_path="owner/base") for model in models]
+    changed(named[1], **values)
+    with refused("models compute differently", found=next(iter(values))):
+        merge(named, output=tmp_path / "m")
+
+
 def rope(theta, kind="default"):
     return {"rope_parameters": {"rope_theta": theta, "rope_type": kind}}
 

@@ -47,8 +47,9 @@ _TIED = (
     "changes one of two tied weights: merges as a LoRA, and into a full checkpoint only with "
     "`untie`"
 )
-#: Settings that do not change what the tensors compute, or that the tensors' shapes show, or that
-#: are compared elsewhere (vocabulary, tying). All others must be the same.
+#: Settings that do not change what the tensors compute, or that are compared elsewhere (vocabulary,
+#: tying). All others must be the same, sizes too: the shapes of tensors show them, but a
+#: ``config.json`` that says something else would be written beside the merge.
 _FREE = frozenset(
     (
         *("_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "use_cache"),
@@ -58,7 +59,6 @@ _FREE = frozenset(
         *("tie_word_embeddings", "quantization_config", "router_aux_loss_coef"),
         *("output_router_logits", "gradient_checkpointing", "unsloth_version", "unsloth_fixed"),
         *("_attn_implementation", "_attn_implementation_autoset", "use_flash_attn"),
-        *("hidden_size", "intermediate_size", "num_hidden_layers"),
     )
 )
 _FREE_ENDS = ("_token_id", "_token_index", "dropout", "_pdrop", "_drop")
