@@ -23,9 +23,9 @@ def test_the_keys_of_jobs_stay():
     assert {name: job.key for name, job in named(plan_of()).items()} == {
         "train two seed 42 rate 0.001": "0d67af973137f79e5f42",
         "train one scratch seed 42 rate 0.001": "47c0ebe89c9ba83b231a",
-        "score one": "b37d76f25a474d6db68f",
-        "init one mashup": "f1b17fce6d27850f46da",
-        "train one mashup seed 42 rate 0.001": "98961ed7dcf13d4770e0",
+        "score one": "956b988f25d862ed3c1e",
+        "init one mashup": "1283b0ce5af916238f0b",
+        "train one mashup seed 42 rate 0.001": "7c03023df7b632438ea5",
     }
 
 
