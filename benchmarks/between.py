@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import random
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from typing import Any
 import torch
 
 import mashup
-from first_steps import _schedule, _set_rate, _step
+from first_steps import BATCH, STEPS, _order, _schedule, _set_rate, _step
 from mashup._merge.merge import merge
 from mashup._train.adapter import attach, detach
 from mashup._train.trainer import Collator
@@ -35,7 +33,7 @@ PARENTS = {
     "crises/west_texas": ["crises/boston"],
 }
 RATES, BETWEEN = (5e-4, 1e-4), (0.0, 0.3, 0.6, 1.0)
-STEPS, BATCH, TRAIN, DEV, TEST = 24, 8, 64, 48, 150
+TRAIN, DEV, TEST = 64, 48, 150
 
 
 def run(base: Base, start: Path, rate: float, task: mashup.Task) -> dict[str, Any]:
@@ -52,7 +50,7 @@ def run(base: Base, start: Path, rate: float, task: mashup.Task) -> dict[str, An
         total = {n: torch.zeros_like(p) for n, p in trained.items()}
         groups = [{"params": list(trained.values()), "lr": rate, "peak": 1.0}]
         optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
-        collate, order = Collator(base.pad_id), _order(len(train))
+        collate, order = Collator(base.pad_id), _order(len(train), STEPS)
         for step in range(1, STEPS + 1):
             _set_rate(optimizer, rate * _schedule(step - 1, 0.1))
             rows = [train[i] for i in order[(step - 1) * BATCH : step * BATCH]]
@@ -74,15 +72,6 @@ def run(base: Base, start: Path, rate: float, task: mashup.Task) -> dict[str, An
         return points | {"average": at({n: total[n] / count for n in trained})}
     finally:
         detach(model)
-
-
-def _order(rows: int) -> list[int]:
-    order: list[int] = []
-    for epoch in range(math.ceil(STEPS * BATCH / rows)):
-        one = list(range(rows))
-        random.Random(epoch).shuffle(one)
-        order += one
-    return order
 
 
 def main() -> None:

@@ -138,7 +138,7 @@ def run(base: Base, start: Path | None, train: list[Tokens], dev: Any, given: Va
         optimizer = torch.optim.AdamW(
             groups, betas=(0.9, given.beta2), eps=given.epsilon, weight_decay=0.0
         )
-        collate, order = Collator(base.pad_id), _order(len(train))
+        collate, order = Collator(base.pad_id), _order(len(train), RUN)
         if given.moments:
             _warm(model, optimizer, train, collate)
         first = _first_step(model, optimizer, [train[i] for i in order[:BATCH]], collate, given)
@@ -197,9 +197,10 @@ def _first_step(
     return {key: math.sqrt(max(0.0, value)) for key, value in squares.items()}
 
 
-def _order(rows: int) -> list[int]:
+def _order(rows: int, steps: int) -> list[int]:
+    """Rows by number, shuffled anew for each epoch; enough for ``steps``."""
     order: list[int] = []
-    for epoch in range(math.ceil(RUN * BATCH / rows)):
+    for epoch in range(math.ceil(steps * BATCH / rows)):
         one = list(range(rows))
         random.Random(epoch).shuffle(one)
         order += one

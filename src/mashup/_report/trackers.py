@@ -32,12 +32,11 @@ def send(studies: Sequence[Study], files: Sequence[Path], root: Path, tracker: s
         studies: what a report shows.
         files: of the report.
         root: the folder of the report; names in the tracker are relative to it.
-        tracker: ``mlflow`` or ``wandb``.
+        tracker: ``mlflow`` or ``wandb``, which :func:`check_tracker` has found.
 
     Raises:
-        UsageError: another tracker, one that is not installed, or one that does not take it.
+        UsageError: it does not take it.
     """
-    check_tracker(tracker)
     for study in studies:
         try:
             _TRACKERS[tracker](study, files, root)
