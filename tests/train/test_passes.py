@@ -1,5 +1,7 @@
 """A batch in several passes over a prefix that is run once: losses and gradients of one pass."""
 
+import contextlib
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +11,7 @@ from helpers import prompt_rows
 from kinds import load, write_base
 from mashup import TrainSettings, load_base
 from mashup._train.adapter import attach, detach
-from mashup._train.passes import groups, is_noisy, summed_loss
+from mashup._train.passes import SHORT, attention_for, groups, is_noisy, summed_loss
 from mashup._train.trainer import Collator, answer_loss
 from mashup.evaluate import prefix as prefix_module
 from mashup.evaluate.batches import make_batches, predicting
@@ -134,3 +136,29 @@ def test_a_step_of_the_trainer_is_that_of_one_pass(tiny_base, tmp_path):
         detach(model)
     for name, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][name], rtol=1e-3, atol=1e-4)
+
+
+def test_attention_of_short_rows_is_as_close_to_float32_as_pytorchs_own(tmp_path):
+    tokens = alike()[:6]
+    (batch,) = make_batches(tokens, 0, 320, size=10_000)
+    bare = load(write_base(tmp_path, "llama"))
+
+    def gradient(dtype, attention):
+        model = attach(bare.to(dtype), TrainSettings(), None)
+        with attention:
+            loss = summed_loss(model, batch, 0)
+        found = torch.cat([g.flatten() for g in gradients(model, loss).values()])
+        detach(model)
+        return found
+
+    exact = gradient(torch.float32, contextlib.nullcontext())
+    plain = gradient(torch.bfloat16, contextlib.nullcontext())
+    short = gradient(torch.bfloat16, attention_for(batch.ids, torch.bfloat16))
+    assert not short.equal(plain)
+    assert (short - exact).norm() < 1.2 * (plain - exact).norm()
+
+
+@pytest.mark.parametrize(("length", "dtype"), [(SHORT + 1, torch.bfloat16), (9, torch.float32)])
+def test_other_rows_have_pytorchs_own_attention(length, dtype):
+    ids = torch.zeros(2, length, dtype=torch.long)
+    assert isinstance(attention_for(ids, dtype), contextlib.nullcontext)

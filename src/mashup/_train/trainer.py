@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from mashup._train.adapter import fill
-from mashup._train.passes import is_noisy, summed_loss
+from mashup._train.passes import attention_for, is_noisy, summed_loss
 from mashup._train.resume import damaged_point
 from mashup.checkpoint.read import is_full_checkpoint
 from mashup.errors import Problem, UsageError
@@ -77,13 +77,15 @@ class AnswerTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        labels = inputs["labels"]
-        if self._in_passes and not return_outputs:
-            rows = torch.arange(len(labels))
-            batch = Batch(rows, inputs["input_ids"], inputs["attention_mask"], labels != -100)
-            return _divided(summed_loss(model, batch, self._prefix), labels, num_items_in_batch)
-        with head_only_at(model, predicting(labels != -100)):
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        with attention_for(ids, self.model.dtype):
+            if self._in_passes and not return_outputs:
+                mask, answer = inputs["attention_mask"], labels != -100
+                batch = Batch(torch.arange(len(labels)), ids, mask, answer)
+                total = summed_loss(model, batch, self._prefix)
+                return _divided(total, labels, num_items_in_batch)
+            with head_only_at(model, predicting(labels != -100)):
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
 
 def answer_loss(output: Any, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
