@@ -127,8 +127,10 @@ def add_command(
             raise
         raise typer.Exit(code or 0)
 
-    fields = sorted(options.model_fields.items(), key=lambda item: _place(options, *item))
-    parameters = [_parameter(options, key, field) for key, field in fields]
+    panels = _panels(options)
+    fields = options.model_fields
+    ordered = sorted(fields, key=lambda key: _place(key, fields[key], panels[key]))
+    parameters = [_parameter(key, fields[key], panels[key]) for key in ordered]
     command.__signature__ = inspect.Signature([*parameters, _CONFIG])  # type: ignore[attr-defined]
     command.__doc__ = run.__doc__
     app.command(name, cls=type("Verb", (_Verb,), {"options": options}))(command)
@@ -338,17 +340,19 @@ def _unknown_flags(
         yield Problem("unknown flag", ", ".join(same), fix=fix)
 
 
-def _place(options: type[Options], key: str, field: FieldInfo) -> tuple[Any, ...]:
+def _place(key: str, field: FieldInfo, panel: str) -> tuple[Any, ...]:
     """Where a field stands in the help: arguments, then panel by panel, required ones first."""
-    panel = _panel(options, key)
     rank = _PANELS.index(panel) if panel in _PANELS else len(_PANELS)
     return not _is_positional(field), rank, not field.is_required(), key == "json_"
 
 
-def _panel(options: type[Options], key: str) -> str:
-    """The panel of the class that first had this field."""
-    home = next(c for c in reversed(options.__mro__) if key in inspect.get_annotations(c))
-    return vars(home).get("panel", "Options")
+def _panels(options: type[Options]) -> dict[str, str]:
+    """The panel of each field: that of the class that first had it."""
+    panels: dict[str, str] = {}
+    for home in reversed(options.__mro__):
+        for key in inspect.get_annotations(home):
+            panels.setdefault(key, vars(home).get("panel", "Options"))
+    return panels
 
 
 _CONFIG = inspect.Parameter(
@@ -362,7 +366,7 @@ _CONFIG = inspect.Parameter(
 )
 
 
-def _parameter(options: type[Options], key: str, field: FieldInfo) -> inspect.Parameter:
+def _parameter(key: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     """A typer parameter for one field; None means "not given", pydantic fills the default."""
     made: Any
     if _is_positional(field):
@@ -374,7 +378,7 @@ def _parameter(options: type[Options], key: str, field: FieldInfo) -> inspect.Pa
             *_flags(key, field),
             help=_help(key, field),
             metavar=_metavar(field),
-            rich_help_panel=_panel(options, key),
+            rich_help_panel=panel,
             autocompletion=(lambda: list(words)) if words else None,
         )
     kind: Any = bool if field.annotation is bool else str
