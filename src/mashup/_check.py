@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from mashup.checkpoint.identity import quantised_note
 from mashup.checkpoint.read import examine
 from mashup.errors import InputError, Problem
 from mashup.files import require_folder
+from mashup.library import hub, scan
+from mashup.library.sources import kind_of_source
 from mashup.library.walk import find
 
 
@@ -47,6 +49,26 @@ class Report:
     is_foreign: bool = False
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A checkpoint at or below a path, or in a source.
+
+    Attributes:
+        folder: where it is, or will be once it is fetched.
+        is_named: whether the user named this one, and not what holds it.
+        listed: as its source lists it; None for one of a folder.
+    """
+
+    folder: Path
+    is_named: bool
+    listed: Checkpoint | None = None
+
+    def is_foreign(self, base: BaseShapes) -> bool:
+        """Whether its source says that it is of another base; then it is not fetched."""
+        one = self.listed
+        return one is not None and one.usable and same_base(one.base, base.name) is False
+
+
 def check(
     paths: Sequence[str | Path],
     *,
@@ -61,22 +83,24 @@ def check(
     is always compared.
 
     Args:
-        paths: checkpoint folders, or folders of such.
+        paths: checkpoint folders, folders of such, or sources (``hub:ORG``, ``cache:``, ...). What
+            is compared is fetched.
         base: the base model; names, sizes, tensors, vocabulary and tying are compared with it.
         accept_base: do not mind blank or other names of the base.
         read: read all numbers as well and look for NaN and infinity.
 
     Raises:
-        InputError: a path that holds no checkpoint, or a base that cannot be read.
+        UsageError: a source of an unknown form.
+        InputError: a path or source that holds no checkpoint or cannot be reached, or a base that
+            cannot be read.
     """
-    found = {Path(path): _checkpoints(Path(path)) for path in paths}
-    folders = dict.fromkeys(folder for below in found.values() for folder in below)
+    every = [one for path in paths for one in _found_in(path)]
     known = BaseShapes.read(base) if base is not None else None
-    reports = tuple(
-        _check(folder, known, accept_base, read, compared=folder in found) for folder in folders
-    )
+    named = {one.folder for one in every if one.is_named}
+    found = list({one.folder: one for one in every}.values())
+    reports = _check_all(found, known, accept_base, read, named)
     if all(report.is_foreign for report in reports):
-        reports = tuple(_check(folder, known, accept_base, read) for folder in folders)
+        reports = _check_all(found, known, accept_base, read, {one.folder for one in found})
     return reports if known or accept_base else _with_bases_compared(reports)
 
 
@@ -91,25 +115,58 @@ def _with_bases_compared(reports: tuple[Report, ...]) -> tuple[Report, ...]:
     )
 
 
-def _checkpoints(path: Path) -> list[Path]:
+def _found_in(given: str | Path) -> list[_Found]:
+    if kind := kind_of_source(given):
+        listed = scan(given, all_checkpoints=True).checkpoints
+        at = hub.single_in(str(given).removeprefix("hub:")) if kind == "hub" else None
+        alone = at is not None and len(listed) == 1
+        return [_Found(one.path, alone, one) for one in listed]
+    path = Path(given)
     require_folder(path)
     found = sorted(one.path for one in find(path).found)
     if not found:
         fix = "give a folder with adapter_config.json, or with config.json and weights"
         raise InputError(Problem("no checkpoint here", str(path), "neither", "a checkpoint", fix))
-    return found
+    return [_Found(folder, folder == path) for folder in found]
 
 
-def _check(
-    folder: Path,
+def _check_all(
+    found: Sequence[_Found],
     base: BaseShapes | None,
     accept_base: bool,
     read: bool,
+    compared: Collection[Path],
+) -> tuple[Report, ...]:
+    """A report each; what names another base is compared only if it is in ``compared``."""
+    skipped = {
+        one.folder
+        for one in found
+        if base and not accept_base and one.folder not in compared and one.is_foreign(base)
+    }
+    wanted = [one.listed for one in found if one.listed and one.folder not in skipped]
+    failed = hub.fetch(wanted)
+    return tuple(
+        Report(one.listed, is_foreign=True, bytes=one.listed.bytes)
+        if one.listed and one.folder in skipped
+        else _check(one, base, accept_base, read, failed, compared=one.folder in compared)
+        for one in found
+    )
+
+
+def _check(
+    found: _Found,
+    base: BaseShapes | None,
+    accept_base: bool,
+    read: bool,
+    failed: Mapping[Path, Problem],
     *,
-    compared: bool = True,
+    compared: bool,
 ) -> Report:
+    folder, listed = found.folder, found.listed
+    if listed and (problem := listed.problem or failed.get(folder)):
+        return Report(replace(listed, problem=problem), (problem,), bytes=listed.bytes)
     opened, broken = examine(folder)
-    checkpoint = opened.checkpoint
+    checkpoint = replace(opened.checkpoint, name=listed.name) if listed else opened.checkpoint
     if broken:
         return Report(checkpoint, broken, bytes=checkpoint.bytes)
     other = base is not None and same_base(checkpoint.base, base.name) is False
@@ -117,9 +174,9 @@ def _check(
     notes = _notes(checkpoint, base, accept_base)
     problems: list[Problem] = []
     if base is not None and not foreign:
-        found = _fit(opened, base, accept_base)
-        problems += [problem for problem in found.problems if problem.code != UNNAMED]
-        notes += found.notes
+        fits = _fit(opened, base, accept_base)
+        problems += [problem for problem in fits.problems if problem.code != UNNAMED]
+        notes += fits.notes
     if read:
         from mashup.weights import is_finite, not_finite
 

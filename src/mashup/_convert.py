@@ -18,8 +18,9 @@ from mashup.checkpoint import adapter, full
 from mashup.checkpoint.identity import HEAD, is_tied, named_base, read_config, write_names
 from mashup.checkpoint.safetensors import TensorInfo
 from mashup.checkpoint.vocabulary import EMBEDDINGS
-from mashup.errors import InputError, OutputError, Problem
+from mashup.errors import InputError, OutputError, Problem, UsageError
 from mashup.files import digest_file, digest_of, read_json, require_folder, stamp, user_cache
+from mashup.library.sources import kind_of_source
 from mashup.outputs import disk_errors, move, only_one, temporary_folder
 from mashup.strict import check_plain
 from mashup.weights import SAFETENSORS
@@ -38,8 +39,14 @@ def convert(folder: str | Path) -> list[Path]:
         The files that were written; none when the folder has safetensors already.
 
     Raises:
+        UsageError: a checkpoint of the Hub: nothing is written into its cache.
         InputError: no weights at all, or a pickle that holds more than weights.
     """
+    if kind_of_source(folder):
+        fix = "fetch it first: hf download OWNER/NAME --revision COMMIT --local-dir FOLDER"
+        raise UsageError(
+            Problem("nowhere to write", str(folder), "not a folder", "a folder of yours", fix)
+        )
     folder = Path(folder)
     if not pickles_of(folder):
         return []

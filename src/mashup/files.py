@@ -86,9 +86,7 @@ def require_folder(path: Path, fix: str = "check the path") -> None:
     near = _near(path)
     if fix == "check the path" and _HUB_ID.fullmatch(str(path)):
         command = f"hf download {path} --local-dir {path.name}"
-        fix += (
-            f"; of the Hub a library and a merge take hub:{path}, all else needs it here: {command}"
-        )
+        fix += f"; if it is on the Hub, give hub:{path}, or fetch it: {command}"
     raise InputError(Problem("no such folder", str(path), fix=near or fix))
 
 

@@ -27,6 +27,8 @@ from mashup.checkpoint.adapter import Adapter, adapter_weights
 from mashup.checkpoint.history import MANIFEST, PROMPTS, read_prompts
 from mashup.checkpoint.safetensors import Stored
 from mashup.errors import InputError, Problem, raise_all
+from mashup.hub import snapshot_of
+from mashup.library.sources import folder_of
 from mashup.model import AnyBase, load_base
 from mashup.outputs import to_json, write_text
 from mashup.state import VERSION
@@ -113,15 +115,15 @@ class MashupCallback(TrainerCallback):
     comparisons notice that the run has seen their test rows).
 
     Args:
-        init: folder of the init, or of another checkpoint that the model starts from; None for a
-            run from scratch, of which nothing is checked.
+        init: folder of the init, or of another checkpoint that the model starts from, or
+            ``hub:OWNER/NAME``; None for a run from scratch, of which nothing is checked.
         task: name of the task in libraries.
         rows: the training rows, as :func:`mashup.load_task` takes them. Without them no prompts
             are written.
     """
 
     def __init__(self, init: str | Path | None = None, *, task: str = "", rows: Any = None) -> None:
-        self._init, self._task = Path(init) if init else None, task
+        self._init, self._task = folder_of(init) if init else None, task
         self._prompts = read_prompts(self._init) if self._init else frozenset[str]()
         self._rows: int | None = None
         if rows is not None:
@@ -156,6 +158,7 @@ class MashupCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
         folder.mkdir(parents=True, exist_ok=True)
+        source = snapshot_of(self._init) if self._init else None
         metrics: dict[str, float] = {}
         for entry in state.log_history:
             metrics |= {
@@ -171,6 +174,7 @@ class MashupCallback(TrainerCallback):
             "base": _base_of(model),
             "task": {"name": self._task, **({"rows": self._rows} if self._rows else {})},
             "init": str(self._init) if self._init else None,
+            **({"init_source": str(source)} if source else {}),
             "start_check": self._check,
             "settings": _settings(args),
             "steps": state.global_step,

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from mashup.checkpoint.read import check_start
 from mashup.errors import DivergedError, InputError, Problem, UsageError, gather, raise_all
 from mashup.evaluate.evaluate import Evaluation
 from mashup.faults import given_of, resolved
+from mashup.hub import snapshot_of
 from mashup.library import Library, checkpoint_digest, scan
 from mashup.library.leakage import usable_sources
-from mashup.library.sources import fetch_fitting
+from mashup.library.sources import fetch_fitting, folder_of
 from mashup.model import AnyBase, Base, base_shapes, fit_loaded, load_base
 from mashup.outputs import disk_errors, make_folder, move, only_one, refuse_existing
 from mashup.processes import process_count
@@ -74,7 +76,7 @@ def race(
         output: the folder of the trained run.
         library: past checkpoints, from which starts are made: the merge of the best ``k``, the
             merge at each of ``scales``, the mean of all that know the task, the best single one.
-        starts: folders of more starts, with names or without.
+        starts: more starts, with names or without: folders, or ``hub:OWNER/NAME``.
         learning_rates: peak rates for every start; by default that of ``settings`` where it is
             given there, else a third, one and three times the rate that most checkpoints of the
             library were trained with.
@@ -221,20 +223,23 @@ def named_starts(
     """Folders by name; without names, by the shortest ends of their paths that differ.
 
     Args:
-        starts: folders.
+        starts: folders, or single checkpoints of the Hub, which are fetched.
         taken: names of other starts.
 
     Raises:
         UsageError: a name that is taken or cannot be part of a file name.
+        InputError: as :func:`mashup.library.sources.folder_of`; all at once.
     """
+    given = starts.values() if isinstance(starts, Mapping) else starts
+    folders = gather(*(partial(folder_of, one) for one in given))
     if isinstance(starts, Mapping):
-        named = {str(name): Path(folder) for name, folder in starts.items()}
+        named = dict(zip(map(str, starts), folders, strict=True))
     else:
-        paths = {Path(folder).absolute() for folder in starts}
+        paths = {folder.absolute() for folder in folders}
         named, depth = {}, 0
         while len(named) < len(paths):
             depth += 1
-            named = {"-".join(path.parts[-depth:]).replace("/", ""): path for path in paths}
+            named = {"-".join(_parts(path)[-depth:]).replace("/", ""): path for path in paths}
         named = {name: named[name] for name in sorted(named)}
     used = {SCRATCH, *taken}
     problems = [
@@ -245,6 +250,12 @@ def named_starts(
     if problems:
         raise UsageError(*problems)
     return named
+
+
+def _parts(folder: Path) -> tuple[str, ...]:
+    """The parts of a start's name; of a copy of the Hub the commit is the last to be used."""
+    at = snapshot_of(folder)
+    return (at.commit, *Path(at.repo, at.inner).parts) if at else folder.parts
 
 
 def default_rates(library: Library | None, settings: TrainSettings) -> tuple[float, ...]:

@@ -13,6 +13,7 @@ from mashup._train.adapter import save_whole
 from mashup._train.work import Work
 from mashup.checkpoint.card import CARD, Card, command_of, kept_heads
 from mashup.checkpoint.history import MANIFEST, PROMPTS, read_manifest, read_prompts
+from mashup.hub import snapshot_of
 from mashup.outputs import move, temporary_folder, to_json, write_text
 from mashup.results.curve import CURVE, Point, read_curve
 from mashup.state import VERSION
@@ -67,6 +68,7 @@ def _metrics(point: Point) -> dict[str, float | None]:
 def write_about(model: Any, work: Work, facts: dict[str, Any]) -> None:
     """Write manifest, model card and prompt digests, by which later libraries know the run."""
     base, task, init = work.base, work.task, work.init
+    snapshot = snapshot_of(init) if init else None
     manifest = {
         "version": VERSION,
         "kind": "run",
@@ -74,6 +76,7 @@ def write_about(model: Any, work: Work, facts: dict[str, Any]) -> None:
         "base_digest": base.digest,
         "task": {"name": task.name, "digest": task.digest, "rows": len(task.train)},
         "init": str(init) if init else None,
+        **({"init_source": str(snapshot)} if snapshot else {}),
         "settings": _settings(model, work),
         **facts,
     }
@@ -92,16 +95,22 @@ def lineage_of(work: Work) -> dict[str, str]:
         "base": work.base.name,
         "task": work.task.name,
         "task_digest": work.task.digest,
-        "init": str(work.init or "none"),
+        "init": _init_of(work) or "none",
         "sources": ", ".join(str(one.get("name")) for one in sources) or "none",
     }
+
+
+def _init_of(work: Work) -> str | None:
+    """The start of a run as others can give it: of the Hub with its commit."""
+    return str(snapshot_of(work.init) or work.init) if work.init else None
 
 
 def _card(manifest: dict[str, Any], work: Work) -> Card:
     task, settings, metrics = work.task, work.settings, manifest["metrics"]
     is_lora = not settings.is_full
     what = "LoRA" if is_lora else "Model, all weights trained,"
-    start = f"from `{work.init}`" if work.init else "from scratch" if is_lora else "from the base"
+    init = _init_of(work)
+    start = f"from `{init}`" if init else "from scratch" if is_lora else "from the base"
     scores = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
     text = f"""Trained by `mashup train` {start}: {work.steps} steps on {len(task.train)} rows.
 
@@ -117,7 +126,7 @@ def _card(manifest: dict[str, Any], work: Work) -> Card:
         base=work.base.name,
         is_lora=is_lora,
         relation="adapter" if is_lora else "finetune",
-        command=command_of("train", (), options | {"init": work.init} | changed),
+        command=command_of("train", (), options | {"init": init} | changed),
         kept=kept_heads(list(known)),
     )
 

@@ -22,6 +22,7 @@ from mashup.errors import InputError, Problem
 from mashup.files import digest_of, folder_stamp
 from mashup.library import checkpoint_digest
 from mashup.library.leakage import share_seen
+from mashup.library.sources import folder_of
 from mashup.model import AnyBase, Base, load_base
 from mashup.outputs import disk_errors, make_folder, only_one, refuse_existing, to_json, write_text
 from mashup.processes import is_first, wait
@@ -54,7 +55,7 @@ def train(
         task: a loaded task, or its dataset as :func:`mashup.load_task` takes it.
         output: the folder of the run.
         init: an adapter folder to start from, or a full checkpoint where all weights are trained:
-            weights only, everything else is fresh.
+            weights only, everything else is fresh. Also ``hub:OWNER/NAME[@COMMIT[/FOLDER]]``.
         settings: see :class:`TrainSettings`; without them the defaults, and the best point is kept.
         accept_base: take an init that names no base or another one.
         callbacks: transformers' TrainerCallbacks.
@@ -68,7 +69,7 @@ def train(
             what the init says.
     """
     settings, output = settings or TrainSettings(keep="best"), Path(output).absolute()
-    source = init.path if isinstance(init, Init) else Path(init) if init else None
+    source = init.path if isinstance(init, Init) else folder_of(init) if init else None
     ways = Ways(accept_base, callbacks, report_to, progress)
     done = train_until(
         base, task, output=output, init=source, settings=settings, ways=ways, asked=asked

@@ -129,7 +129,10 @@ def _merge_behind(source: Path) -> Path | None:
     if not isinstance(start, str):
         return None
     there = (place for place in (Path(start), source / start) if _is_merge(place))
-    return next(there, None)
+    if (found := next(there, None)) or Path(start).is_dir():
+        return found
+    fetched = _fetched(about.get("init_source"))
+    return fetched if fetched and _is_merge(fetched) else None
 
 
 def _is_merge(folder: Path) -> bool:
@@ -205,14 +208,18 @@ def _source(folder: Path, parent: Mapping[str, Any], elsewhere: Any) -> tuple[Pa
 
 def _from_hub(parent: Mapping[str, Any]) -> Path | None:
     """A source that is not here, fetched at the commit that the manifest names."""
-    source = parent.get("source") or parent["path"]
-    if not kind_of_source(source):
+    folder = _fetched(parent.get("source") or parent["path"])
+    return folder if folder and _digest(folder, parent["kind"]) == parent["digest"] else None
+
+
+def _fetched(source: Any) -> Path | None:
+    """A checkpoint of the Hub; None where it cannot be had, and for what names none."""
+    if not isinstance(source, str) or not kind_of_source(source):
         return None
     try:
-        folder = folder_of(source)
+        return folder_of(source)
     except MashupError:
         return None
-    return folder if _digest(folder, parent["kind"]) == parent["digest"] else None
 
 
 def _digest(folder: Path, kind: str) -> str:

@@ -11,6 +11,7 @@ from mashup._verify.checks import Verification
 from mashup.checkpoint.history import MANIFEST, read_manifest
 from mashup.errors import InputError, Problem
 from mashup.files import require_folder
+from mashup.library.sources import folder_of
 from mashup.progress import SILENT, Progress
 
 
@@ -33,7 +34,8 @@ def verify(
 
     Args:
         folder: of ``merge``, ``init``, ``compare`` or ``loo``.
-        sources: folders in which sources are looked for by their content, where they have moved.
+        sources: folders in which sources are looked for by their content, where they have moved,
+            or single checkpoints of the Hub.
         base: the base model, as :func:`mashup.load_base` takes it, where it has moved.
         task: the data of an init, as :func:`mashup.load_task` takes it, or a loaded task.
         tolerance: relative difference of weights that still agrees: another machine may round
@@ -63,10 +65,11 @@ def verify(
     from mashup.task import Task, load_task
 
     places = [sources] if isinstance(sources, str | Path) else sources
-    for place in places:
-        require_folder(Path(place))
+    folders = tuple(map(folder_of, places))
+    for place in folders:
+        require_folder(place)
     loaded = task if task is None or isinstance(task, Task) else load_task(task)
-    asked = Asked(tuple(map(Path, places)), base, loaded, tolerance, device, progress)
+    asked = Asked(folders, base, loaded, tolerance, device, progress)
     return Verification(path, tuple(verify_merge(path, asked)))
 
 

@@ -10,12 +10,15 @@ from pydantic import Field
 from mashup.cli import show
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.cli.scan import short_base
+from mashup.hub import snapshot_of
 
 _COLUMNS = ("checkpoint", "kind", "base", "size", "dtype", "tensors", "verdict")
 
 
 class Options(JsonOption):
-    checkpoints: tuple[str, ...] = positional("checkpoint folders, or folders of such")
+    checkpoints: tuple[str, ...] = positional(
+        "checkpoint folders, folders of such, or hub:ORG, cache:, ..."
+    )
     model: str | None = Field(None, description="base model to compare with, by its headers")
     accept_base: bool = Field(False, description="accept base names that differ or are blank")
     read: bool = Field(False, description="read all numbers and look for NaN and infinity")
@@ -42,7 +45,7 @@ def run(options: Options) -> int:
         show.table(_COLUMNS, map(_row, reports), numbers=("size", "tensors"))
         for report in reports:
             for note in () if report.is_foreign else report.notes:
-                show.line(f"note: {report.checkpoint.path}: {note}")
+                show.line(f"note: {_place(report)}: {note}")
         wrong = sum(bool(report.problems) for report in reports)
         how = "numbers and headers" if options.read else "headers"
         show.line(f"{len(reports)} checked by {how}, {wrong} with problems")
@@ -53,6 +56,11 @@ def run(options: Options) -> int:
     return 3 if problems else 0
 
 
+def _place(report: Any) -> str:
+    """The folder, or what a copy of the Hub is called there."""
+    return str(snapshot_of(report.checkpoint.path) or report.checkpoint.path)
+
+
 def _row(report: Any) -> tuple[str, ...]:
     checkpoint = report.checkpoint
     verdict = "of another base" if report.is_foreign else "ok"
@@ -60,7 +68,7 @@ def _row(report: Any) -> tuple[str, ...]:
     if len(report.problems) > 1:
         verdict += f" (and {len(report.problems) - 1} more)"
     return (
-        str(checkpoint.path),
+        _place(report),
         checkpoint.kind,
         short_base(checkpoint.base),
         show.size(report.bytes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +31,9 @@ class Options(
         json_schema_extra={"positional": True},
     )
     output: str = Field(description="folder of the trained run")
-    starts: tuple[str, ...] = Field((), description="folders of more checkpoints to start from")
+    starts: tuple[str, ...] = Field(
+        (), description="more checkpoints to start from: folders or hub:OWNER/NAME"
+    )
     keep: Literal["last", "best"] = Field(
         "best", description="weights to keep: of the last point, or of the one with least dev loss"
     )
@@ -50,7 +53,7 @@ def run(options: Options) -> None:
     if options.dry_run:
         _print_plan(options)
         return
-    library, task = _inputs(options)
+    library, task, starts = _inputs(options)
     base = options.load_base()
     from mashup._race.race import race
     from mashup.progress import Bars
@@ -60,7 +63,7 @@ def run(options: Options) -> None:
         task,
         output=options.output,
         library=library,
-        starts=options.starts,
+        starts=starts,
         learning_rates=options.learning_rates,
         budget=options.budget,
         scales=options.scales,
@@ -79,32 +82,39 @@ def run(options: Options) -> None:
         _print(done)
 
 
-def _inputs(options: Options) -> tuple[Any, Any]:
-    """Library, if one is given, and task: mistakes are found before torch is imported."""
+def _inputs(options: Options) -> tuple[Any, Any, list[Path]]:
+    """Library, if one is given, task and folders of the starts.
+
+    Mistakes are found before torch is imported.
+    """
     from mashup.checkpoint import check_base
     from mashup.checkpoint.read import check_start
     from mashup.errors import gather
+    from mashup.library.sources import folder_of
     from mashup.outputs import refuse_existing
 
     def sources() -> Any:
         return None if options.library is None else scan_library(options)
 
-    def starts() -> None:
-        full = options.cut_to(TrainSettings).is_full
-        gather(*(lambda one=one: check_start(Path(one), full=full) for one in options.starts))
+    full = options.cut_to(TrainSettings).is_full
 
-    *_, library, task = gather(
+    def start(given: str) -> Path:
+        folder = folder_of(given)
+        check_start(folder, full=full)
+        return folder
+
+    _, _, starts, library, task = gather(
         lambda: refuse_existing(Path(options.output), "race.json"),
         lambda: check_base(options.model),
-        starts,
+        lambda: gather(*(partial(start, one) for one in options.starts)),
         sources,
         options.load_task,
     )
-    return library, task
+    return library, task, starts
 
 
 def _print_plan(options: Options) -> None:
-    library, task = _inputs(options)
+    library, task, starts = _inputs(options)
     from mashup._race.race import planned
 
     plan = planned(
@@ -112,7 +122,7 @@ def _print_plan(options: Options) -> None:
         options.cut_to(TrainSettings),
         options.cut_to(RaceSettings),
         library,
-        options.starts,
+        starts,
         options.k,
     )
     if options.json_:

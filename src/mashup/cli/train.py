@@ -24,7 +24,8 @@ class TrainOptions(ModelOptions, DataOptions, TrainSettings, JsonOption):
     )
     init: str | None = Field(
         None,
-        description="checkpoint to start from: a LoRA, or a full checkpoint if all weights train",
+        description="checkpoint to start from, a folder or hub:OWNER/NAME: a LoRA, or a full "
+        "checkpoint if all weights train",
     )
     load_in_4bit: bool = Field(False, description="the base in 4 bits, through bitsandbytes")
     accept_base: bool = Field(False, description="accept an init that names no base, or another")
@@ -41,8 +42,8 @@ def run(options: TrainOptions) -> None:
     from mashup.progress import SILENT, Bars
 
     progress = Bars() if is_first() else SILENT
-    task = load_inputs(options)
-    settings, init = options.cut_to(TrainSettings), Path(options.init) if options.init else None
+    task, init = _inputs(options)
+    settings = options.cut_to(TrainSettings)
     stamp = folder_stamp(Path(options.model))
     how = f"{options.attn_implementation}{', 4 bits' if options.load_in_4bit else ''}"
     asked = asked_of(stamp, how, task, init, settings)
@@ -50,7 +51,7 @@ def run(options: TrainOptions) -> None:
     if done:
         progress.say(FINISHED)
     else:
-        done = _train(options, task, settings, asked, progress)
+        done = _train(options, task, init, settings, asked, progress)
     if not is_first():
         return
     if options.json_:
@@ -60,7 +61,12 @@ def run(options: TrainOptions) -> None:
 
 
 def _train(
-    options: TrainOptions, task: Any, settings: TrainSettings, asked: str, progress: Any
+    options: TrainOptions,
+    task: Any,
+    init: Path | None,
+    settings: TrainSettings,
+    asked: str,
+    progress: Any,
 ) -> Any:
     base = options.load_base(load_in_4bit=options.load_in_4bit)
     from mashup._train.run import train
@@ -72,7 +78,7 @@ def _train(
         base,
         task,
         output=options.output,
-        init=options.init,
+        init=init,
         settings=settings,
         accept_base=options.accept_base,
         report_to=options.report_to,
@@ -81,17 +87,21 @@ def _train(
     )
 
 
-def load_inputs(options: TrainOptions) -> Any:
-    """The task, once all that can be checked without torch was."""
+def _inputs(options: TrainOptions) -> tuple[Any, Path | None]:
+    """Task and folder of the init, once all that can be checked without torch was."""
     from mashup.checkpoint import check_base
     from mashup.checkpoint.read import check_start
+    from mashup.library.sources import folder_of
     from mashup.outputs import refuse_existing
 
-    def start() -> None:
-        if options.init is not None:
-            check_start(Path(options.init), full=options.cut_to(TrainSettings).is_full)
+    def start() -> Path | None:
+        if options.init is None:
+            return None
+        folder = folder_of(options.init)
+        check_start(folder, full=options.cut_to(TrainSettings).is_full)
+        return folder
 
-    *_, task = gather(
+    _, init, _, task = gather(
         lambda: refuse_existing(Path(options.output), "run.json"),
         start,
         lambda: check_base(options.model),
@@ -105,7 +115,7 @@ def load_inputs(options: TrainOptions) -> Any:
         from mashup._train.trainer import check_tracker
 
         check_tracker(options.report_to)
-    return task
+    return task, init
 
 
 def _print(done: Any) -> None:

@@ -82,7 +82,7 @@ def read_inputs(experiment: Experiment, tasks: Mapping[str, Task], root: Path) -
             seen = {name: read_prompts(one.run) for name, one in named.items()}
             trained_on = {name: one.task for name, one in named.items()}
         if experiment.twins:
-            pairs = named_checkpoints(scan(experiment.twins)).items()
+            pairs = named_checkpoints(twins_of(experiment)).items()
             twins = {name: checkpoint_digest(one.path, index) for name, one in pairs}
         donors = {  # of the tasks of an experiment one is the target itself
             target: {
@@ -120,10 +120,19 @@ def library_of(experiment: Experiment) -> Library:
     Raises:
         InputError: as :func:`mashup.scan`; none is of this base, or none could be fetched.
     """
-    library = scan(str(experiment.library))
+    return _of_base(str(experiment.library), experiment.base)
+
+
+def twins_of(experiment: Experiment) -> Library:
+    """The twins of an experiment's library, as :func:`library_of` gives that."""
+    return _of_base(str(experiment.twins), experiment.base)
+
+
+def _of_base(source: str, base: str) -> Library:
+    library = scan(source)
     if not library.source:
         return library
-    fit = fitting(library.checkpoints, experiment.base, accept_base=False, strict=False)
+    fit = fitting(library.checkpoints, base, accept_base=False, strict=False)
     return replace(library, checkpoints=fetched(library, fit, strict=False).used)
 
 

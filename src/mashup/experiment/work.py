@@ -258,10 +258,11 @@ def _shuffled(worker: Worker, job: Job, score: Score) -> Score:
     """
     if worker.experiment.twins:
         name = worker.name_of(score)
-        if name not in worker.twins:
+        twin = worker.twin_of(name)
+        if twin is None:
             fix = f"train it, and put it into {worker.experiment.twins}"
             raise InputError(Problem("no twin", name, expected="the same name in `twins`", fix=fix))
-        return Score(worker.twins[name], score.evaluation, score.digest, score.seconds)
+        return Score(twin, score.evaluation, score.digest, score.seconds)
     (twin,) = worker.runs(job, [f"shuffled {task_of(score)}"])
     assert isinstance(twin, Checkpoint)
     return Score(twin, score.evaluation, score.digest, score.seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +13,10 @@ from mashup._score.score import score
 from mashup._score.scores import Score, Scores
 from mashup._select import Selection, select
 from mashup.checkpoint import Checkpoint, read_checkpoint
-from mashup.experiment.inputs import library_of, load, named_checkpoints
+from mashup.experiment.inputs import library_of, load, named_checkpoints, twins_of
 from mashup.experiment.jobs import Job, Store, best_of
 from mashup.experiment.settings import Experiment, task_in
-from mashup.library import Library, scan
+from mashup.library import Library
 from mashup.model import Base, load_base
 from mashup.progress import SILENT, Progress
 from mashup.settings import ScoreSettings, SelectSettings
@@ -98,8 +99,19 @@ class Worker:
 
     @cached_property
     def twins(self) -> dict[str, Checkpoint]:
-        """Name to checkpoint of the experiment's folder of twins."""
-        return named_checkpoints(scan(str(self.experiment.twins)))
+        """Name to checkpoint of the experiment's twins; those of the Hub without the owner too."""
+        library = twins_of(self.experiment)
+        named = named_checkpoints(library)
+        if not library.source.startswith("hub:"):
+            return named
+        short = {one: name.partition("/")[2] for name, one in named.items()}
+        counts = Counter(short.values())
+        return {name: one for one, name in short.items() if counts[name] == 1} | named
+
+    def twin_of(self, name: str) -> Checkpoint | None:
+        """The twin of a checkpoint of the library, by its name with or without the Hub's owner."""
+        short = name.partition("/")[2] if self.library.source.startswith("hub:") else ""
+        return self.twins.get(name) or self.twins.get(short)
 
     def donors(self, job: Job) -> Library:
         """The best run on every other task, or what is in the experiment's library."""

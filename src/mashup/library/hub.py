@@ -136,7 +136,8 @@ def list_hub(
         UsageError: not a source of the Hub.
         InputError: the Hub refuses, or it cannot be reached and nothing is known of the source.
     """
-    ask = _request(source.removeprefix("hub:"))
+    text = source.removeprefix("hub:")
+    ask, at = _request(text), single_in(text)
     with disk_errors(home()):
         make_folder(home())
     try:
@@ -151,6 +152,8 @@ def list_hub(
         where, fix = "an answer that is not one of a Hub", "check HF_ENDPOINT and the proxy"
         raise InputError(Problem("the Hub cannot be used", source, where, fix=fix)) from error
     listed, notes = _checkpoints_in(found)
+    if at and at.inner:
+        listed = [one for one in listed if f"{one.at.inner}/".startswith(f"{at.inner}/")]
     if date:
         kept = [one for one in listed if one.is_here]
         why = "it is offline" if is_offline() else "the Hub cannot be reached"
@@ -174,15 +177,29 @@ def check_source(text: str) -> None:
     _request(text.removeprefix("hub:"))
 
 
+def single_in(text: str) -> Snapshot | None:
+    """Repository, revision ("" for the newest) and folder that a source without ``hub:`` names.
+
+    A folder is looked for after a commit only, since names of branches may have a slash. None for
+    a source of several repositories.
+    """
+    name, _, revision = text.partition("@")
+    if not REPOSITORY.fullmatch(name) or (_COLLECTION.fullmatch(name) and not revision):
+        return None
+    commit, _, inner = revision.partition("/")
+    if COMMIT.fullmatch(commit):
+        return Snapshot(name, commit, inner.strip("/"))
+    return Snapshot(name, revision)
+
+
 def _request(text: str) -> Callable[[], Iterable[Repository]]:
     """What asks the Hub for the repositories of a source."""
     if text.startswith("search?"):
         return _search(text.removeprefix("search?"))
-    name, _, revision = text.partition("@")
-    if _COLLECTION.fullmatch(name) and not revision:
-        return lambda: _collection(name)
-    if REPOSITORY.fullmatch(name):
-        return lambda: [_repository(name, revision)]
+    if _COLLECTION.fullmatch(text):
+        return lambda: _collection(text)
+    if at := single_in(text):
+        return lambda: [_repository(at.repo, at.commit)]
     if _OWNER.fullmatch(text):
         return lambda: _list(author=text)
     raise UsageError(Problem("no such source", f"hub:{text}", "another form", _FORMS))

@@ -14,7 +14,7 @@ from pathlib import Path
 from mashup.checkpoint.read import with_unique_names
 from mashup.errors import InputError, Problem, UsageError
 from mashup.files import require_folder, user_cache
-from mashup.hub import REPOSITORY, cache_folder, snapshot_of
+from mashup.hub import cache_folder, snapshot_of
 from mashup.library import hub, trackers
 from mashup.library.compatible import Fitting, fitting
 from mashup.library.scan import Library, make_library, scan_folder
@@ -97,6 +97,8 @@ def _nothing(text: str, notes: Iterable[str]) -> Problem:
 def folder_of(given: str | Path) -> Path:
     """The folder of one checkpoint: as given, or fetched from ``hub:OWNER/NAME@COMMIT/FOLDER``.
 
+    Every command and function that takes a single checkpoint calls this first.
+
     Args:
         given: a folder, or one checkpoint of the Hub as ``mashup.json`` names it; commit and folder
             may be left out where the repository has one checkpoint.
@@ -108,17 +110,18 @@ def folder_of(given: str | Path) -> Path:
     kind, text = kind_of_source(given), str(given)
     if not kind:
         return Path(given)
-    name, _, rest = text.removeprefix("hub:").partition("@")
-    if kind != "hub" or not REPOSITORY.fullmatch(name):
+    at = hub.single_in(text.removeprefix("hub:")) if kind == "hub" else None
+    if at is None:
         expected = "hub:OWNER/NAME or hub:OWNER/NAME@COMMIT/FOLDER"
         raise UsageError(Problem("not one checkpoint", text, "a source of several", expected))
-    commit, _, inner = rest.partition("/")
-    found, _ = hub.list_hub(f"hub:{name}@{commit}" if commit else f"hub:{name}")
-    places = {at.inner: one for one in found if (at := snapshot_of(one.path))}
-    one = places.get(inner) if inner or len(places) > 1 else next(iter(places.values()), None)
+    found, _ = hub.list_hub(f"hub:{at.repo}@{at.commit}".rstrip("@"))
+    places = {there.inner: one for one in found if (there := snapshot_of(one.path))}
+    one = places.get(at.inner)
+    if not at.inner and len(places) == 1:
+        one = next(iter(places.values()))
     if one is None:
-        names = ", ".join(sorted(places)[:5]) or "no checkpoint"
-        fix = f"give one of its folders: hub:{name}@{commit or 'COMMIT'}/FOLDER"
+        names = ", ".join(filter(None, sorted(places)[:5])) or "no checkpoint"
+        fix = f"give one of its folders: hub:{at.repo}@{at.commit or 'COMMIT'}/FOLDER"
         raise InputError(Problem("not one checkpoint", text, names, "one", fix))
     if one.problem:
         raise InputError(one.problem)
