@@ -135,8 +135,7 @@ def _delta(name: str, pair: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
         raise Wrong(f"{name}: rank")
     alpha = _of(config.get("alpha_pattern"), name, config["lora_alpha"])
     root = A.shape[0] ** 0.5 if config.get("use_rslora") else A.shape[0]
-    delta = alpha / root * (B @ A)
-    return delta.T if config.get("fan_in_fan_out") else delta
+    return alpha / root * (B @ A)  # PEFT ignores fan_in_fan_out on linear layers
 
 
 def _of(patterns: Mapping[str, Any] | None, name: str, default: Any) -> Any:

@@ -48,6 +48,7 @@ def rope(theta, kind="default"):
         (rope(1e4), rope(1e6), "rope_theta"),
         (rope(1e4), rope(1e4, "linear"), "rope_type"),
         ({"rope_parameters": None, "rope_theta": 1e4}, rope(1e6), "rope_theta"),
+        ({"rope_parameters": None, "rope_theta": None}, rope(1e6), "rope_theta"),
     ],
 )
 def test_another_rotation_is_refused_wherever_it_is_said(models, tmp_path, one, other, found):
@@ -56,6 +57,16 @@ def test_another_rotation_is_refused_wherever_it_is_said(models, tmp_path, one, 
     changed(named[1], **other)
     with refused("models compute differently", found=found):
         merge(named, output=tmp_path / "m")
+
+
+def test_a_window_and_none_are_different(models, tmp_path):
+    named = [changed(model, _name_or_path="owner/base") for model in models]
+    changed(named[0], sliding_window=None)
+    changed(named[1], sliding_window=4096)
+    with refused("models compute differently", found="sliding_window"):
+        merge(named, output=tmp_path / "m")
+    changed(named[1], use_sliding_window=False)
+    assert merge(named, output=tmp_path / "m").path.exists()
 
 
 def test_a_rotation_may_be_said_as_older_versions_do(models, tmp_path):

@@ -61,6 +61,8 @@ _FREE = frozenset(
         *("_attn_implementation", "_attn_implementation_autoset", "use_flash_attn"),
     )
 )
+#: Settings where null is a value and not "as the library has it".
+_NULL = ("sliding_window", "rope_theta")
 _FREE_ENDS = ("_token_id", "_token_index", "dropout", "_pdrop", "_drop")
 #: Where the settings of rotary embeddings are: in transformers 5, and before it.
 _ROPE = ("rope_parameters", "rope_scaling")
@@ -303,7 +305,9 @@ def _language(config: Mapping[str, Any]) -> dict[str, Any]:
     for part in _ROPE:
         rope = both.pop(part, None)
         both |= rope if isinstance(rope, dict) else {}
-    return {name: value for name, value in both.items() if value is not None}
+    if both.get("use_sliding_window") is False:
+        both["sliding_window"] = None
+    return {name: value for name, value in both.items() if value is not None or name in _NULL}
 
 
 def _differences(own: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[str]:
