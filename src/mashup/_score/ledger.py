@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mashup.errors import Problem, printable
-from mashup.library.database import FAULTS, Database, Kept, connect, is_unusable
+from mashup.library.database import FAULTS, Database, Kept, connect, is_unusable, is_writable_format
 from mashup.outputs import only_one
 
 Value = Literal["loss", "accuracy", "knowledge"]
@@ -170,7 +170,7 @@ def _version(path: Path) -> int | None:
     """Version of the file, 0 when there is none or it has none, None when it is damaged."""
     if not path.exists():
         return 0
-    if not _is_writable_format(path):
+    if not is_writable_format(path):
         return None
     try:  # reading only: not a byte of a newer file changes
         with _reading(path) as db:
@@ -184,16 +184,6 @@ def _version(path: Path) -> int | None:
         if is_unusable(error):
             raise
         return None
-
-
-def _is_writable_format(path: Path) -> bool:
-    """Whether SQLite would write it: byte 18 is the write version, 1 or 2.
-
-    See https://www.sqlite.org/fileformat.html, section 1.3.3.
-    """
-    with path.open("rb") as stream:
-        header = stream.read(19)
-    return len(header) < 19 or header[18] in (1, 2)
 
 
 def _is_new(path: Path) -> bool:

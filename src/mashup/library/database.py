@@ -106,6 +106,8 @@ class Database:
         if old is not None:
             try:
                 old.backup(db)
+                db.execute("CREATE TABLE probe (x)")  # a copy may be read-only, as its file is
+                db.execute("DROP TABLE probe")
             except FAULTS:
                 db.close()
                 return self._memory()
@@ -153,6 +155,17 @@ def connect(path: Path) -> sqlite3.Connection:
     with contextlib.suppress(*FAULTS):  # another process does it, or it is damaged
         db.execute("PRAGMA journal_mode=WAL")
     return db
+
+
+def is_writable_format(path: Path) -> bool:
+    """Whether SQLite writes a file of this format: byte 18 of the header is 1 or 2.
+
+    It reads others, and refuses to write them as if the disk were read-only
+    (https://www.sqlite.org/fileformat.html, section 1.3.3).
+    """
+    with path.open("rb") as stream:
+        header = stream.read(19)
+    return len(header) < 19 or header[18] in (1, 2)
 
 
 def is_unusable(error: Exception) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from mashup.library.database import FAULTS, Database, Kept, connect, is_unusable
+from mashup.library.database import FAULTS, Database, Kept, connect, is_unusable, is_writable_format
 from mashup.outputs import only_one
 
 T = TypeVar("T")
@@ -208,6 +208,8 @@ class _Damaged(sqlite3.DatabaseError):
 
 
 def _sound(path: Path) -> sqlite3.Connection:
+    if path.exists() and not is_writable_format(path):
+        raise _Damaged(f"damaged: {path}")
     db = connect(path)
     try:
         db.execute("PRAGMA synchronous=NORMAL")
