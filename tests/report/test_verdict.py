@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from armresults import PLANS, Plan
-from mashup._report.study import Study
+from mashup._report.study import End, Study
 from mashup._report.summarise import make_contrasts
 from mashup._report.tables import arms_table, contrasts_table
 from mashup._report.verdict import make_verdict, verdict
@@ -103,6 +103,27 @@ def test_controls_that_do_as_well_are_named(make_folder, plans):
     as_good = with_plan(plans, "random-two", end=(0.7, 0.76))
     notes = make_verdict(study_in(make_folder(random_two=as_good))).notes
     assert "These controls gained at least as much: random-two (+10.0)." in notes
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ((0.9, 0.8, 0.7), "the largest of the grid for scratch"),
+        ((0.7, 0.8, None), "the smallest of the grid for scratch"),
+        ((0.8, 0.7, None), ""),
+        ((0.7, 0.7, 0.7), ""),  # the start was kept: rates made no difference
+        ((0.7,), ""),
+    ],
+)
+def test_a_best_rate_at_the_end_of_the_grid_is_said(make_folder, losses, words):
+    study = study_in(make_folder())
+    ends = tuple(
+        End("scratch", 1, 1e-3 * (n + 1), loss, None, None) for n, loss in enumerate(losses)
+    )
+    (target,) = study.targets
+    notes = make_verdict(replace(study, targets=(replace(target, ends=ends),))).notes
+    expected = f"The best learning rate is {words}: a wider grid may change the difference."
+    assert [note for note in notes if "grid" in note] == [expected] * bool(words)
 
 
 def test_a_loss_that_disagrees_is_told(make_folder):

@@ -192,7 +192,35 @@ def _notes(study: Study, subject: Contrast) -> Iterator[str]:
         yield (
             f"No arm beats the commonest answer on {names} ({levels}): accuracy says nothing there."
         )
+    yield from _grid_note(study, subject)
     yield seed_note(study)
+
+
+def _grid_note(study: Study, subject: Contrast) -> Iterator[str]:
+    """Where the best learning rate is the last of the grid: a better one may lie beyond it."""
+    several, told = len(study.targets) > 1, []
+    for arm in (SCRATCH, subject.arm):
+        for word, place in (("largest", -1), ("smallest", 0)):
+            count = sum(_is_best_at(target, arm, place) for target in study.targets)
+            where = f" on {count} of {len(study.targets)} targets" * several
+            told += [f"the {word} of the grid for {arm}{where}"] * (count > 0)
+    if told:
+        yield (
+            f"The best learning rate is {numbers.listed(told)}: "
+            "a wider grid may change the difference."
+        )
+
+
+def _is_best_at(target: Target, arm: str, place: int) -> bool:
+    """Whether the rate at one end of a grid has the least dev loss, and others have more."""
+    losses: dict[float, list[float]] = {}
+    for end in target.ends:
+        if end.arm == arm:
+            losses.setdefault(end.rate, []).append(
+                math.inf if end.dev_loss is None else end.dev_loss
+            )
+    rates, means = sorted(losses), {rate: fmean(found) for rate, found in losses.items()}
+    return len(set(means.values())) > 1 and min(rates, key=means.__getitem__) == rates[place]
 
 
 def _loss_note(study: Study, subject: Contrast) -> Iterator[str]:
