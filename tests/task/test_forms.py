@@ -142,24 +142,24 @@ def test_a_bad_row_of_alpaca_says_why(tmp_path, row, found):
         load_task(write_jsonl(tmp_path / "a.jsonl", [*rows, row]))
 
 
-def test_rows_with_pictures_are_refused(tmp_path):
+def test_films_and_sound_are_refused_and_columns_that_are_named_are_all_that_is_read(tmp_path):
     """Trainers have them in columns of their own; the texts alone would be another task."""
-    row = {"images": ["a.png"], "prompt": "What is <image>?", "completion": "a cat"}
+    row = {"videos": ["a.mp4"], "prompt": "What is <video>?", "completion": "a cat"}
     turns = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "a cat"}]
-    with refused("bad row", found="column 'images' has pictures"):
-        load_task(write_jsonl(tmp_path / "a.jsonl", [row] * 9))
-    with refused("bad row", found="column 'image' has pictures"):
-        load_task(write_jsonl(tmp_path / "b.jsonl", [{"image": "a.png", "messages": turns}] * 9))
+    with refused("bad row", found="column 'videos' has films or sound"):
+        load_task(write_jsonl(tmp_path / "a.jsonl", [{**row, "images": ["a.png"]}] * 9))
+    with refused("bad row", found="column 'audios' has films or sound"):
+        load_task(write_jsonl(tmp_path / "b.jsonl", [{"audios": ["a.wav"], "messages": turns}] * 9))
     named = {"prompt_column": "asked", "completion_column": "answer"}
     rows = [{"asked": f"Is {n} so?", "answer": "yes", "images": ["a"]} for n in range(60)]
     assert load_task(write_jsonl(tmp_path / "c.jsonl", rows), **named).train
 
 
 def test_other_bad_rows_say_why(tmp_path):
-    image = [{"role": "user", "content": [{"type": "image", "url": "x"}]}]
+    film = [{"role": "user", "content": [{"type": "video", "url": "x"}]}]
     human = {"conversations": [{"from": "human", "value": "Is it?"}]}
-    with refused("bad row", found="a part of a message is image, not text"):
-        load_task(write_jsonl(tmp_path / "a.jsonl", [{"messages": image}]))
+    with refused("bad row", found="a part of a message is video, not text"):
+        load_task(write_jsonl(tmp_path / "a.jsonl", [{"messages": film}]))
     with refused("bad row", found="no assistant turn"):
         load_task(write_jsonl(tmp_path / "a.jsonl", [human]))
     with refused("bad row", found="the text has no separator '=>'"):

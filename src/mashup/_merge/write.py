@@ -20,7 +20,7 @@ from mashup._merge.parents import Parent
 from mashup._merge.plan import Prepared, torch_dtype
 from mashup.checkpoint.card import kept_heads, licenses
 from mashup.checkpoint.history import PROMPTS, read_prompts
-from mashup.checkpoint.identity import TOKENIZER_FILES, read_config
+from mashup.checkpoint.identity import PROCESSOR_FILES, TOKENIZER_FILES, read_config
 from mashup.checkpoint.vocabulary import BY_TOKEN, FILE, read_vocabulary
 from mashup.errors import InputError, Problem
 from mashup.files import digest_file, digest_of, read_json, read_text
@@ -37,10 +37,7 @@ _VOCABULARIES: dict[str, str] = {}
 _FOLDERS = ("additional_chat_templates",)
 _TEMPLATE = "chat_template.jinja"
 _GENERATION = "generation_config.json"
-_MODEL_FILES = (
-    *(_GENERATION, "preprocessor_config.json", "processor_config.json"),
-    *("image_processor_config.json", "video_preprocessor_config.json"),
-)
+_MODEL_FILES = (_GENERATION, *PROCESSOR_FILES)
 
 
 def write_folder(

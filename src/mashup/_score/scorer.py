@@ -41,7 +41,7 @@ ALONE = ("cpu",)
 
 def example_key(tokens: Tokens, answers: Sequence[tuple[int, ...]] = ()) -> str:
     """Key of one example, and of the set of answers that are scored on it."""
-    return digest_of(tokens.ids, tokens.answer, *([answers] if answers else []))
+    return digest_of(*tokens.keys, *([answers] if answers else []))
 
 
 def model_key(base: Base, checkpoint: str) -> str:
@@ -240,6 +240,7 @@ class Scorer:
 
     def _pack_size(self, candidates: Sequence[Candidate], count: int) -> int:
         apart = self.answers is not None and not self.is_tree
+        apart = apart or any(one.seen for one in self.tokens)
         if len(candidates) < WORTH or self.base.device.type in ALONE or apart:
             return 1
         for one in candidates:

@@ -146,13 +146,17 @@ def _settings(model: Any, work: Work) -> dict[str, Any]:
 
 
 def save(model: Any, work: Work, dtype: torch.dtype) -> None:
-    """Write weights and tokenizer; each file is complete on the disk before it gets its name."""
+    """Write weights and tokenizer, or processor.
+
+    Each file is complete on the disk before it gets its name.
+    """
     with temporary_folder(work.output / "weights") as part:
         if work.settings.is_full:
             save_whole(model, part, dtype)
         else:
             model.save_pretrained(part)
-        work.base.tokenizer.save_pretrained(part)
+        tokenizer = work.base.processor("") if work.task.sees else work.base.tokenizer
+        tokenizer.save_pretrained(part)  # a processor has it
         (part / "README.md").unlink(missing_ok=True)
         readable = (work.output / MANIFEST).stat().st_mode & 0o777  # safetensors writes 0600
         for path in sorted(part.iterdir(), key=lambda p: p.suffix != ".safetensors"):

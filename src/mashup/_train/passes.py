@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,13 +21,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mashup.evaluate.batches import Batch
 from mashup.evaluate.prefix import PASS, answer_logits, pays, run_prefix
+from mashup.task.tokens import Seen
 
 #: Up to so many tokens a row, products of whole matrices are the faster attention on CPU.
 SHORT = 192
 _NOISE = ("drop", "jitter")  # in names of a configuration's fields
 
 
-def summed_loss(model: Any, batch: Batch, prefix: int) -> Tensor:
+def summed_loss(model: Any, batch: Batch, prefix: int, seen: Sequence[Seen] = ()) -> Tensor:
     """Cross-entropy in nats, summed over the answer tokens of a batch, with its gradient.
 
     Args:
@@ -34,8 +36,11 @@ def summed_loss(model: Any, batch: Batch, prefix: int) -> Tensor:
         batch: padded on the right.
         prefix: tokens that all rows begin with and that ``model`` can run once
             (:func:`mashup.evaluate.prefix.shared_prefix`); 0 for none.
+        seen: what each row is to see, where rows have pictures. Each row is then a pass of its own.
     """
     device = next(model.parameters()).device.type
+    if seen:
+        return _summed_apart(model, batch, seen)
     batch = Batch(batch.rows, batch.ids, batch.mask, batch.answer, prefix)
     if not pays([batch], prefix, device):
         batch = Batch(batch.rows, batch.ids, batch.mask, batch.answer)
@@ -47,6 +52,17 @@ def summed_loss(model: Any, batch: Batch, prefix: int) -> Tensor:
         logits = answer_logits(model, part, cache=cache)
         targets = part.ids[part.answer].to(logits.device)
         losses.append(F.cross_entropy(logits, targets, reduction="sum"))
+    return torch.stack(losses).sum()
+
+
+def _summed_apart(model: Any, batch: Batch, seen: Sequence[Seen]) -> Tensor:
+    """:func:`summed_loss` of rows with pictures."""
+    losses = []
+    for row, (one, length) in enumerate(zip(seen, batch.mask.sum(1).tolist(), strict=True)):
+        part = replace(_part(batch, [row], length), seen=one)
+        targets = part.ids[part.answer]
+        logits = answer_logits(model, part)
+        losses.append(F.cross_entropy(logits, targets.to(logits.device), reduction="sum"))
     return torch.stack(losses).sum()
 
 

@@ -77,12 +77,12 @@ class AnswerTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        ids, labels = inputs["input_ids"], inputs["labels"]
+        ids, labels, seen = inputs["input_ids"], inputs["labels"], inputs.pop("seen", ())
         with attention_for(ids, self.model.dtype):
-            if self._in_passes and not return_outputs:
+            if seen or (self._in_passes and not return_outputs):
                 mask, answer = inputs["attention_mask"], labels != -100
                 batch = Batch(torch.arange(len(labels)), ids, mask, answer)
-                total = summed_loss(model, batch, self._prefix)
+                total = summed_loss(model, batch, self._prefix, seen)
                 return _divided(total, labels, num_items_in_batch)
             with head_only_at(model, predicting(labels != -100)):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -107,10 +107,12 @@ class Collator:
     def __init__(self, pad_id: int) -> None:
         self._pad_id = pad_id
 
-    def __call__(self, tokens: Sequence[Tokens]) -> dict[str, Tensor]:
+    def __call__(self, tokens: Sequence[Tokens]) -> dict[str, Any]:
         ids, mask, answer = pad(tokens, self._pad_id)
         labels = torch.where(answer, ids, torch.full_like(ids, -100))
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        made: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        seen = tuple(one.seen for one in tokens if one.seen)
+        return made | {"seen": seen} if seen else made
 
 
 def check_tracker(report_to: str) -> None:

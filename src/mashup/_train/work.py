@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mashup._train.trainer import steps_of
+from mashup.errors import Problem, UsageError
 from mashup.evaluate.evaluate import Evaluation, sample_digest
 from mashup.files import digest_of
 from mashup.model import Base
+from mashup.processes import process_count
 from mashup.progress import SILENT, Progress
 from mashup.results.curve import Point
 from mashup.settings import TrainSettings
@@ -41,14 +43,21 @@ def run_tokens(base: Base, task: Task, settings: TrainSettings) -> RunTokens:
 
     Raises:
         InputError: a row is too long, or its prompt is no token prefix of the row.
+        UsageError: rows with pictures in several processes.
     """
+    if task.sees and process_count() > 1:
+        found, fix = f"{process_count()} processes", "start it without accelerate"
+        raise UsageError(
+            Problem("pictures in several processes", task.name, found, "one process", fix)
+        )
     longest = min(settings.max_length, base.context)
 
     def made(split: str) -> tuple[Tokens, ...]:
         where, rows = f"{task.name} ({split})", getattr(task, split)
         return tokenize(
-            base.tokenizer, rows, max_length=longest, where=where, drop_long=task.drop_long
-        )
+            base.tokenizer, rows, max_length=longest, where=where, drop_long=task.drop_long,
+            processor=base.processor,
+        )  # fmt: skip
 
     tokens = {split: made(split) for split in ("train", "dev", "test")}
     long = {split: len(getattr(task, split)) - len(tokens[split]) for split in tokens}

@@ -71,6 +71,11 @@ TOKENIZER_FILES = (
     *("chat_template.jinja", "spiece.model", "sentencepiece.bpe.model", "vocab.txt"),
     "additional_chat_templates",
 )
+#: Files that decide what a model that sees is given of a picture.
+PROCESSOR_FILES = (
+    *("preprocessor_config.json", "processor_config.json"),
+    *("image_processor_config.json", "video_preprocessor_config.json"),
+)
 
 
 def canonical_name(name: str) -> str:
@@ -151,6 +156,16 @@ def settings_digest(folder: Path) -> str:
         inner = sorted(path.iterdir()) if path.is_dir() else [path]
         parts += [(one.name, _content(one)) for one in inner if one.is_file()]
     return digest_of(parts)
+
+
+def processor_digest(folder: Path) -> str:
+    """Digest (hex) of the files that decide what a model is given of a picture.
+
+    Raises:
+        InputError: one of them is not JSON.
+    """
+    there = (folder / name for name in PROCESSOR_FILES)
+    return digest_of([(path.name, read_json(path)) for path in there if path.is_file()])
 
 
 def _content(path: Path) -> Any:

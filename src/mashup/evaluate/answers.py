@@ -10,7 +10,7 @@ computes plain sequences; where it does not, every answer is run as a sequence o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -86,10 +86,15 @@ def task_answers(base: Base, task: Task, tokens: Sequence[Tokens], seed: int) ->
     Raises:
         FreeTextError: the answers are no finite set.
     """
-    return answer_set(base.tokenizer, tokens, task.drawn(seed)[:POOL])
+    return answer_set(base.tokenizer, tokens, task.drawn(seed)[:POOL], base.processor)
 
 
-def answer_set(tokenizer: Any, tokens: Sequence[Tokens], examples: Sequence[Example]) -> AnswerSet:
+def answer_set(
+    tokenizer: Any,
+    tokens: Sequence[Tokens],
+    examples: Sequence[Example],
+    processor: Callable[[str], Any] | None = None,
+) -> AnswerSet:
     """The set of answers of a task.
 
     Args:
@@ -97,6 +102,7 @@ def answer_set(tokenizer: Any, tokens: Sequence[Tokens], examples: Sequence[Exam
         tokens: of the sample.
         examples: of the task, with those of the sample among them: an answer that the sample
             lacks is possible too.
+        processor: of the base, for rows with pictures (:func:`mashup.task.tokenize`).
 
     Raises:
         FreeTextError: fewer than two answers, more than :data:`MOST`, more than one for every two
@@ -113,7 +119,11 @@ def answer_set(tokenizer: Any, tokens: Sequence[Tokens], examples: Sequence[Exam
     if 2 * len(first) > len(examples):
         raise FreeTextError(f"{len(first)} different answers in {len(examples)} rows")
     texts = sorted(first)
-    known = tokenize(tokenizer, [first[text] for text in texts], max_length=_NO_LIMIT)
+    known = tokenize(
+        tokenizer, [first[text] for text in texts], max_length=_NO_LIMIT, processor=processor
+    )
+    if any(one.seen and not one.seen.is_open for one in (*tokens, *known)):
+        raise FreeTextError("the base's processor marks the tokens of an answer")
     answers = dict(zip(texts, map(_answer_tokens, known), strict=True))
     if (total := sum(map(len, answers.values()))) > _TOKENS:
         raise FreeTextError(f"{len(answers)} different answers of {total:,} tokens together")
@@ -330,7 +340,7 @@ def evaluate_apart(
         prompt = one.ids[: one.answer.index(True)]
         for answer in answers.tokens:
             marks = (False,) * len(prompt) + (True,) * len(answer)
-            whole.append(Tokens(prompt + answer, marks))
+            whole.append(Tokens(prompt + answer, marks, seen=one.seen))
     found = evaluate(model, make_batches(whole, pad_id, vocabulary, size=size))
     shape = (len(tokens), len(answers))
     own = np.arange(len(tokens)), answers.labels
@@ -351,6 +361,8 @@ def as_tree(
     By a trial on the longest examples. Plain sequences in other batches differ by rounding; the
     tree may differ from them by :data:`_ROUNDINGS` times as much.
     """
+    if any(one.seen for one in tokens):
+        return False  # the mask and the positions of a row with pictures are the model's own
     order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row].ids))[:_TRIED]
     some, few = [tokens[row] for row in order], answers.of(order)
 

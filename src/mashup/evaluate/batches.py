@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from mashup.task import Tokens
+from mashup.task.tokens import Seen
 
 _TOKENS = 2048  # of one batch, padding included
 LOGITS = 2**27  # answer positions times vocabulary of one batch: 512 MiB in float32
@@ -24,6 +25,8 @@ class Batch:
         answer: ``(batch, length)`` True where a token is to be predicted.
         prefix: how many tokens at the start are run once for all batches of the sample, since
             all its examples begin with them (:func:`mashup.evaluate.prefix.share_prefix`).
+        seen: of an example with pictures what it is to see; it is then a batch of its own, since
+            each kind of processor has another way to put rows together.
     """
 
     rows: Tensor
@@ -31,6 +34,7 @@ class Batch:
     mask: Tensor
     answer: Tensor
     prefix: int = 0
+    seen: Seen | None = None
 
     @property
     def positions(self) -> Tensor:
@@ -66,6 +70,7 @@ def make_batches(
     for row in order:
         answers += tokens[row].answer_count
         full = batches and (len(batches[-1]) + 1) * len(tokens[batches[-1][0]].ids) > size
+        full = full or tokens[row].seen is not None
         if not batches or full or answers * vocabulary > LOGITS:
             batches.append([])
             answers = tokens[row].answer_count
@@ -74,4 +79,6 @@ def make_batches(
 
 
 def _batch(rows: list[int], tokens: Sequence[Tokens], pad_id: int) -> Batch:
-    return Batch(torch.tensor(rows), *pad([tokens[row] for row in rows], pad_id))
+    made = Batch(torch.tensor(rows), *pad([tokens[row] for row in rows], pad_id))
+    seen = tokens[rows[0]].seen
+    return replace(made, seen=seen) if seen else made

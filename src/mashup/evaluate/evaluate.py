@@ -127,13 +127,17 @@ def sample_tokens(
     examples, where = task.sample(samples, seed), f"{task.name} (sample)"
     longest = min(max_length, base.context)
     return tokenize(
-        base.tokenizer, examples, max_length=longest, where=where, drop_long=task.drop_long
-    )
+        base.tokenizer, examples, max_length=longest, where=where, drop_long=task.drop_long,
+        processor=base.processor,
+    )  # fmt: skip
 
 
 def sample_digest(tokens: Sequence[Tokens]) -> str:
-    """Digest of token ids and answer marks, which examples, template and tokenizer decide."""
-    return digest_of([(one.ids, one.answer) for one in tokens])
+    """Digest of token ids and answer marks, which examples, template and tokenizer decide.
+
+    Of rows with pictures also of what the processor makes of them.
+    """
+    return digest_of([one.keys for one in tokens])
 
 
 def batches_for(base: Base, tokens: Sequence[Tokens]) -> tuple[Batch, ...]:

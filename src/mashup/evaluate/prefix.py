@@ -11,23 +11,25 @@ the longest examples.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mashup.errors import InputError, Problem
 from mashup.evaluate.batches import Batch
 from mashup.evaluate.head import head_only_at
 
 
 def common_prefix(batches: Sequence[Batch]) -> int:
     """How many tokens all examples begin with, before the first that predicts an answer."""
-    if not batches:
-        return 0
+    if not batches or any(batch.seen for batch in batches):
+        return 0  # a prefix with pictures is not run apart
     length = min(int(batch.positions.int().argmax(1).min()) for batch in batches)
     start = batches[0].ids[:1, :length]
     same = torch.stack([(batch.ids[:, :length] == start).all(0) for batch in batches]).all(0)
@@ -61,12 +63,44 @@ def answer_logits(model: Any, batch: Batch, copies: int = 1, cache: Any = None) 
     ids = batch.ids[:, start:-1].repeat(copies, 1)  # the last token predicts nothing
     mask = batch.mask[:, :-1].repeat(copies, 1)
     positions = batch.positions[:, start:-1].repeat(copies, 1)
-    past = cached(model, cache, len(batch.rows))
-    with head_only_at(model, positions):
+    past = cached(model, cache, len(batch.rows)) | _seen(model, batch, ids.shape[1], device)
+    with head_only_at(model, positions), _naming(batch):
         output = model(
-            input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=bool(past), **past
-        )
+            input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=cache is not None,
+            **past,
+        )  # fmt: skip
     return output.logits[0].float()
+
+
+def _seen(model: Any, batch: Batch, length: int, device: torch.device) -> dict[str, Tensor]:
+    """The inputs of an example with pictures, in the model's precision."""
+    if batch.seen is None:
+        return {}
+    inputs = batch.seen.inputs(length)
+    dtype = model.dtype
+    return {
+        name: value.to(device, dtype if value.is_floating_point() else value.dtype)
+        for name, value in inputs.items()
+    }
+
+
+@contextlib.contextmanager
+def _naming(batch: Batch) -> Iterator[None]:
+    """Name the row whose pictures a model cannot take, as with a processor of another model.
+
+    Raises:
+        InputError: it cannot.
+    """
+    try:
+        yield
+    except (ValueError, IndexError, TypeError, RuntimeError) as error:
+        if batch.seen is None or isinstance(error, torch.OutOfMemoryError):
+            raise
+        found = " ".join(f"the base fails: {type(error).__name__}: {error}".split())
+        fix = "check that processor and base are of one model"
+        raise InputError(
+            Problem("cannot use row", batch.seen.where, found[:400], fix=fix)
+        ) from error
 
 
 def cached(model: Any, cache: Any, rows: int) -> dict[str, Any]:

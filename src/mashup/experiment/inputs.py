@@ -15,6 +15,7 @@ from typing import Any
 
 from mashup.checkpoint import Checkpoint, check_base, locate, read_checkpoint
 from mashup.checkpoint.history import read_prompts
+from mashup.checkpoint.identity import processor_digest
 from mashup.errors import InputError, Problem, gather, raise_all
 from mashup.experiment.jobs import Inputs, LeftOut
 from mashup.experiment.settings import Experiment
@@ -97,7 +98,7 @@ def read_inputs(experiment: Experiment, tasks: Mapping[str, Task], root: Path) -
         }
         if {*experiment.arms, *experiment.variants} - {"scratch"}:
             raise_all(_without_donors(donors, left_out))
-        base = base_key(experiment, index)
+        base = base_key(experiment, index, sees=any(task.sees for task in tasks.values()))
     from mashup._train.trainer import steps_of
 
     settings = experiment.settings(seed=0, rate=1.0)
@@ -190,8 +191,10 @@ def notes_on(inputs: Inputs, tasks: Mapping[str, Task], targets: Sequence[str]) 
     return tuple(notes)
 
 
-def base_key(experiment: Experiment, index: Index) -> str:
+def base_key(experiment: Experiment, index: Index, *, sees: bool = False) -> str:
     """Digest of the base's folder, and the precision and attention that it is loaded with.
+
+    Where rows have pictures, its processor is a part of it too.
 
     Raises:
         InputError: the base cannot be read.
@@ -205,4 +208,5 @@ def base_key(experiment: Experiment, index: Index) -> str:
     dtype = parse_dtype(experiment.dtype, named_device(experiment.device))
     attention = experiment.attn_implementation
     asked = [] if attention == AUTO else [attention]
+    asked += [processor_digest(folder)] if sees else []
     return " ".join([base_digest(folder, index), str(dtype).removeprefix("torch."), *asked])

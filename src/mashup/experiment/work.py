@@ -542,8 +542,13 @@ def with_shuffled_answers(task: Task, seed: int) -> Task:
 
 
 def _answered(prompt: Example, answer: Example) -> Example:
-    turns = (*prompt.messages[: prompt.first_answer], *answer.messages[answer.first_answer :])
-    return replace(prompt, messages=turns)
+    first, other = prompt.first_answer, answer.first_answer
+    turns = (*prompt.messages[:first], *answer.messages[other:])
+    before = (one for one in prompt.pictures if one.turn < first)
+    after = (
+        replace(one, turn=one.turn - other + first) for one in answer.pictures if one.turn >= other
+    )
+    return replace(prompt, messages=turns, pictures=(*before, *after))
 
 
 WORK: dict[Kind, Callable[[Worker, Job], dict[str, Any]]] = {

@@ -225,7 +225,12 @@ class _Search:
 
 
 def _asked_text(example: Example) -> str:
-    """What a row asks, without what a system turn says to all rows."""
+    """What a row asks, without what a system turn says to all rows.
+
+    Nothing for a row with pictures, which may ask the same of each picture.
+    """
+    if example.pictures:
+        return ""
     turns = example.messages[: example.first_answer]
     return "\n".join(turn.content for turn in turns if turn.role == "user")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import inspect
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -88,6 +89,50 @@ class Base:
         """What it is and how it computes, for records of what was done on it."""
         known = {"name": self.name, "digest": self.digest, "dtype": str(self.dtype)}
         return known | self.asked
+
+    @cached_property
+    def sees(self) -> bool:
+        """Whether it takes pictures."""
+        return "pixel_values" in inspect.signature(self.model.forward).parameters
+
+    def processor(self, row: str) -> Any:
+        """What turns texts and pictures into its inputs, loaded once.
+
+        Args:
+            row: that has pictures, for messages.
+
+        Raises:
+            InputError: it does not see, or its processor cannot be loaded.
+        """
+        if not self.sees:
+            found, fix = f"rows with pictures: {row}", "give a base that sees, or rows of text"
+            raise InputError(Problem("base does not see", self.name, found, "rows of text", fix))
+        return self._processor
+
+    @cached_property
+    def _processor(self) -> Any:
+        from transformers import AutoProcessor
+
+        code = type(self.model).__module__.startswith("transformers_modules")  # it was trusted
+        try:
+            with quiet_transformers():
+                made = AutoProcessor.from_pretrained(
+                    self.name, trust_remote_code=code, revision=self.revision
+                )
+        except Exception as error:  # as for a base that is loaded
+            found = " ".join(str(error).split())[:300] or type(error).__name__
+            fix = (
+                "copy processor_config.json or preprocessor_config.json of the base into its "
+                "folder; some processors need torchvision: pip install 'mashup-learning[pictures]'"
+            )
+            raise InputError(
+                Problem("no processor of the base", self.name, found, fix=fix)
+            ) from error
+        if not hasattr(made, "image_processor") or not getattr(made, "chat_template", None):
+            found = f"{type(made).__name__} without an image processor or a chat template"
+            fix = "copy processor_config.json and chat_template.jinja of the base into its folder"
+            raise InputError(Problem("no processor of the base", self.name, found, fix=fix))
+        return made
 
     @property
     def pad_id(self) -> int:

@@ -5,10 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mashup.settings import RowSettings
+from mashup.task.pictures import (
+    MARK,
+    Picture,
+    PictureError,
+    Place,
+    filled,
+    in_columns,
+    in_part,
+    marked,
+)
 
 ROLES = ("system", "user", "assistant", "tool")
 _SHAREGPT = {
@@ -23,8 +34,8 @@ _SHAREGPT = {
 #: How many user turns before an answer are compared with held-out prompts.
 _BACK = 8
 _LISTS = (list, tuple)
-#: Columns in which TRL and other trainers have what a model sees or hears.
-_PICTURES = ("images", "image", "videos", "audios")
+#: Columns in which TRL and other trainers have what no model here sees or hears.
+_OTHERS = ("videos", "audios")
 #: Between the turns of a conversation that a key is made of.
 _BETWEEN = "\x1e"
 #: The most turns of one row. No model has a context for more, and each learnt answer has keys.
@@ -50,11 +61,13 @@ class Example:
         prompt_turns: how many of them are the prompt, as the shots of a few-shot prompt are;
             None for all before the first assistant turn that answers something.
         where: the row that it is from, as messages name it ("line 3 of train.jsonl").
+        pictures: of all turns, in order; none of them is in an assistant turn.
     """
 
     messages: Turns
     prompt_turns: int | None = None
     where: str = field(default="", compare=False)
+    pictures: tuple[Picture, ...] = ()
 
     @classmethod
     def of(cls, prompt: str, completion: str) -> Example:
@@ -74,7 +87,18 @@ class Example:
 
         Kin fall into one split: duplicates, and the same conversation cut at several turns.
         """
-        return conversation_key(self.messages[: self.first_answer]).hex()
+        return conversation_key(self.keyed[: self.first_answer]).hex()
+
+    @property
+    def keyed(self) -> Sequence[tuple[str, str]]:
+        """Roles and texts as keys have them: with the digest of each picture in its place."""
+        if not self.pictures:
+            return self.messages
+        texts = [text for _, text in self.messages]
+        for one in reversed(self.pictures):
+            text = texts[one.turn]
+            texts[one.turn] = f"{text[: one.at]} \x02{one.digest}\x03 {text[one.at :]}"
+        return [(turn.role, text) for turn, text in zip(self.messages, texts, strict=True)]
 
     @property
     def prompts(self) -> frozenset[bytes]:
@@ -92,18 +116,18 @@ class Example:
         found = set()
         for end, key, asked in self._answers():
             found.add(key)
-            found |= {conversation_key(self.messages[start:end]) for start in asked}
+            found |= {conversation_key(self.keyed[start:end]) for start in asked}
         return frozenset(found)
 
     def _answers(self) -> Iterator[tuple[int, bytes, Sequence[int]]]:
         """Of each learnt answer its index, the key of all before it, and the last user turns."""
         first, asked = self.first_answer, deque[int](maxlen=_BACK)
         before = hashlib.sha256()
-        for index, turn in enumerate(self.messages):
-            if index >= first and turn.role == "assistant":
+        for index, (role, text) in enumerate(self.keyed):
+            if index >= first and role == "assistant":
                 yield index, before.digest(), asked
-            before.update(f"{_BETWEEN if index else ''}{_part(*turn)}".encode())
-            if turn.role == "user":
+            before.update(f"{_BETWEEN if index else ''}{_part(role, text)}".encode())
+            if role == "user":
                 asked.append(index)
 
 
@@ -146,7 +170,10 @@ def from_row(row: Mapping[str, Any]) -> Example:
 
 
 def form_of(
-    row: Mapping[str, Any], settings: RowSettings, names: Mapping[str, Sequence[str]] | None = None
+    row: Mapping[str, Any],
+    settings: RowSettings,
+    names: Mapping[str, Sequence[str]] | None = None,
+    folder: Path = Path(),
 ) -> Maker | None:
     """How rows with the columns of ``row`` become examples, None when no format has them.
 
@@ -154,21 +181,24 @@ def form_of(
         row: the first of a dataset; the others are to have the same format.
         settings: columns, separator and names of labels.
         names: columns whose numbers stand for these names, as ``datasets.ClassLabel`` has it.
+        folder: that the paths of pictures are relative to.
     """
     is_named = settings.prompt_column or settings.completion_column
     if "messages" in row and not is_named:
-        return lambda row: _conversation(row, "messages")
+        return lambda row: _conversation(row, "messages", folder)
     if is_named or ("prompt" in row and "completion" in row):
         completion = settings.completion_column or "completion"
         labels = settings.label_names or (names or {}).get(completion, ())
-        return Pairs(settings.prompt_column or "prompt", completion, labels)
+        return Pairs(settings.prompt_column or "prompt", completion, labels, folder)
     return None
 
 
-def other_form_of(row: Mapping[str, Any], settings: RowSettings) -> Maker | None:
+def other_form_of(
+    row: Mapping[str, Any], settings: RowSettings, folder: Path = Path()
+) -> Maker | None:
     """The same for formats that are known only when no benchmark record has the columns."""
     if "conversations" in row:
-        return lambda row: _conversation(row, "conversations")
+        return lambda row: _conversation(row, "conversations", folder)
     if "instruction" in row and "output" in row:
         return lambda row: _alpaca(row, settings)
     if "text" in row and settings.separator:
@@ -183,18 +213,20 @@ class Pairs:
     Attributes:
         prompt, completion: the names of the two columns.
         labels: what the completions 0, 1, 2, ... stand for; empty for completions as they are.
+        folder: that the paths of pictures are relative to.
     """
 
     prompt: str
     completion: str
     labels: Sequence[str] = ()
+    folder: Path = Path()
 
     def plain(self, row: Mapping[str, Any]) -> tuple[str, str] | None:
         """Prompt and completion of a row with two texts, as nearly all have; None for others."""
         asked, answered = row.get(self.prompt), row.get(self.completion)
         if self.labels or not isinstance(asked, str) or not isinstance(answered, str):
             return None
-        if row.get("images"):
+        if row.get("images") or row.get("image"):
             return None
         empty = not asked or not answered or asked.isspace() or answered.isspace()
         return None if empty else (asked, answered)
@@ -202,37 +234,40 @@ class Pairs:
     def __call__(self, row: Mapping[str, Any]) -> Example:
         if plain := self.plain(row):
             return Example.of(*plain)
-        if self.prompt == "prompt":
-            _refuse_pictures(row)
+        column = _column(row) if self.prompt == "prompt" else ()
         asked, answered = _cell(row, self.prompt), _cell(row, self.completion)
+        places: list[Place] = []
         if isinstance(asked, _LISTS):
-            before = _turns(asked)
+            before = _turns(asked, places)
         else:
             before = _said("user", _text(asked, self.prompt))
         if isinstance(answered, _LISTS):
-            after = _turns(answered)
+            after = _turns(answered, places, len(before))
         else:
             after = _said("assistant", _label(answered, self.completion, self.labels))
-        return _checked(before + after, len(before) if len(before) > 1 else None)
+        start = len(before) if len(before) > 1 else None
+        return _checked(before + after, start, places, column, self.folder)
 
 
 def _said(role: str, text: str) -> Turns:
     return (Message(role, text),)
 
 
-def _refuse_pictures(row: Mapping[str, Any]) -> None:
-    """Refuse a row with pictures in columns of their own, which no format here reads."""
-    if name := next((name for name in _PICTURES if row.get(name)), None):
-        raise RowError(f"column {name!r} has pictures or sound; only text rows are read")
+def _column(row: Mapping[str, Any]) -> list[Any]:
+    """The pictures in a column of their own; a row with films or sound is refused."""
+    if name := next((name for name in _OTHERS if row.get(name)), None):
+        raise RowError(f"column {name!r} has films or sound; only text and pictures are read")
+    return in_columns(row)
 
 
-def _conversation(row: Mapping[str, Any], column: str) -> Example:
-    _refuse_pictures(row)
-    turns = _turns(_cell(row, column))
+def _conversation(row: Mapping[str, Any], column: str, folder: Path) -> Example:
+    pictures, places = _column(row), list[Place]()
+    turns = _turns(_cell(row, column), places)
     system = row.get("system") if column == "conversations" else None
     if isinstance(system, str) and system.strip() and turns[0].role != "system":
         turns = (Message("system", system), *turns)
-    return _checked(turns)
+        places = [replace(place, turn=place.turn + 1) for place in places]
+    return _checked(turns, None, places, pictures, folder)
 
 
 def _alpaca(row: Mapping[str, Any], settings: RowSettings) -> Example:
@@ -291,38 +326,51 @@ def _label(value: Any, column: str, names: Sequence[str]) -> str:
     raise RowError(f"label {text!r:.40} in column {column!r} is not {known}")
 
 
-def _turns(value: Any) -> Turns:
+def _turns(value: Any, places: list[Place], first: int = 0) -> Turns:
+    """The messages, of which ``first`` come before; where they have pictures goes to ``places``."""
     if not isinstance(value, _LISTS) or not value:
         raise RowError(f"messages are {type(value).__name__}, not a list of role and content")
-    return tuple(map(_turn, value))
+    return tuple(_turn(turn, places, number) for number, turn in enumerate(value, first))
 
 
-def _turn(turn: Any) -> Message:
+def _turn(turn: Any, places: list[Place], number: int) -> Message:
     """A message as OpenAI and transformers have it, or with ``from`` and ``value`` as ShareGPT."""
     if isinstance(turn, Mapping):
         role = turn.get("role", turn.get("from"))
         content = turn.get("content", turn.get("value"))
         if role is not None and ("content" in turn or "value" in turn):
             name = str(role)
-            return Message(_SHAREGPT.get(name, name) if "from" in turn else name, _joined(content))
+            text = _joined(content, places, number)
+            return Message(_SHAREGPT.get(name, name) if "from" in turn else name, text)
     raise RowError("a message without role and content")
 
 
-def _joined(content: Any) -> Any:
+def _joined(content: Any, places: list[Place], turn: int) -> Any:
     """The text of a list of parts, as transformers has it for models that see as well."""
     if not isinstance(content, _LISTS):
         return content
-    texts = []
+    texts: list[str] = []
     for part in content:
+        is_picture, given = in_part(part)
+        if is_picture:
+            places.append(Place(turn, sum(map(len, texts)), given))
+            continue
         text = part.get("text") if isinstance(part, Mapping) else part
         if not isinstance(text, str):
             kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-            raise RowError(f"a part of a message is {kind}, not text")
+            raise RowError(f"a part of a message is {kind}, not text or an image")
         texts.append(text)
     return "".join(texts)
 
 
-def _checked(messages: Turns, prompt_turns: int | None = None) -> Example:
+def _checked(
+    messages: Turns,
+    prompt_turns: int | None = None,
+    places: Sequence[Place] = (),
+    column: Sequence[Any] = (),
+    folder: Path = Path(),
+) -> Example:
+    """The example of a row, once its turns and pictures are found good."""
     if len(messages) > MOST_TURNS:
         raise RowError(f"{len(messages):,} turns, more than {MOST_TURNS:,}")
     for role, content in messages:
@@ -336,6 +384,14 @@ def _checked(messages: Turns, prompt_turns: int | None = None) -> Example:
         raise RowError(f"the last turn is the {last.role}'s" if has_answer else "no assistant turn")
     if not last.content.strip():
         raise RowError("empty completion")
-    if not any(turn.content.strip() for turn in asked):
+    if column and not places and any(MARK in turn.content for turn in asked):
+        cut, places = marked(messages)
+        messages = tuple(Message(*turn) for turn in cut)
+        asked = list(messages[:-1])
+    try:
+        pictures = filled(messages, places, column, folder) if places or column else ()
+    except PictureError as error:
+        raise RowError(str(error)) from None
+    if not pictures and not any(turn.content.strip() for turn in asked):
         raise RowError("empty prompt")
-    return Example(messages, prompt_turns)
+    return Example(messages, prompt_turns, pictures=pictures)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, overload
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mashup.task.example import Example, Message, conversation_key
+from mashup.task.pictures import Picture
 
 _KEY = 32  # bytes
 _SHORT = 16  # hexadecimal digits of a key that is kept in a file
@@ -44,6 +45,7 @@ class Store:
     _numbers: array[int] = field(default_factory=lambda: array("q"))
     _seen: dict[int, frozenset[bytes]] = field(default_factory=dict)  # of more than one prompt
     _wheres: dict[int, str] = field(default_factory=dict)
+    _pictures: dict[int, tuple[Picture, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -55,14 +57,19 @@ class Store:
             UnicodeEncodeError: half a surrogate pair in a text.
         """
         turns, first = example.messages, 1
+        keyed = example.keyed
         if len(turns) > 2:
             first, seen = example.first_answer, example.seen
             if len(seen) > 1:
                 self._seen[len(self)] = seen
         turns[-1].content.encode()
-        self._keys += conversation_key(turns[:first])
+        self._keys += conversation_key(keyed[:first])
         said = ",".join([f"[{quoted(role)},{quoted(text)}]" for role, text in turns])
-        self._text += f"[[{said}],{first}]".encode("ascii")
+        shown = ""
+        if example.pictures:
+            self._pictures[len(self)] = example.pictures
+            shown = f",{json.dumps([(p.turn, p.at, p.digest) for p in example.pictures])}"
+        self._text += f"[[{said}],{first}{shown}]".encode("ascii")
         self._ends.append(len(self._text))
         if example.where:
             self._wheres[len(self)] = example.where
@@ -89,7 +96,10 @@ class Store:
         return not self._seen
 
     def text(self, row: int) -> bytes:
-        """``[[[role, text], ...], first answer]`` as compact JSON."""
+        """``[[[role, text], ...], first answer]`` as compact JSON.
+
+        A row with pictures has ``[[turn, place, digest], ...]`` in addition.
+        """
         return bytes(self._text[self._ends[row] : self._ends[row + 1]])
 
     def key(self, row: int) -> bytes:
@@ -97,11 +107,12 @@ class Store:
         return bytes(self._keys[_KEY * row : _KEY * (row + 1)])
 
     def example(self, row: int) -> Example:
-        said, first = json.loads(self.text(row))
+        said, first, *_ = json.loads(self.text(row))
         turns = tuple(Message(role, text) for role, text in said)
         where = self._wheres.get(row) or self.place(self._numbers[row])
-        made = Example(turns, None, where)
-        return made if made.first_answer == first else Example(turns, first, where)
+        pictures = self._pictures.get(row, ())
+        made = Example(turns, None, where, pictures)
+        return made if made.first_answer == first else replace(made, prompt_turns=first)
 
     def seen(self, row: int) -> frozenset[bytes]:
         return self._seen.get(row) or frozenset((self.key(row),))

@@ -67,6 +67,11 @@ class Task:
         return shuffled(self.train, seed + 1)
 
     @property
+    def sees(self) -> bool:
+        """Whether its rows have pictures."""
+        return bool(self.train) and bool(self.train[0].pictures)
+
+    @property
     def left_out(self) -> dict[str, int]:
         """How many rows were left out when the dataset was read, by reason."""
         counts = {"answers a prompt of dev or test": self.dropped, **self.bad}
@@ -198,7 +203,7 @@ def _held_out(
     WinoGrande) are tested on their validation rows, as papers do. A test file that the user
     gave is never replaced, nor one with any other fault.
     """
-    own = _Reader(reader.name, reader.settings, reader.record)
+    own = _Reader(reader.name, reader.settings, reader.record, reader.sees)
     tests = own.read(sources.test)
     if given and sources.test:
         _some(tests, sources.test, own, "test")
@@ -226,6 +231,7 @@ class _Reader:
         name: of the benchmark record that was asked for.
         settings: how rows are read.
         record: name of the record that was used.
+        sees: whether the rows have pictures; None before the first.
         counts: how many rows have each fault.
         places: the first rows with each.
     """
@@ -233,6 +239,7 @@ class _Reader:
     name: str | None
     settings: RowSettings
     record: str | None = None
+    sees: bool | None = None
     counts: Counter[_Fault] = field(default_factory=Counter)
     places: dict[_Fault, list[str]] = field(default_factory=dict)
 
@@ -255,9 +262,12 @@ class _Reader:
                 if make is None:
                     make = self._maker(row, source, number)
                 if isinstance(make, Pairs) and (texts := make.plain(row)):
+                    self._check_kind(sees=False)
                     store.add_pair(*texts, number)
                 else:
-                    store.add(make(row), number)
+                    made = make(row)
+                    self._check_kind(sees=bool(made.pictures))
+                    store.add(made, number)
             except UnicodeEncodeError:
                 self._note(RowError("half of a surrogate pair, as a cut emoji is"), source, number)
             except RecursionError:
@@ -266,9 +276,18 @@ class _Reader:
                 self._note(error, source, number)
         return Examples.all_of(store)
 
+    def _check_kind(self, *, sees: bool) -> None:
+        """Refuse rows with pictures among rows without any: one dataset is one task."""
+        if self.sees is None:
+            self.sees = sees
+        elif self.sees != sees:
+            has, has_not = "pictures", "no picture"
+            found, others = (has, has_not) if sees else (has_not, has)
+            raise RowError(f"the row has {found}, and rows before it have {others}")
+
     def _maker(self, row: Row, source: Source, number: int) -> Maker:
         if self.name is None:
-            form = form_of(row, self.settings, source.labels)
+            form = form_of(row, self.settings, source.labels, source.folder)
             if form is not None:
                 return form
         known = (one for one in known_records() if one.name == (self.name or self.record))
@@ -276,7 +295,7 @@ class _Reader:
         if record is not None:
             self.record = record.name
             return record.example
-        form = other_form_of(row, self.settings)
+        form = other_form_of(row, self.settings, source.folder)
         if form is None and self.settings.drop_bad:
             raise RowError(f"columns {', '.join(map(str, row))}, which no format has")
         if form is None:

@@ -62,12 +62,14 @@ class Source:
         unit: what row numbers count: ``line`` or ``row``.
         read: starts reading at the first row.
         labels: label names of integer columns (``datasets.ClassLabel``), by column.
+        folder: that the paths of pictures in its rows are relative to.
     """
 
     name: str
     unit: str
     read: Callable[[], Iterator[Numbered]]
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    folder: Path = Path()
 
     def place(self, number: int) -> str:
         """``line 3 of train.jsonl``."""
@@ -120,7 +122,7 @@ def _sources(source: Any, label: str = "the dataset") -> Rows:
 
 def _file(path: Path) -> Source:
     read_file(path)  # a kind or size that cannot be is refused before anything is read
-    return Source(str(path), _unit_of(path), lambda: read_file(path))
+    return Source(str(path), _unit_of(path), lambda: read_file(path), folder=path.parent)
 
 
 def _folder(path: Path) -> Rows:

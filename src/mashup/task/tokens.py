@@ -10,12 +10,13 @@ space), completion, end-of-sequence token; longer conversations become ``User: .
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import resource
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,7 @@ import jinja2
 from mashup.errors import InputError, Problem
 from mashup.task.example import Example, Message
 from mashup.task.load import named
+from mashup.task.pictures import Picture, PictureError, cut_at
 
 _SHOWN = 10
 _SHORTEN = "shorten the row, raise `max_length` (at most the model's context), or set `drop_long`"
@@ -35,6 +37,58 @@ TEMPLATE_SECONDS = 2.0  # of CPU
 ROWS_SECONDS = (5.0, 0.5)
 _TEMPLATE_BYTES = 256 * 2**20
 _TEMPLATE_CHARACTERS = 2_000_000  # tokenizing takes 400 bytes a character
+#: Bytes of processed pictures that are kept for the rows of one call; others are made again.
+_KEPT = 2**29
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a base's processor makes of a row with pictures, in addition to token ids.
+
+    Attributes:
+        digest: of names, types, shapes and bytes of all its tensors, which pictures and processor
+            decide.
+        where: the row, for messages.
+        is_open: whether another answer may follow the same prompt: the processor says nothing of
+            the tokens of an answer.
+    """
+
+    digest: str
+    where: str = field(default="", compare=False)
+    is_open: bool = field(default=True, compare=False)
+    _processor: Any = field(default=None, compare=False, repr=False)
+    _text: str = field(default="", compare=False, repr=False)
+    _pictures: tuple[Picture, ...] = field(default=(), compare=False, repr=False)
+    _kept: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    _length: int = field(default=0, compare=False, repr=False)
+
+    def inputs(self, length: int) -> dict[str, Any]:
+        """Tensors by the names of the model's arguments, for one row of ``length`` tokens.
+
+        What has a number for each token (``token_type_ids``) is cut, or goes on with 0.
+
+        Raises:
+            InputError: a picture has gone or changed, or is seen otherwise than before.
+        """
+        made = self._kept
+        if made is None:
+            try:
+                _, made = _look(self._processor, self._text, self._pictures)
+            except TokenError as error:
+                raise InputError(
+                    Problem("cannot use row", self.where, str(error), fix=error.fix)
+                ) from None
+            if _digest_of(made) != self.digest:
+                fix = "do not change pictures or processor while a command runs"
+                raise InputError(
+                    Problem(
+                        "cannot use row", self.where, "the processor gives other values", fix=fix
+                    )
+                )
+        return {
+            name: _fitted(value, length) if _is_of_tokens(value, self._length) else value
+            for name, value in made.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -45,11 +99,18 @@ class Tokens:
         ids: of prompt and answer.
         answer: whether each token is to be predicted.
         prompt: key of the prompt; examples that share it are not independent.
+        seen: what the processor gives in addition, of a row with pictures.
     """
 
     ids: tuple[int, ...]
     answer: tuple[bool, ...]
     prompt: str = field(default="", compare=False)
+    seen: Seen | None = None
+
+    @property
+    def keys(self) -> tuple[Any, ...]:
+        """All that decides what a model computes of it, as keys of results have it."""
+        return (self.ids, self.answer, *([self.seen.digest] if self.seen else []))
 
     @property
     def answer_count(self) -> int:
@@ -84,6 +145,7 @@ def tokenize(
     max_length: int,
     where: str = "dataset",
     drop_long: bool = False,
+    processor: Callable[[str], Any] | None = None,
 ) -> tuple[Tokens, ...]:
     """Tokens of every example.
 
@@ -92,10 +154,12 @@ def tokenize(
         max_length: the longest example, in tokens.
         where: what to call examples that do not know which row they are from.
         drop_long: leave out examples that are longer, unless none is left.
+        processor: gives the base's processor; called with the name of the first row with pictures.
 
     Raises:
-        InputError: an example longer than ``max_length``, a chat template that is empty or
-            fails, or a prompt that is not a token prefix of prompt and answer.
+        InputError: rows with pictures and a base that does not see, an example longer than
+            ``max_length``, a chat template that is empty or fails, or a prompt that is not a token
+            prefix of prompt and answer.
     """
     template = getattr(tokenizer, "chat_template", None)
     if isinstance(template, str) and not template.strip():
@@ -104,12 +168,18 @@ def tokenize(
     made: list[Tokens] = []
     places: dict[tuple[str, str], list[str]] = {}
     long: list[tuple[int, str]] = []
-    started = time.thread_time()
+    started, room = time.thread_time(), _KEPT
     for number, example in enumerate(examples, 1):
         place = example.where or f"{where}, row {number}"
         try:
-            _check_pace(time.thread_time() - started, number)
-            ids, answer = render(tokenizer, example, max_length)
+            seen = None
+            if example.pictures:
+                looks = _processor_for(processor, place)
+                ids, answer, seen = _seeing(looks, example, max_length, place, room)
+                room -= _bytes_of(seen)
+            else:
+                _check_pace(time.thread_time() - started, number)
+                ids, answer = render(tokenizer, example, max_length)
             if len(ids) > max_length:
                 long.append((len(ids), place))
                 continue
@@ -121,7 +191,7 @@ def tokenize(
             if isinstance(error, _LimitError):
                 break
             continue
-        made.append(Tokens(tuple(ids), tuple(answer), example.prompt_key))
+        made.append(Tokens(tuple(ids), tuple(answer), example.prompt_key, seen))
     if long and not (drop_long and made):
         found = f"longer than {max_length} tokens; the longest has {max(long)[0]}"
         places[found, _SHORTEN] = [place for _, place in long]
@@ -173,7 +243,7 @@ def _chat(tokenizer: Any, example: Example, most: int) -> tuple[list[int], list[
     return ids, answer
 
 
-def _apply(tokenizer: Any, turns: list[dict[str, str]], *, prompt: bool) -> str:
+def _apply(tokenizer: Any, turns: list[dict[str, Any]], *, prompt: bool) -> str:
     """What the chat template makes of ``turns``; a template is code from elsewhere."""
     fix = "use another chat template, or change the row to what this one takes"
     if _has_power(str(tokenizer.chat_template)):
@@ -279,6 +349,138 @@ def _head_length(head: list[int], ids: list[int]) -> int:
 def _no_prefix() -> TokenError:
     fix = "move white space from the end of the prompt to the answer's start"
     return TokenError("the prompt is not a token prefix of prompt and answer", fix)
+
+
+# Rows with pictures
+
+
+def _processor_for(processor: Callable[[str], Any] | None, place: str) -> Any:
+    if processor is None:
+        found, fix = "it has pictures", "give rows of text"
+        raise InputError(Problem("cannot use row", place, found, "text", fix))
+    return processor(place)
+
+
+def _seeing(
+    processor: Any, example: Example, most: int, place: str, room: int
+) -> tuple[list[int], list[bool], Seen | None]:
+    """:func:`_chat` of a row with pictures, through the processor of the base.
+
+    A picture becomes some tokens, and how many the processor decides. So each part of the row
+    that ends before an answer, or with it, goes through the processor with its pictures.
+
+    Args:
+        room: bytes that may be kept.
+    """
+    turns = _with_pictures(example)
+    whole = _apply(processor, turns, prompt=False).rstrip()
+    ids, made = _look(processor, whole, example.pictures)
+    if len(ids) > most:
+        return ids, [False] * len(ids), None
+    _check_shown(processor, ids)
+    answer = [False] * len(ids)
+    for index, turn in enumerate(turns):
+        if turn["role"] == "assistant" and index >= example.first_answer:
+            before = tuple(one for one in example.pictures if one.turn < index)
+            head = _apply(processor, turns[:index], prompt=True)
+            start = _seen_prefix(processor, ids, whole, head, before)
+            until = _apply(processor, turns[: index + 1], prompt=False).rstrip()
+            stop = (
+                len(ids) if until == whole else _seen_prefix(processor, ids, whole, until, before)
+            )
+            answer[start:stop] = [True] * (stop - start)
+    digest, kept = _digest_of(made), made if _size_of(made) <= room else None
+    seen = Seen(
+        digest, place, _says_nothing(made, answer), processor, whole, example.pictures, kept,
+        len(ids),
+    )  # fmt: skip
+    return ids, answer, seen
+
+
+def _with_pictures(example: Example) -> list[dict[str, Any]]:
+    """The turns as templates of models that see take them: all contents are lists of parts."""
+    turns = []
+    for index, (role, text) in enumerate(example.messages):
+        own = [one for one in example.pictures if one.turn == index]
+        parts: list[dict[str, str]] = [
+            {"type": "text", "text": piece} if isinstance(piece, str) else {"type": "image"}
+            for piece in cut_at(text, own)
+        ]
+        turns.append({"role": role, "content": parts})
+    return turns
+
+
+def _look(
+    processor: Any, text: str, pictures: Sequence[Picture]
+) -> tuple[list[int], dict[str, Any]]:
+    """Token ids of a text with pictures, and what else the processor gives to the model."""
+    fix = "check the picture, or use another processor or row"
+    try:
+        opened = [one.open() for one in pictures]
+        given: dict[str, Any] = {"images": [opened]} if opened else {}
+        made = dict(processor(text=[text], return_tensors="pt", add_special_tokens=False, **given))
+    except PictureError as error:
+        raise TokenError(str(error), fix) from None
+    except Exception as error:  # whatever a processor raises
+        found = " ".join(f"{type(error).__name__}: {error}".split())
+        raise TokenError(f"the processor of the base fails: {found:.300}", fix) from error
+    made.pop("attention_mask", None)
+    return made.pop("input_ids")[0].tolist(), made
+
+
+def _check_shown(processor: Any, ids: list[int]) -> None:
+    """Refuse a row whose template leaves its pictures out."""
+    known = getattr(processor, "image_token_ids", None) or [
+        getattr(processor, "image_token_id", None)
+    ]
+    wanted = {one for one in known if isinstance(one, int)}
+    if wanted and wanted.isdisjoint(ids):
+        fix = "copy chat_template.jinja of the model again"
+        raise TokenError("the chat template leaves the pictures out", fix)
+
+
+def _seen_prefix(
+    processor: Any, ids: list[int], whole: str, part: str, pictures: Sequence[Picture]
+) -> int:
+    """:func:`_prefix` through the processor."""
+    if not whole.startswith(part):
+        raise _no_prefix()
+    return _head_length(_look(processor, part, pictures)[0], ids)
+
+
+def _is_of_tokens(value: Any, length: int) -> bool:
+    """Whether a tensor has one number for each token of its row, as ``token_type_ids`` has."""
+    return tuple(getattr(value, "shape", ())) == (1, length)
+
+
+def _fitted(value: Any, length: int) -> Any:
+    from torch.nn.functional import pad
+
+    return pad(value, (0, length - value.shape[1]))
+
+
+def _says_nothing(made: Mapping[str, Any], answer: list[bool]) -> bool:
+    return not any(
+        bool(value[0][answer.index(True) :].any())
+        for value in made.values()
+        if any(answer) and _is_of_tokens(value, len(answer))
+    )
+
+
+def _digest_of(made: Mapping[str, Any]) -> str:
+    whole = hashlib.sha256()
+    for name, value in sorted(made.items()):
+        array = value.contiguous().numpy()
+        whole.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+    return whole.hexdigest()
+
+
+def _size_of(made: Mapping[str, Any]) -> int:
+    return sum(value.nbytes for value in made.values())
+
+
+def _bytes_of(seen: Seen | None) -> int:
+    return _size_of(seen._kept) if seen and seen._kept else 0
 
 
 def _plain(tokenizer: Any, example: Example, most: int) -> tuple[list[int], list[bool]]:
