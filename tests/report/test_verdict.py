@@ -126,6 +126,13 @@ def test_a_best_rate_at_the_end_of_the_grid_is_said(make_folder, losses, words):
     assert [note for note in notes if "grid" in note] == [expected] * bool(words)
 
 
+def test_one_learning_rate_for_every_arm_is_said(make_folder):
+    told = "Every arm has the learning rate 0.0005: another may suit one of them better."
+    assert told in make_verdict(study_in(make_folder(about={"learning_rates": [5e-4]}))).notes
+    wide = make_folder(about={"learning_rates": [5e-4, 1e-3]})
+    assert told not in make_verdict(study_in(wide)).notes
+
+
 def test_a_loss_that_disagrees_is_told(make_folder):
     study = with_mashup(study_in(make_folder()), loss_gain=Difference(0.1, 0.05, 0.15))
     notes = make_verdict(study).notes

@@ -197,7 +197,10 @@ def _notes(study: Study, subject: Contrast) -> Iterator[str]:
 
 
 def _grid_note(study: Study, subject: Contrast) -> Iterator[str]:
-    """Where the best learning rate is the last of the grid: a better one may lie beyond it."""
+    """Where a learning rate may exist that suits an arm better than those that were tried."""
+    grid = study.about.get("learning_rates") or []
+    if len(grid) == 1:
+        yield f"Every arm has the learning rate {grid[0]:g}: another may suit one of them better."
     several, told = len(study.targets) > 1, []
     for arm in (SCRATCH, subject.arm):
         for word, place in (("largest", -1), ("smallest", 0)):
