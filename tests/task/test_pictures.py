@@ -6,6 +6,7 @@ import struct
 import zlib
 
 import pytest
+import torch
 from PIL import Image
 
 from helpers import make_tokenizer, prompt_rows, refused, write_jsonl
@@ -126,6 +127,7 @@ def bomb():
         (None, "no such file"),
         (b"no picture at all", "cannot be read: cannot identify image file"),
         (b"", "cannot be read"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot identify image file"),
         (bomb(), "cannot be read: Image size (3600000000 pixels)"),
     ],
 )
@@ -271,3 +273,14 @@ def test_the_keys_of_rows_of_text_are_as_ever():
     task = load_task(rows)
     seen = sorted(key.hex()[:12] for key in task.train[0].seen)
     assert (task.digest[:12], seen) == ("f1d1516130bc", ["98499529d0ae", "a656292c5b04", seen[2]])
+
+
+def test_what_belongs_to_tokens_is_cut_or_goes_on_with_them():
+    from mashup.task.tokens import _fitted, _is_of_tokens
+
+    masks = torch.arange(12).view(1, 4, 3)  # as Llama 3.2 has: which token sees which picture
+    assert _is_of_tokens(masks, 4)
+    assert _fitted(masks, 3).tolist() == masks[:, :3].tolist()
+    assert _fitted(masks, 5).tolist() == [[*masks[0].tolist(), [0, 0, 0]]]
+    assert not _is_of_tokens(torch.zeros(1, 4), 4)  # pixels
+    assert not _is_of_tokens(torch.ones(2, 4, dtype=torch.long), 4)

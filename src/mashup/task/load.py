@@ -262,7 +262,8 @@ class _Reader:
                 if make is None:
                     make = self._maker(row, source, number)
                 if isinstance(make, Pairs) and (texts := make.plain(row)):
-                    self._check_kind(sees=False)
+                    if self.sees is not False:
+                        self._check_kind(sees=False)
                     store.add_pair(*texts, number)
                 else:
                     made = make(row)

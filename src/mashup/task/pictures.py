@@ -24,6 +24,8 @@ from typing import Any
 MARK = "<image>"
 MOST_PIXELS = 2**26  # 8192 x 8192: 200 MB when it is decoded
 MOST_BYTES = 100_000_000  # of a file
+#: Formats that PIL reads by itself; it would run Ghostscript for EPS, which is a program.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _COLUMNS = ("images", "image")
 _KEYS = ("image", "path", "url", "base64", "image_url")  # of a part, where the picture may be
 _TYPES = ("image", "image_url")
@@ -81,7 +83,7 @@ class Picture:
         content = self.data or _file(Path(self.path))
         if hashlib.sha256(content).hexdigest() != self.digest:
             raise PictureError(f"picture {self.name} has changed since the row was read")
-        with _decoding(self.name), Image.open(io.BytesIO(content)) as image:
+        with _decoding(self.name), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             turned = ImageOps.exif_transpose(image)
             return turned.convert("RGB")
 
@@ -221,7 +223,7 @@ def _check(data: bytes, name: str) -> None:
     """
     from PIL import Image
 
-    with _decoding(name), Image.open(io.BytesIO(data)) as image:
+    with _decoding(name), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         width, height = image.size
         if width * height > MOST_PIXELS:
             raise PictureError(

@@ -449,14 +449,14 @@ def _seen_prefix(
 
 
 def _is_of_tokens(value: Any, length: int) -> bool:
-    """Whether a tensor has one number for each token of its row, as ``token_type_ids`` has."""
-    return tuple(getattr(value, "shape", ())) == (1, length)
+    """Whether a tensor has numbers for each token of its row, as ``token_type_ids`` has."""
+    return not value.is_floating_point() and tuple(value.shape[:2]) == (1, length)
 
 
 def _fitted(value: Any, length: int) -> Any:
     from torch.nn.functional import pad
 
-    return pad(value, (0, length - value.shape[1]))
+    return pad(value, (*(0, 0) * (value.dim() - 2), 0, length - value.shape[1]))
 
 
 def _says_nothing(made: Mapping[str, Any], answer: list[bool]) -> bool:
