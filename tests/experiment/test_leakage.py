@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import TASKS, write_experiment, write_tasks
-from helpers import prompt_rows, refused, write_adapter, write_jsonl
+from helpers import Q_PROJ, prompt_rows, refused, write_adapter, write_jsonl
 from mashup.experiment.run import prepare, run_jobs
 from mashup.results import read_records
 from mashup.task import Example, taught_prompts
@@ -103,3 +103,47 @@ def test_a_leaking_checkpoint_of_a_library_is_left_out_and_named(tiny_base, tmp_
         for job in prepared.plan.jobs.values() if job.kind == "score"
     }  # fmt: skip
     assert used == {"one": 1, "two": 2}
+
+
+def sentences(start, count):
+    """Rows of 20 words that no other row has in this order."""
+    return [
+        {
+            "prompt": " ".join(f"w{(n * 7 + step * (n + 3)) % 400}" for step in range(20)),
+            "completion": "yes" if n % 2 else "no",
+        }
+        for n in range(start, start + count)
+    ]
+
+
+def test_datasets_that_sources_name_are_searched_and_the_unknown_is_said(
+    tiny_base, tmp_path, monkeypatch
+):
+    cache = tmp_path / "cache"
+    (cache / "empty").mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(cache / "empty"))
+    for number, name in enumerate(TASKS):
+        write_jsonl(tmp_path / f"{name}.jsonl", sentences(100 * number, 60))
+    lists = {"thief": sentences(0, 60), "clean": sentences(300, 60)}
+    kind = {"base": str(tiny_base), "modules": {Q_PROJ: (32, 32)}}
+    for seed, name in enumerate(("thief", "clean", "unknown")):
+        folder = write_adapter(tmp_path / "library" / name, seed=seed, **kind)
+        if name in lists:
+            (folder / "README.md").write_text(f"---\ndatasets:\n- a/{name}\n---\n")
+            write_jsonl(cache / f"datasets--a--{name}/snapshots/c/train.jsonl", lists[name])
+    more = {"library": str(tmp_path / "library"), "targets": ["one", "two"], "train_rows": 30}
+    experiment = write_experiment(tmp_path / "x.yaml", tiny_base, tmp_path, **FEW | more)
+    prepared = prepare(experiment, tmp_path / "out")
+    left_out, unknown = prepared.notes
+    assert left_out == "one: thief is left out, 100% of the dev and test rows are in a/thief"
+    assert unknown.startswith("it is not known whether 1 of 3 checkpoints trained on rows of")
+    used = {
+        job.about["task"]: (len(job.decides["library"]), job.about["left_out"])
+        for job in prepared.plan.jobs.values() if job.kind == "score"
+    }  # fmt: skip
+    assert used == {"one": (2, ["thief"]), "two": (3, [])}
+    run_jobs(prepared)
+    report = (tmp_path / "out/report/report.md").read_text()
+    assert "Skipped source checkpoints" in report
+    assert "it is not known whether 1 of 3 checkpoints" in report

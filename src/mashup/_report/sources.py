@@ -236,8 +236,9 @@ def left_out_table(study: Study) -> Table | None:
         return None
     note = (
         "Held-out rows: trained on dev and test prompts of the target, so its gain would be "
-        "memory. Its own task: trained on the target's training prompts, or named after it. Only "
-        "sources of this experiment and runs of `mashup train` can be checked."
+        "memory. Its own task: trained on the target's training prompts, or named after it. "
+        "Sources of this experiment and runs of `mashup train` list their prompts; of others, the "
+        "datasets that they name are searched where they are on this machine."
     )
     columns = ("Source", "Skipped for", "Why", "Share of these prompts")
     return Table("left-out", "Skipped source checkpoints", columns, rows, words=3, note=note)

@@ -20,7 +20,7 @@ from mashup.errors import InputError, Problem, gather, raise_all
 from mashup.experiment.jobs import Inputs, LeftOut
 from mashup.experiment.settings import Experiment
 from mashup.library import Index, Library, base_digest, checkpoint_digest, fitting, scan
-from mashup.library.leakage import leak, share_seen
+from mashup.library.leakage import Seen, leak, seen_of, share_seen, unknown_note
 from mashup.library.sources import check_library, fetched
 from mashup.outputs import disk_errors
 from mashup.results.records import data_of
@@ -75,6 +75,7 @@ def read_inputs(experiment: Experiment, tasks: Mapping[str, Task], root: Path) -
     library: dict[str, str] = {}
     twins: dict[str, str] = {}
     trained_on: dict[str, str] = {}
+    unlisted: dict[str, Checkpoint] = {}
     with Index(root) as index:
         if experiment.library:
             scanned = library_of(experiment)
@@ -82,6 +83,7 @@ def read_inputs(experiment: Experiment, tasks: Mapping[str, Task], root: Path) -
             library = {name: checkpoint_digest(one.path, index) for name, one in named.items()}
             seen = {name: read_prompts(one.run) for name, one in named.items()}
             trained_on = {name: one.task for name, one in named.items()}
+            unlisted = {name: one for name, one in named.items() if not seen[name]}
         if experiment.twins:
             pairs = named_checkpoints(twins_of(experiment)).items()
             twins = {name: checkpoint_digest(one.path, index) for name, one in pairs}
@@ -93,8 +95,10 @@ def read_inputs(experiment: Experiment, tasks: Mapping[str, Task], root: Path) -
             }
             for target in experiment.wanted
         }
+        searched = {target: _searched(unlisted, tasks[target]) for target in donors}
         left_out = {
-            target: _left_out(tasks[target], known, trained_on) for target, known in donors.items()
+            target: _left_out(tasks[target], known, trained_on, searched[target])
+            for target, known in donors.items()
         }
         if {*experiment.arms, *experiment.variants} - {"scratch"}:
             raise_all(_without_donors(donors, left_out))
@@ -107,7 +111,10 @@ def read_inputs(experiment: Experiment, tasks: Mapping[str, Task], root: Path) -
         for name, task in tasks.items()
     }
     digests = {name: task.digest for name, task in tasks.items()}
-    return Inputs(base, digests, steps, library, left_out, twins)
+    found = next(iter(searched.values()), {}).values()  # what is unknown is so for every target
+    unknown = [one for one in found if one.unknown]
+    leaks = (unknown_note(unknown, len(library), "the targets"),) if unknown else ()
+    return Inputs(base, digests, steps, library, left_out, twins, leaks)
 
 
 def named_checkpoints(library: Library) -> dict[str, Checkpoint]:
@@ -137,8 +144,18 @@ def _of_base(source: str, base: str) -> Library:
     return replace(library, checkpoints=fetched(library, fit, strict=False).used)
 
 
+def _searched(unlisted: Mapping[str, Checkpoint], task: Task) -> dict[str, Seen]:
+    """What is known of checkpoints without a list of prompts, from the datasets they name."""
+    if not unlisted:
+        return {}
+    return dict(zip(unlisted, seen_of(unlisted.values(), task), strict=True))
+
+
 def _left_out(
-    task: Task, donors: Mapping[str, Collection[str]], trained_on: Mapping[str, str]
+    task: Task,
+    donors: Mapping[str, Collection[str]],
+    trained_on: Mapping[str, str],
+    searched: Mapping[str, Seen],
 ) -> dict[str, LeftOut]:
     """Sources that must not be used for a target.
 
@@ -147,6 +164,7 @@ def _left_out(
         donors: source to the prompts that it was trained on.
         trained_on: source to the name of its task, for checkpoints of a library. One whose task
             is the target itself, at any number of rows, is left out, as leave-one-out says.
+        searched: source to what was found in the datasets that it names, of those without prompts.
     """
     found = {}
     for name, prompts in donors.items():
@@ -154,9 +172,12 @@ def _left_out(
         if name in trained_on:
             taught = taught_prompts(task.train)
             share = len(taught.intersection(prompts)) / max(1, len(taught))
+            share = searched[name].sample if name in searched else share
             is_own = data_of(trained_on[name]) == data_of(task.name)
             own = 1.0 if is_own else share if share >= _OWN_TASK else 0.0
-        found[name] = LeftOut(share_seen(prompts, task), own)
+        seen = searched.get(name)
+        held = seen.held_out if seen else share_seen(prompts, task)
+        found[name] = LeftOut(held, own, seen.by if seen else "")
     return {name: why for name, why in found.items() if why}
 
 
@@ -165,7 +186,7 @@ def _without_donors(
 ) -> list[Problem]:
     """Why no source is left, for each target that has none."""
     return [
-        leak(f"{donor}, for {target}", why.held_out)
+        replace(leak(f"{donor}, for {target}", why.held_out), found=why.reason)
         if why.held_out
         else Problem(_OWN, f"{donor}, for {target}", why.reason, "sources of other tasks", _FIX)
         for target, reasons in left_out.items()
@@ -188,7 +209,7 @@ def notes_on(inputs: Inputs, tasks: Mapping[str, Task], targets: Sequence[str]) 
             notes.append(
                 f"{one} and {other} share {both} test prompts: their results are not independent"
             )
-    return tuple(notes)
+    return (*notes, *inputs.leaks)
 
 
 def base_key(experiment: Experiment, index: Index, *, sees: bool = False) -> str:

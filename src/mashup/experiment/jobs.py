@@ -74,10 +74,12 @@ class LeftOut:
         held_out: share of the target's dev and test prompts that it was trained on.
         own_task: share of the target's training prompts that it was trained on, where it is the
             target's own task; 1 where the folder names this task.
+        by: the dataset that has these rows, as the source names it; "" where its prompts tell.
     """
 
     held_out: float = 0.0
     own_task: float = 0.0
+    by: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.held_out or self.own_task)
@@ -85,6 +87,8 @@ class LeftOut:
     @property
     def reason(self) -> str:
         if self.held_out:
+            if self.by:
+                return f"{self.held_out:.0%} of the dev and test rows are in {self.by}"
             return f"trained on {self.held_out:.0%} of the dev and test prompts"
         return "trained on the task itself"
 
@@ -100,6 +104,7 @@ class Inputs:
         library: name to digest of the checkpoints of an outside library.
         left_out: target to the sources that may not be used for it, and why.
         twins: name to digest of the twins of these checkpoints.
+        leaks: sentences on what is not known of the training data of these checkpoints.
     """
 
     base: str
@@ -108,6 +113,7 @@ class Inputs:
     library: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, Mapping[str, LeftOut]] = field(default_factory=dict)
     twins: Mapping[str, str] = field(default_factory=dict)
+    leaks: tuple[str, ...] = ()
 
     def may_use(self, donor: str, target: str) -> bool:
         """Whether a source is of another task, and has not seen the target's held-out rows."""

@@ -80,6 +80,7 @@ class Prepared:
         commonest: accuracy of the commonest answer, by target.
         labels: number of training examples, by target.
         notes: what a user must know of the data, such as donors that are left out.
+        leaks: those of them on what is not known of the sources' training data.
     """
 
     experiment: Experiment
@@ -92,6 +93,7 @@ class Prepared:
     commonest: dict[str, float]
     labels: dict[str, int]
     notes: tuple[str, ...] = ()
+    leaks: tuple[str, ...] = ()
 
     @cached_property
     def _tally(self) -> Tally:
@@ -151,7 +153,7 @@ def prepare(
     notes = notes_on(inputs, tasks, experiment.wanted)
     return Prepared(
         experiment, output, plan, store, work, pace or nominal_pace(experiment),
-        pace is not None, commonest, labels, notes,
+        pace is not None, commonest, labels, notes, inputs.leaks,
     )  # fmt: skip
 
 
@@ -277,6 +279,7 @@ def _note(prepared: Prepared) -> None:
     make_folder(prepared.output)
     about = prepared.experiment.model_dump(mode="json")
     about |= {"version": VERSION, "made": made_now(named_device(prepared.experiment.device))}
+    about |= {"leaks": list(prepared.leaks)} if prepared.leaks else {}
     write_text(prepared.output / EXPERIMENT, to_json(about))
     write_text(prepared.output / STORE, to_json({"jobs": str(prepared.store.root)}))
 

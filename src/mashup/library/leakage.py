@@ -166,13 +166,18 @@ def leak_notes(
             f"{task.name}: their scores are partly memory"
         )
     if unknown:
-        reasons = Counter(one.unknown for one in unknown).most_common()
-        why = "; ".join(f"{count:,}: {reason}" for reason, count in reasons[:_SHOWN])
-        notes.append(
-            f"it is not known whether {len(unknown):,} of {len(found):,} checkpoints "
-            f"trained on rows of {task.name} ({why})"
-        )
+        notes.append(unknown_note(unknown, len(found), task.name))
     return tuple(notes)
+
+
+def unknown_note(unknown: Sequence[Seen], count: int, rows_of: str) -> str:
+    """That nothing is known of some of ``count`` checkpoints, with the reasons."""
+    reasons = Counter(one.unknown for one in unknown).most_common()
+    why = "; ".join(f"{number:,}: {reason}" for reason, number in reasons[:_SHOWN])
+    return (
+        f"it is not known whether {len(unknown):,} of {count:,} checkpoints trained on rows of "
+        f"{rows_of} ({why})"
+    )
 
 
 def _named(found: Sequence[Seen]) -> str:
