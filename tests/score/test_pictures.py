@@ -8,8 +8,16 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from helpers import write_jsonl
 from mashup import load_base, load_task, score
-from mashup.evaluate.answers import evaluate_sample, task_answers
-from mashup.evaluate.evaluate import batches_for, evaluate, sample_digest, sample_tokens
+from mashup.evaluate.answers import as_tree, evaluate_apart, evaluate_sample, task_answers
+from mashup.evaluate.continued import continues, evaluate_continued
+from mashup.evaluate.evaluate import (
+    batches_for,
+    evaluate,
+    sample_digest,
+    sample_tokens,
+    vocabulary_of,
+)
+from mashup.task.tokens import Seen
 from pictures import FAMILIES, picture, picture_rows, save_picture, write_sighted
 
 
@@ -97,6 +105,32 @@ def test_knowledge_is_that_of_every_answer_as_a_row_of_its_own(base, sighted, ro
             turns = (example.messages[0], example.messages[1]._replace(content=text))
             alone = plain_loss(sighted, type(example)(turns, pictures=example.pictures))
             assert found.answers[row, number] == pytest.approx(-alone, rel=1e-5)
+
+
+def test_a_prompt_is_run_once_for_all_answers(base, rows, monkeypatch):
+    task = load_task(rows)
+    tokens = sample_tokens(base, task, 3, 42, 1024)
+    answers = task_answers(base, task, tokens, 42)
+    shapes = base.pad_id, vocabulary_of(base)
+    assert not as_tree(base.model, tokens, answers, *shapes)
+    assert continues(base.model, tokens, answers, *shapes)
+    calls = []
+    monkeypatch.setattr(Seen, "inputs", counting(Seen.inputs, calls))
+    found = evaluate_continued(base.model, tokens, answers, *shapes)
+    assert len(calls) == len(tokens)
+    plain = evaluate_apart(base.model, tokens, answers, *shapes)
+    np.testing.assert_allclose(found.answers, plain.answers, rtol=1e-5)
+    np.testing.assert_array_equal(found.correct, plain.correct)
+    np.testing.assert_array_equal(found.tokens, plain.tokens)
+    np.testing.assert_allclose(found.losses, plain.losses, rtol=1e-5)
+
+
+def counting(work, calls):
+    def counted(*arguments):
+        calls.append(1)
+        return work(*arguments)
+
+    return counted
 
 
 def test_a_row_with_two_pictures_and_two_answers(base, tmp_path):

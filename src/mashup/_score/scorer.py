@@ -22,6 +22,7 @@ from mashup.delta import Delta
 from mashup.errors import InputError, Problem
 from mashup.evaluate.answers import AnswerSet, as_tree, evaluate_answers, evaluate_apart
 from mashup.evaluate.batches import Batch
+from mashup.evaluate.continued import continues, evaluate_continued
 from mashup.evaluate.evaluate import Evaluation, evaluate, plain_batches, vocabulary_of
 from mashup.evaluate.prefix import shared_prefix, with_prefix
 from mashup.files import digest_of
@@ -147,9 +148,11 @@ class Scorer:
         answers = self.answers.of(rows)
         if self.is_tree:
             return evaluate_answers(model, batches, answers, advance=advance)[0]
+        tokens, shapes = [self.tokens[row] for row in rows], self._shapes
+        if self.is_continued:
+            return evaluate_continued(model, tokens, answers, *shapes, advance)
         advance(len(batches))
-        tokens = [self.tokens[row] for row in rows]
-        return evaluate_apart(model, tokens, answers, self.base.pad_id, vocabulary_of(self.base))
+        return evaluate_apart(model, tokens, answers, *shapes)
 
     def read(self, candidate: Candidate) -> Delta:
         """The delta of the content that was found, since its key must not answer for another.
@@ -221,8 +224,19 @@ class Scorer:
         """Whether all answers are run in one pass, which a trial on the base decides."""
         if not self.answers:
             return False
-        vocabulary = vocabulary_of(self.base)
-        return as_tree(self.base.model, self.tokens, self.answers, self.base.pad_id, vocabulary)
+        return as_tree(self.base.model, self.tokens, self.answers, *self._shapes)
+
+    @cached_property
+    def is_continued(self) -> bool:
+        """Whether answers go on from a prompt with pictures that is run once, by such a trial."""
+        if not self.answers:
+            return False
+        return continues(self.base.model, self.tokens, self.answers, *self._shapes)
+
+    @property
+    def _shapes(self) -> tuple[int, int]:
+        """Token id to pad with, and the size of the vocabulary."""
+        return self.base.pad_id, vocabulary_of(self.base)
 
     # Several checkpoints in one pass, where the device gains by it
 

@@ -176,14 +176,19 @@ def evaluate_sample(
         progress: where to show a bar.
         label: of the bar.
     """
+    from mashup.evaluate.continued import continues, evaluate_continued  # it stands on this module
+
     model, batches = base.model, batches_for(base, tokens)
+    shapes = base.pad_id, vocabulary_of(base)
     with progress.bar(label, len(batches)) as advance:
         if answers is None:
             found = evaluate(model, batches, advance=advance)
-        elif as_tree(model, tokens, answers, base.pad_id, vocabulary_of(base)):
+        elif as_tree(model, tokens, answers, *shapes):
             found = evaluate_answers(model, batches, answers, advance=advance)[0]
+        elif continues(model, tokens, answers, *shapes):
+            found = evaluate_continued(model, tokens, answers, *shapes, advance)
         else:
-            found = evaluate_apart(model, tokens, answers, base.pad_id, vocabulary_of(base))
+            found = evaluate_apart(model, tokens, answers, *shapes)
     return replace(found, prompts=np.array(prompts_of(tokens), np.int64))
 
 

@@ -49,6 +49,23 @@ def run_prefix(model: Any, batch: Batch, copies: int = 1) -> Any:
     return cache
 
 
+def run_prompt(model: Any, batch: Batch) -> tuple[Tensor, Any]:
+    """Logits ``(1, 1, vocabulary)`` in float32 after a batch of one row, and its cache."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    device = next(model.parameters()).device
+    last = torch.zeros_like(batch.ids, dtype=torch.bool)
+    last[:, -1] = True
+    seen = _seen(model, batch, batch.ids.shape[1], device)
+    with head_only_at(model, last), _naming(batch):
+        output = model(
+            input_ids=batch.ids.to(device), attention_mask=batch.mask.to(device), use_cache=True,
+            **{_cache_name(model): cache}, **seen,
+        )  # fmt: skip
+    return output.logits.float(), cache
+
+
 def answer_logits(model: Any, batch: Batch, copies: int = 1, cache: Any = None) -> Tensor:
     """Logits ``(copies · answer tokens, vocabulary)`` in float32, a row for each answer token.
 
@@ -69,7 +86,19 @@ def answer_logits(model: Any, batch: Batch, copies: int = 1, cache: Any = None) 
             input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=cache is not None,
             **past,
         )  # fmt: skip
+    if batch.seen:
+        forget_pictures(model)
     return output.logits[0].float()
+
+
+def forget_pictures(model: Any) -> None:
+    """Remove what Qwen's models remember of the last row with pictures.
+
+    They add it to the positions of whatever goes on from a cache, also of a row of text.
+    """
+    for module in model.modules():
+        if getattr(module, "rope_deltas", None) is not None:
+            module.rope_deltas = None
 
 
 def _seen(model: Any, batch: Batch, length: int, device: torch.device) -> dict[str, Tensor]:
