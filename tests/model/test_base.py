@@ -157,3 +157,15 @@ def test_levels_bars_and_warnings_come_back():
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (level, bars)
     with pytest.warns(UserWarning, match="seen"):
         warnings.warn("seen", UserWarning, stacklevel=1)
+
+
+def test_a_model_in_memory_brings_the_processor_of_its_folder(tmp_path, tiny_base):
+    from transformers import AutoModelForImageTextToText
+
+    from pictures import write_sighted
+
+    folder = write_sighted(tmp_path / "llava", "llava")
+    base = load_base(AutoModelForImageTextToText.from_pretrained(folder))
+    assert base.sees
+    assert type(base.processor("row 1")).__name__ == "LlavaProcessor"
+    assert not load_base(tiny_base).sees

@@ -14,7 +14,7 @@ from mashup.evaluate.batches import Batch
 from pictures import FAMILIES, picture_rows, write_sighted
 
 SMALL = TrainSettings(
-    max_steps=30, batch_size=8, learning_rate=1e-2, evaluations=2, lora_r=8, keep="last"
+    max_steps=10, batch_size=8, learning_rate=1e-2, evaluations=2, lora_r=8, keep="last"
 )
 
 
