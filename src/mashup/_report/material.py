@@ -118,5 +118,5 @@ def _records(path: Path) -> tuple[Record, ...]:
 
 def nothing_yet(where: Path, found: str) -> InputError:
     """What is raised where no target of an experiment can be shown."""
-    fix = "continue `mashup loo` until scratch of a first target is done"
+    fix = "continue `mashup loo` until a first target has scratch"
     return InputError(Problem("no records yet", str(where), found, fix=fix))

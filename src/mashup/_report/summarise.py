@@ -50,6 +50,7 @@ _CURVE = ("dev_loss", "dev_accuracy", "test_loss", "test_accuracy")
 
 def make_study(folder: Folder) -> Study:
     """Everything that is shown of one experiment or comparison."""
+    folder = _as_whole(folder)
     by_task: dict[str, list[Record]] = {}
     for record in folder.records:
         by_task.setdefault(record.task, []).append(record)
@@ -60,7 +61,7 @@ def make_study(folder: Folder) -> Study:
     ]
     whole = [one for one in made if one.arm(SCRATCH)]
     if not whole:
-        raise nothing_yet(folder.path, "no whole run")
+        raise nothing_yet(folder.path, "no run of scratch")
     for one in made:
         trained = [] if one in whole else [arm.name for arm in one.arms if arm.trained]
         if trained:  # a loo writes an arm's records after those of scratch
@@ -76,6 +77,20 @@ def make_study(folder: Folder) -> Study:
         folder.sources, tuple(one for one in whole if one not in targets), brief,
         by_labels(folder.records), by_family((*targets, *brief)),
     )  # fmt: skip
+
+
+def _as_whole(folder: Folder) -> Folder:
+    """While scratch has short runs alone, the longest of them stand for whole ones.
+
+    ``short`` in what is known of the experiment is then their share of the steps.
+    """
+    longest = max((one.budget for one in folder.records if one.arm == SCRATCH), default=1.0)
+    if longest == 1.0:
+        return folder
+    records = tuple(  # what belongs to no trained run has the budget 1
+        replace(one, budget=min(1.0, one.budget / longest)) for one in folder.records
+    )
+    return replace(folder, records=records, about=folder.about | {"short": longest})
 
 
 def _is_main(task: str, tasks: Iterable[str]) -> bool:

@@ -179,6 +179,8 @@ def contrast_sentence(one: Contrast) -> str:
 
 def _notes(study: Study, subject: Contrast) -> Iterator[str]:
     """What a reader must know beside the answer."""
+    if short := study.about.get("short"):
+        yield f"So far there are runs with {100 * short:.0f} % of the steps only: these are shown."
     yield from _loss_note(study, subject)
     rival = study.contrast(MASHUP, BEST_SINGLE) if subject.arm == MASHUP else None
     if rival:
