@@ -31,6 +31,20 @@ CHATML = (
 _CORPUS = ["Is this good or bad? It is good. " * 4, "Question: what is it? Answer: yes\n\n" * 4]
 
 
+def damage_a_page(path):
+    """A page of an SQLite file that holds no data."""
+    content = bytearray(path.read_bytes())
+    content[4096:8192] = b"\xff" * 4096
+    path.write_bytes(content)
+
+
+def make_read_only(path):
+    """Another write version of the file format: SQLite only reads what it does not know."""
+    content = bytearray(path.read_bytes())
+    content[18] = 9
+    path.write_bytes(content)
+
+
 def write_json(path: Path, value: Any) -> Path:
     """Write ``value`` as JSON, with the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,23 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from helpers import full_disk, settle, write_adapter
+from helpers import damage_a_page, full_disk, make_read_only, settle, write_adapter
 from mashup.library import Index, database, scan
 from mashup.library.index import Loss
 
 LOSS = Loss(1.5, True, 0.25)
-
-
-def damage_a_page(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[4096:8192] = b"\xff" * 4096
-    path.write_bytes(content)
-
-
-def make_read_only(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[18] = 9  # the write version of the file format; SQLite only reads what it does not know
-    path.write_bytes(content)
 
 
 def test_scores_and_digests_are_kept(tmp_path):

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from helpers import assert_problem
+from helpers import assert_problem, damage_a_page, make_read_only
 from mashup._score.ledger import VERSION, Ledger, Measured
 from mashup.library import Index, database
 
@@ -162,18 +162,6 @@ def test_a_file_without_a_version_is_set_aside_under_a_free_name(tmp_path):
 
 def overwrite(path):
     path.write_bytes(b"no database at all" * 1000)
-
-
-def damage_a_page(path):
-    content = bytearray(path.read_bytes())
-    content[4096:8192] = b"\xff" * 4096
-    path.write_bytes(content)
-
-
-def make_read_only(path):
-    content = bytearray(path.read_bytes())
-    content[18] = 9  # the write version of the file format; SQLite only reads what it does not know
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("harm", [overwrite, damage_a_page, make_read_only])

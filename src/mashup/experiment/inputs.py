@@ -167,15 +167,14 @@ def _left_out(
         searched: source to what was found in the datasets that it names, of those without prompts.
     """
     found = {}
+    taught = taught_prompts(task.train) if trained_on else frozenset()
     for name, prompts in donors.items():
-        own = 0.0
+        own, seen = 0.0, searched.get(name)
         if name in trained_on:
-            taught = taught_prompts(task.train)
-            share = len(taught.intersection(prompts)) / max(1, len(taught))
-            share = searched[name].sample if name in searched else share
+            known = len(taught.intersection(prompts)) / max(1, len(taught))
+            share = seen.sample if seen else known
             is_own = data_of(trained_on[name]) == data_of(task.name)
             own = 1.0 if is_own else share if share >= _OWN_TASK else 0.0
-        seen = searched.get(name)
         held = seen.held_out if seen else share_seen(prompts, task)
         found[name] = LeftOut(held, own, seen.by if seen else "")
     return {name: why for name, why in found.items() if why}
