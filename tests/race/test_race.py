@@ -181,6 +181,28 @@ def test_a_race_that_is_stopped_goes_on_to_the_same_end(
     assert sum(record["seconds"].values()) == pytest.approx(record["total_seconds"], abs=1e-6)
 
 
+def test_steps_are_counted_whose_values_were_written_just_before_a_kill(
+    done, base, task, start, tmp_path, monkeypatch
+):
+    from mashup._race import race as module
+
+    real, written = module.write_point, []
+
+    def killed(path, step, dev):
+        real(path, step, dev)
+        written.append(step)
+        if written.count(done.record["rungs"][0]["step"]) == 4:  # a lane that is given up there
+            patch.setattr(module.Book, "save", lambda *_, **__: None)
+            raise KeyboardInterrupt
+
+    given = {"output": tmp_path / "race", "starts": [start], "settings": SMALL}
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_point", killed)
+        with pytest.raises(KeyboardInterrupt):
+            race(base, task, learning_rates=RATES, **given)
+    assert race(base, task, learning_rates=RATES, **given).record["steps"] == done.record["steps"]
+
+
 def test_a_race_stopped_while_its_files_get_their_place_goes_on(
     done, base, task, start, tmp_path, monkeypatch
 ):

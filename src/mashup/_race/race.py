@@ -371,15 +371,21 @@ class _Track:
     def _advance(self, lane: Lane, start: Path | None, rung: int, is_end: bool) -> list[DevPoint]:
         """Train a lane up to a rung unless it is there; its points up to the rung."""
         values = self.output / WORK / "dev" / f"{lane.name}.jsonl"
+        spent = self.book.values["steps"]
+
+        def count(step: int) -> None:
+            spent[lane.name] = max(spent.get(lane.name, 0), step)
+
         points = read_points(values, rung)
+        if points:
+            count(points[-1].step)  # a kill may have come between the values and the book
         if points and points[-1].step == rung and not (is_end and not self._is_over(lane)):
             return points
         make_folder(values.parent)
         drop_cut_line(values)
-        spent = self.book.values["steps"]
 
         def note(point: Point, dev: Evaluation) -> None:
-            spent[lane.name] = max(spent.get(lane.name, 0), point.step)
+            count(point.step)
             write_point(values, point.step, dev)
             self.book.save()
 
