@@ -29,11 +29,11 @@ FLOORS = (
     ("_score",),
     ("_select",),
     ("_merge",),
-    ("_init", "_check", "_convert", "_push", "_verify"),
+    ("_init", "_check", "_convert", "_push"),
     ("_train",),
     ("_race", "transformers"),
     ("experiment",),
-    ("demo",),
+    ("_verify", "demo"),
     ("cli", "__main__"),
 )
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}

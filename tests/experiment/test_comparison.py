@@ -18,6 +18,7 @@ from mashup import (
     scan,
     score,
     train,
+    verify,
 )
 from mashup._report.write import read_studies
 from mashup.experiment.compare import begin
@@ -63,6 +64,12 @@ def done(base, library, task, tmp_path_factory):
         library, base, task, output=output, samples=40, criterion="loss",
         seeds=(1, 2), settings=SETTINGS, budgets=(0.5, 1.0),
     )  # fmt: skip
+
+
+def test_all_its_numbers_can_be_made_again_from_its_runs(done, task):
+    found = verify(done.path)
+    assert found.agrees, found.problems
+    assert (task.name, "agrees") in [(c.where, c.state) for c in found.checks if c.what == "runs"]
 
 
 def values(done, metric, arm, **where):

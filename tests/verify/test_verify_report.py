@@ -7,8 +7,10 @@ import pytest
 
 from armresults import PLANS
 from comparisons import write_comparison
+from experiments import write_experiment, write_tasks
 from helpers import refused
 from mashup import report, verify
+from mashup.experiment.run import prepare, run_jobs
 from studies import plans, write_study
 
 
@@ -52,6 +54,7 @@ def test_derived_records_agree_with_those_that_were_measured(study):
     found = verify(study)
     assert found.agrees, found.problems
     assert [(c.what, c.state) for c in found.checks] == [
+        ("runs", "not checked"),
         ("records", "agrees"),
         ("report", "not checked"),
     ]
@@ -116,3 +119,72 @@ def test_accuracies_by_labels_and_the_labels_that_scratch_needs_are_made_again(t
     (study / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
     names = {problem.where.rpartition(" ")[2] for problem in verify(study).problems}
     assert names == {"test_accuracy_mean", "scratch_labels"}
+
+
+@pytest.fixture(scope="module")
+def ran(tiny_base, tmp_path_factory):
+    """A real experiment with two seeds, its jobs in a folder of its own."""
+    room = tmp_path_factory.mktemp("ran")
+    few = {"seeds": [1, 2], "learning_rates": [0.01], "arms": ["scratch", "mashup"]}
+    experiment = write_experiment(room / "x.yaml", tiny_base, write_tasks(room), **few)
+    run_jobs(prepare(experiment, room / "out", jobs=room / "jobs"))
+    return room
+
+
+def runs_of(folder):
+    return [(c.where, c.state) for c in verify(folder).checks if c.what == "runs"]
+
+
+@pytest.fixture
+def moved(ran, tmp_path):
+    """The experiment elsewhere without its pages, its jobs beside its records."""
+    folder = shutil.copytree(ran / "out", tmp_path / "out")
+    shutil.rmtree(folder / "report")
+    shutil.copytree(ran / "jobs", folder / "jobs")
+    (folder / "store.json").unlink()
+    return folder
+
+
+def test_every_record_is_made_again_from_the_runs_where_they_are(ran, moved):
+    for folder in (ran / "out", moved):
+        found = verify(folder)
+        assert found.agrees, found.problems
+        assert runs_of(folder) == [("one", "agrees")]
+
+
+@pytest.mark.parametrize("name", ["value", "low", "high"])
+def test_a_changed_interval_is_found_by_the_examples_of_the_runs(moved, name):
+    lines = [json.loads(line) for line in (moved / "records.jsonl").read_text().splitlines()]
+    gain = next(o for o in lines if o["metric"] == "test_accuracy_gain" and o["budget"] == 1.0)
+    gain[name] += 0.01
+    (moved / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    wrong = [p.where for p in verify(moved).problems if p.where.endswith(f", {name}")]
+    assert len(wrong) == 1
+    assert "arm mashup" in wrong[0]
+    assert "metric test_accuracy_gain" in wrong[0]
+
+
+def test_a_run_whose_examples_were_changed_is_found(moved):
+    for path in (moved / "jobs").rglob("test.json"):
+        values = json.loads(path.read_text())
+        values["losses"] = [2 * one + 0.1 * place for place, one in enumerate(values["losses"])]
+        path.write_text(json.dumps(values))
+    assert any("test_loss_gain" in p.where for p in verify(moved).problems)
+
+
+def test_a_record_that_was_deleted_is_found(moved):
+    lines = (moved / "records.jsonl").read_text().splitlines()
+    kept = [line for line in lines if '"test_accuracy_gain"' not in line]
+    (moved / "records.jsonl").write_text("".join(line + "\n" for line in kept))
+    problems = [p for p in verify(moved).problems if "test_accuracy_gain" in p.where]
+    assert problems
+    assert all(p.found == "None" for p in problems)
+
+
+def test_runs_that_are_not_here_are_told(moved):
+    shutil.rmtree(moved / "jobs")
+    assert runs_of(moved) == [("one", "not checked")]
+    assert verify(moved).agrees
+    (moved / "layout.json").write_text("{}")
+    with refused("damaged file"):
+        verify(moved)

@@ -1,4 +1,4 @@
-"""Make a report again from its records, and derived records again from the measured ones."""
+"""Make records again from runs, derived records from measured ones, and a report from records."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from mashup._report.study import COSTS, SCRATCH, RunRow
 from mashup._report.summarise import measured
 from mashup._report.write import report
 from mashup._verify.checks import Check, compared_files, number_problems
+from mashup.experiment.jobs import LAYOUT, Store, read_layout
+from mashup.experiment.results import all_records
+from mashup.experiment.run import JOBS
+from mashup.experiment.settings import known_jobs
 from mashup.results.comparison import ABOUT
 from mashup.results.labels import Drawn, labels_needed
 from mashup.results.parity import Parity, fair_parity, paper_parity, reads_test
@@ -40,12 +44,13 @@ Numbers = dict[str, float | None]
 
 
 def verify_report(folder: Path) -> Iterator[Check]:
-    """The records, then every file of the report.
+    """The records, from the runs and from each other; then every file of the report.
 
     Raises:
         InputError: files that are missing or damaged.
     """
     with consistent(folder):
+        yield from _run_checks(folder)
         yield from _record_checks(folder)
     kept = folder if is_comparison(folder) else folder / "report"
     if not (kept / "index.html").exists():
@@ -71,6 +76,50 @@ def _report_checks(kept: Path, made: Path, inputs: frozenset[str]) -> Iterator[C
             yield check
     for kind, count in sorted(counts.items()):
         yield Check("report", f"*{kind}", f"{count} files, the same bytes")
+
+
+# Records that follow from runs
+
+
+def _run_checks(folder: Path) -> Iterator[Check]:
+    """Every record again, intervals too, from the jobs and what they kept of each example."""
+    if not (folder / LAYOUT).exists():
+        yield Check("runs", LAYOUT, "not there, from an earlier version", is_checked=False)
+        return
+    store = _store(folder)
+    noted = _by_task(read_folders([folder])[0].records)
+    made = _by_task(all_records(read_layout(folder), store))
+    for task, numbers in noted.items():
+        again = made.get(task, {})
+        problems = number_problems(numbers, again, f"{RECORDS}, {task}", _SLACK)
+        if again and not problems:
+            yield Check("runs", task, f"{len(again)} numbers, from what runs and scores kept")
+        for problem in problems:
+            yield Check("runs", task, f"{problem.found}, not {problem.expected}", problem)
+        if left := len(numbers.keys() - again.keys()):
+            found = f"{left} of {len(numbers)} numbers: their jobs are not in {store.root}"
+            yield Check("runs", task, found, is_checked=False)
+
+
+def _store(folder: Path) -> Store:
+    """The jobs of a comparison, or of an experiment: where it says, else beside its records."""
+    if is_comparison(folder):
+        return Store(folder, JOBS)
+    known = known_jobs(folder)
+    return Store(Path(known) if known and Path(known).is_dir() else folder / JOBS)
+
+
+def _by_task(records: Sequence[Record]) -> dict[str, Numbers]:
+    """All numbers of records, by task and by what they are called."""
+    found: dict[str, Numbers] = {}
+    for record in records:
+        named = record.to_json()
+        numbers = {name: named.pop(name) for name in ("value", "low", "high", "seconds", "tokens")}
+        words = ", ".join(f"{name} {one}" for name, one in named.items() if name != "experiment")
+        found.setdefault(record.task, {}).update(
+            {f"{words}, {name}": value for name, value in numbers.items() if value is not None}
+        )
+    return found
 
 
 # Records that follow from other records

@@ -16,7 +16,7 @@ from mashup._train.work import run_tokens
 from mashup.checkpoint import check_base
 from mashup.errors import DivergedError, InputError, Problem
 from mashup.experiment.arms import make_plan
-from mashup.experiment.jobs import Inputs, Plan, Store
+from mashup.experiment.jobs import LAYOUT, Inputs, Layout, Plan, Store
 from mashup.experiment.results import Arm, ArmResult, all_records, arm_of, result_of
 from mashup.experiment.run import RECORDS, made_now
 from mashup.experiment.settings import (
@@ -238,9 +238,10 @@ def _run(experiment: Experiment, given: Given, output: Path, progress: Progress)
     results = tuple(one for cell in plan.cells if (one := result_of(cell, worker.store)))
     about |= {"arms": _told([(one.arm, one.seed) for one in results if one.budget == 1.0])}
     write_text(output / ABOUT, to_json(about))  # by now it is known what has won a race
-    commonest = {task.name: commonest_accuracy(task)}
-    labels = {task.name: len(task.train)}
-    records = all_records(experiment, plan, worker.store, commonest, labels)
+    facts = {task.name: commonest_accuracy(task)}, {task.name: len(task.train)}
+    layout = Layout.of(experiment.name, plan, *facts)
+    write_text(output / LAYOUT, to_json(layout.model_dump(mode="json")))
+    records = all_records(layout, worker.store)
     write_records(output / RECORDS, records)
     from mashup._report.write import write_report
 

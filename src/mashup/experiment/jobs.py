@@ -24,7 +24,7 @@ from mashup.results.records import data_of
 from mashup.state import read_state
 
 Kind = Literal["score", "init", "train"]
-RESULT = "result.json"
+RESULT, LAYOUT = "result.json", "layout.json"
 #: Raise the number of a kind when the same job would give another result. Score 2: of equals in
 #: knowledge the least loss is chosen first.
 _CODE = {"score": 2, "init": 1, "train": 1}
@@ -170,6 +170,59 @@ class Plan:
         return job.key
 
 
+class Layout(BaseModel, frozen=True):
+    """What records are made of: which jobs fill which cells. Kept as ``layout.json``.
+
+    Attributes:
+        experiment: its name.
+        targets: in the order of their records.
+        cells: of all targets.
+        rates: learning rate by key of the run.
+        left_out: as in :class:`Inputs`.
+        commonest: accuracy of the commonest training answer, by target.
+        labels: number of training examples, by target.
+    """
+
+    version: Literal[1] = 1
+    experiment: str
+    targets: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    rates: dict[str, float]
+    left_out: dict[str, dict[str, LeftOut]]
+    commonest: dict[str, float]
+    labels: dict[str, int]
+
+    @classmethod
+    def of(
+        cls,
+        experiment: str,
+        plan: Plan,
+        commonest: Mapping[str, float],
+        labels: Mapping[str, int],
+    ) -> Layout:
+        """Of a plan, with two facts about the data of each target; targets in their order."""
+        rates = {
+            key: plan.jobs[key].decides["settings"]["learning_rate"]
+            for cell in plan.cells
+            for key in cell.runs
+        }
+        left_out = {name: dict(one) for name, one in plan.left_out.items() if name in labels}
+        return cls(
+            experiment=experiment, targets=tuple(labels), cells=tuple(plan.cells), rates=rates,
+            left_out=left_out, commonest=dict(commonest), labels=dict(labels),
+        )  # fmt: skip
+
+
+def read_layout(folder: Path) -> Layout:
+    """The layout of the results in a folder.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    fix = f"remove it; the command that made {folder} writes it anew"
+    return read_state(Layout, folder / LAYOUT, fix)
+
+
 def _within(path: str) -> str:
     """A path that does not lead out of the store."""
     if Path(path).is_absolute() or ".." in Path(path).parts:
@@ -255,6 +308,10 @@ class Store:
         if not path.exists():
             return False
         return not job.keeps_weights or read_state(_Kept, path, self._fix(job.key)).weights
+
+    def has(self, key: str) -> bool:
+        """Whether a result is there, with its weights or without."""
+        return (self.folder(key) / RESULT).exists()
 
     def result(self, key: str) -> dict[str, Any]:
         """The facts that a job left.

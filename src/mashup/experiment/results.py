@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mashup._train.record import Run
-from mashup.experiment.jobs import Cell, Plan, Store, best_of
-from mashup.experiment.settings import Experiment
+from mashup.experiment.jobs import Cell, Layout, Store, best_of
 from mashup.results.curve import START_TEST, TEST, Point, read_values
 from mashup.results.labels import Drawn, Key, draw_accuracies, labels_needed, mean_of
 from mashup.results.parity import Parity, fair_parity, paper_parity, reads_test
@@ -105,13 +104,7 @@ class ArmResult:
         return read_values(self._values)
 
 
-def all_records(
-    experiment: Experiment,
-    plan: Plan,
-    store: Store,
-    commonest: Mapping[str, float],
-    labels: Mapping[str, int],
-) -> tuple[Record, ...]:
+def all_records(layout: Layout, store: Store) -> tuple[Record, ...]:
     """Records of all cells whose jobs are done, target by target; none without scratch.
 
     Besides those of :func:`make_records`: ``end_...`` of every run with its ``learning_rate`` (no
@@ -122,30 +115,30 @@ def all_records(
     sizes ``test_accuracy_mean`` and ``scratch_labels`` by arm.
 
     Args:
-        experiment, plan, store: what was run.
-        commonest: accuracy of the commonest answer by target.
-        labels: number of training examples by target.
+        layout: what was run.
+        store: where its jobs are.
     """
+    name = layout.experiment
     records: list[Record] = []
     found: dict[str, list[ArmResult]] = {}
-    for target in experiment.wanted:
-        cells = done_cells(target, plan, store)
+    for target in layout.targets:
+        cells = done_cells(target, layout, store)
         if any(cell.arm == "scratch" for cell in cells):
             results = [one for cell in cells if (one := result_of(cell, store))]
             found[target] = results
-            records += make_records(experiment.name, target, results)
-            records += [one for cell in cells for one in _ends(experiment.name, cell, plan, store)]
-            records += _relevance(experiment.name, target, cells, store)
-            records += _left_out(experiment.name, target, plan)
-            records.append(commonest_record(experiment.name, target, commonest[target]))
-            records.append(labels_record(experiment.name, target, labels[target]))
-    return (*records, *size_records(experiment.name, found, labels))
+            records += make_records(name, target, results)
+            records += [one for cell in cells for one in _ends(name, cell, layout.rates, store)]
+            records += _relevance(name, target, cells, store)
+            records += _left_out(name, target, layout)
+            records.append(commonest_record(name, target, layout.commonest[target]))
+            records.append(labels_record(name, target, layout.labels[target]))
+    return (*records, *size_records(name, found, layout.labels))
 
 
-def done_cells(target: str, plan: Plan, store: Store) -> list[Cell]:
+def done_cells(target: str, layout: Layout, store: Store) -> list[Cell]:
     """The cells of a target all of whose jobs are done."""
-    cells = [cell for cell in plan.cells if cell.target == target]
-    done = {key: store.is_done(plan.jobs[key]) for key in {k for c in cells for k in c.keys}}
+    cells = [cell for cell in layout.cells if cell.target == target]
+    done = {key: store.has(key) for key in {key for cell in cells for key in cell.keys}}
     return [cell for cell in cells if all(done[key] for key in cell.keys)]
 
 
@@ -191,20 +184,22 @@ def _seconds(facts: dict[str, float]) -> float:
     return facts["train_seconds"] + facts.get("check_seconds", 0.0)
 
 
-def _ends(experiment: str, cell: Cell, plan: Plan, store: Store) -> Iterator[Record]:
+def _ends(
+    experiment: str, cell: Cell, rates: Mapping[str, float], store: Store
+) -> Iterator[Record]:
     """Where every run of a cell ended."""
     for key in cell.runs if cell.trained else ():
-        facts, settings = store.result(key), plan.jobs[key].decides["settings"]
+        facts, rate = store.result(key), rates[key]
         place, values = (0, facts["train_seconds"], 0), dict.fromkeys(_METRICS)
         if not facts["diverged"]:
             run = Run.open(store.place(facts["path"]))
-            settings, last = run.record["config"]["settings"], run.kept
+            rate, last = run.record["config"]["settings"]["learning_rate"], run.kept
             place = (last.step, last.seconds, last.tokens)
             values = {name: getattr(last, name) for name in _METRICS}
         for name, value in values.items():
             yield Record(
                 experiment, cell.target, cell.arm, cell.seed, cell.budget, *place, f"end_{name}",
-                value, learning_rate=settings["learning_rate"],
+                value, learning_rate=rate,
             )  # fmt: skip
 
 
@@ -232,11 +227,11 @@ def _relevance(
         yield from (record(one["name"], metric, value) for metric, value in values.items())
 
 
-def _left_out(experiment: str, target: str, plan: Plan) -> list[Record]:
+def _left_out(experiment: str, target: str, layout: Layout) -> list[Record]:
     """Sources that were not used, with the share of the target's prompts they were trained on."""
     return [
         Record(experiment, target, "score", -1, 1.0, 0, 0.0, 0, metric, share, donor=donor)
-        for donor, why in plan.left_out.get(target, {}).items()
+        for donor, why in layout.left_out.get(target, {}).items()
         for metric, share in ((LEFT_OUT, why.held_out), (OWN_TASK, why.own_task))
         if share
     ]

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from mashup.errors import InputError, MashupError, Problem, UsageError, gather
 from mashup.experiment.arms import make_plan
 from mashup.experiment.inputs import notes_on, read_inputs, read_tasks
-from mashup.experiment.jobs import Failures, Job, Plan, Store
+from mashup.experiment.jobs import LAYOUT, Failures, Job, Layout, Plan, Store
 from mashup.experiment.results import all_records
 from mashup.experiment.settings import STORE, Experiment, known_jobs, read_experiment
 from mashup.experiment.status import (
@@ -94,6 +94,11 @@ class Prepared:
     labels: dict[str, int]
     notes: tuple[str, ...] = ()
     leaks: tuple[str, ...] = ()
+
+    @property
+    def layout(self) -> Layout:
+        """What its records are made of."""
+        return Layout.of(self.experiment.name, self.plan, self.commonest, self.labels)
 
     @cached_property
     def _tally(self) -> Tally:
@@ -279,15 +284,14 @@ def _note(prepared: Prepared) -> None:
     about |= {"leaks": list(prepared.leaks)} if prepared.leaks else {}
     write_text(prepared.output / EXPERIMENT, to_json(about))
     write_text(prepared.output / STORE, to_json({"jobs": str(prepared.store.root)}))
+    write_text(prepared.output / LAYOUT, to_json(prepared.layout.model_dump(mode="json")))
 
 
 def _publish(prepared: Prepared) -> None:
     """Write records and report of the arms and targets that are done so far."""
     from mashup._report.write import report
 
-    records = all_records(
-        prepared.experiment, prepared.plan, prepared.store, prepared.commonest, prepared.labels
-    )
+    records = all_records(prepared.layout, prepared.store)
     write_records(prepared.output / RECORDS, records)
     if _has_run(records):
         report(prepared.output, prepared.output / REPORT)
