@@ -1,11 +1,12 @@
-# make install | lint | test | test-slow | oracles | site | demo | demo-quick | loo-quick | bench
+# make install | lint | test | test-pictures | test-slow | oracles | site | demo | demo-quick | loo-quick | bench
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ORACLES := .oracles
 SITE := .site
+PICTURES := build/pictures
 
-.PHONY: install lint test test-slow oracles site demo demo-quick loo-quick bench clean
+.PHONY: install lint test test-pictures test-slow oracles site demo demo-quick loo-quick bench clean
 
 install: $(VENV)/.installed
 
@@ -24,6 +25,14 @@ lint: install
 # One thread a worker: tiny models gain nothing from more, and workers would fight for cores.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+
+# Rows with pictures for models whose processors need torchvision. Its wheel wants a CUDA build of
+# PyTorch, so it lies in a folder of its own, without what it depends on.
+test-pictures: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --upgrade \
+		--target $(PICTURES) torchvision num2words docopt
+	OMP_NUM_THREADS=1 PYTHONPATH=$(PICTURES) $(BIN)/pytest -n auto -k "qwen2-vl or smolvlm" \
+		$$(find tests -name test_pictures.py)
 
 test-slow: install
 	$(BIN)/pytest -m slow

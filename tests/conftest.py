@@ -13,7 +13,9 @@ import pytest
 from hypothesis import settings
 
 from helpers import make_tokenizer, write_tiny_model
+from visions import load_torchvision
 
+NAMED = load_torchvision()
 settings.register_profile("mashup", deadline=None, database=None, max_examples=50)
 settings.load_profile("mashup")
 
