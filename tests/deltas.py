@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,9 @@ from torch import Tensor
 from mashup._merge.changes import Change, InMemory
 from mashup._merge.combine import Recipe, Tensors, merged_values
 from mashup._merge.methods import METHODS
+from mashup.delta import Delta, Factors, inner
 from mashup.settings import MergeSettings
+from mashup.sketches import BaseTensor, changes
 
 
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -51,3 +54,40 @@ def float32s(low: int = 1, high: int = 40) -> st.SearchStrategy[Tensor]:
     )
     drawn = arrays(np.float32, st.integers(low, high), elements=numbers)
     return drawn.map(lambda array: torch.from_numpy(array.copy()))
+
+
+def delta_inner(one: Delta, other: Delta, base: BaseTensor | None = None) -> float:
+    """``⟨Δ₁, Δ₂⟩`` over all that both change.
+
+    A LoRA of a tensor and a new value of the same tensor count as at right angles.
+
+    Args:
+        one: any adapter's delta.
+        other: that of an adapter of the same base.
+        base: the base's tensors by name; needed where values or rows are saved.
+
+    Raises:
+        ValueError: there are saved values or rows and no base.
+    """
+    mine, theirs = dict(changes(one, base)), dict(changes(other, base))
+    return sum(_product(mine[name], theirs[name]) for name in mine.keys() & theirs.keys())
+
+
+def cosine(one: Delta, other: Delta, base: BaseTensor | None = None) -> float:
+    """``⟨Δ₁, Δ₂⟩ / (‖Δ₁‖ ‖Δ₂‖)``, in [-1, 1]; 0 where one of them changes nothing.
+
+    Arguments and errors are those of :func:`delta_inner`.
+    """
+    norms = delta_inner(one, one, base) * delta_inner(other, other, base)
+    if norms == 0:
+        return 0.0
+    return max(-1.0, min(1.0, delta_inner(one, other, base) / math.sqrt(norms)))
+
+
+def _product(one: Factors | Tensor, other: Factors | Tensor) -> float:
+    if isinstance(one, Factors) and isinstance(other, Factors):
+        return float(inner(one, other))
+    assert isinstance(one, Tensor)  # names tell factors and values apart
+    assert isinstance(other, Tensor)
+    rows = min(len(one), len(other))  # vocabularies may have grown by different numbers of rows
+    return float((one[:rows].double() * other[:rows].double()).sum())

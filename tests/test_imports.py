@@ -23,7 +23,7 @@ FLOORS = (
     ("library",),
     ("weights",),
     ("delta",),
-    ("similarity",),
+    ("sketches", "clusters"),
     ("model",),
     ("evaluate",),
     ("_score",),

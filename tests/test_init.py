@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from deltas import delta_inner
 from helpers import prompt_rows, write_jsonl
 from lora import save_lora
 from mashup import UsageError, load_base, load_task, merge, score
@@ -15,7 +16,6 @@ from mashup._select import Selection
 from mashup.delta import read_delta
 from mashup.evaluate.evaluate import batches_for, evaluate, sample_tokens
 from mashup.model import applied
-from mashup.similarity.products import delta_inner
 
 merging = importlib.import_module("mashup._merge.merge")
 

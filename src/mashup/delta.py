@@ -68,6 +68,19 @@ class Factors:
         return self.scale * (left @ right)
 
 
+def inner(one: Factors, other: Factors) -> Tensor:
+    """``⟨Δ₁, Δ₂⟩ = s₁ s₂ tr((B₁ᵀB₂)(A₂A₁ᵀ))`` of one module, Frobenius' inner product; float64.
+
+    It comes from ``r₁ × r₂`` matrices alone, whatever the two ranks.
+    """
+    if one.experts > 1:
+        pairs = zip(one.split(), other.split(), strict=True)
+        return torch.stack([inner(first, second) for first, second in pairs]).sum()
+    left = one.B.double().T @ other.B.double()
+    right = one.A.double() @ other.A.double().T
+    return one.scale * other.scale * (left * right).sum()
+
+
 @dataclass(frozen=True)
 class Delta:
     """All that a LoRA checkpoint changes in its base, in memory.

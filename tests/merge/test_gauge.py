@@ -10,8 +10,7 @@ from helpers import write_adapter
 from mashup import merge
 from mashup._merge.algebra import random_orthogonal, weighted_sum
 from mashup._merge.methods import METHODS
-from mashup.delta import Factors, read_delta
-from mashup.similarity.products import inner
+from mashup.delta import Factors, inner, read_delta
 from wholes import distance
 
 FIXED = [n for n, m in METHODS.items() if "seed" not in m.takes and n != "greedy_soup"]

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mashup.delta import Factors
+from mashup.delta import Factors, inner
 from mashup.settings import FactorStyle
-from mashup.similarity.products import inner
 
 #: Norm of a row of A in PEFT's initialisation: kaiming_uniform(a=√5) draws from
 #: U(-1/√d_in, 1/√d_in), whose variance is 1/(3·d_in).

@@ -17,9 +17,9 @@ from mashup._merge.changes import CHUNK, Change, Loaded, OnDisk, Value, spans
 from mashup._merge.methods import METHODS, Method
 from mashup._merge.methods.method import Trimmer
 from mashup.checkpoint import LoraModule
+from mashup.delta import inner
 from mashup.errors import Problem
 from mashup.settings import MergeSettings
-from mashup.similarity.products import inner
 
 T = TypeVar("T")
 #: ``(start, stop, rows)`` of a tensor, in order.

@@ -44,10 +44,9 @@ from mashup._merge.shards import ShardWriter, cast, open_shards, plan_shards
 from mashup.checkpoint.adapter import WEIGHTS
 from mashup.checkpoint.heads import is_head
 from mashup.checkpoint.safetensors import TensorInfo
-from mashup.delta import Delta, Factors
+from mashup.delta import Delta, Factors, inner
 from mashup.errors import InputError
 from mashup.progress import SILENT, Progress
-from mashup.similarity.products import inner
 from mashup.weights import SAFETENSORS
 
 #: Relative to its parts, a squared sum this small is the rounding error of parts that cancel.

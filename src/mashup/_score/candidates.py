@@ -17,7 +17,7 @@ from mashup.library import Index, checkpoint_digest
 from mashup.model import Base, base_shapes, fit_loaded, read_change
 from mashup.model.apply import find
 from mashup.progress import Progress
-from mashup.similarity.sketches import SCHEME, from_bytes, sketch, to_bytes
+from mashup.sketches import SCHEME, from_bytes, sketch, to_bytes
 
 Sketch = NDArray[np.float32]
 #: Of two models that were trained apart ``|W - W0|`` is at least ``|W0|``, their weights being

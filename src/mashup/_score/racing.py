@@ -22,8 +22,8 @@ from mashup._score.candidates import Candidate
 from mashup._score.scorer import Scorer
 from mashup._score.scores import Criterion, Outcome, Score, by_reach
 from mashup.checkpoint import Checkpoint
+from mashup.clusters import SAME, groups
 from mashup.progress import Progress
-from mashup.similarity.clusters import SAME, groups
 
 FIRST, GROWTH = 8, 4  # examples of the first rung; each rung has so many times more
 SECOND = FIRST * GROWTH  # examples on which groups are compared, and then their members

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mashup.checkpoint import Checkpoint
+from mashup.clusters import Row, cosine_rows
 from mashup.errors import Problem
 from mashup.results.statistics import paired_error
-from mashup.similarity.clusters import Row, cosine_rows
 from mashup.tables import Shown, as_frame
 
 if TYPE_CHECKING:  # they import torch and scipy

@@ -23,7 +23,7 @@ from mashup.checkpoint.card import CARD
 from mashup.checkpoint.full import INDEX
 from mashup.checkpoint.history import MANIFEST, read_manifest
 from mashup.checkpoint.identity import TOKENIZER_FILES
-from mashup.delta import read_delta
+from mashup.delta import inner, read_delta
 from mashup.errors import InputError, MashupError, Problem
 from mashup.evaluate.answers import evaluate_sample, task_answers
 from mashup.evaluate.evaluate import sample_digest, sample_tokens
@@ -35,7 +35,6 @@ from mashup.model import AnyBase, Base, load_base, name_of
 from mashup.outputs import to_json, write_text
 from mashup.progress import SILENT, Progress
 from mashup.settings import MergeSettings, MethodName
-from mashup.similarity.products import inner
 from mashup.state import read_state
 from mashup.task import Task
 from mashup.weights import read

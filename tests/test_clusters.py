@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mashup.similarity.clusters import cosine_rows, groups, leaders
+from mashup.clusters import cosine_rows, groups, leaders
 
 
 def vectors(seed, count, size=8, kinds=None):

@@ -1,1 +1,0 @@
-"""How alike two checkpoints are: the angle between what they change in their base."""
