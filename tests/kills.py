@@ -1,7 +1,7 @@
 """Kill a command just before any of its changes to the file system, run it again, and compare.
 
-Run as a script, ``python tests/kills.py FOLDER WORK MOST RANDOM``: prints one JSON object. Every
-attempt is a fork of a process that has loaded everything and computed nothing.
+Run as a script, ``python tests/kills.py FOLDER WORK MOST RANDOM``: prints one JSON object for each
+work; ``loo:1/2`` does every second change, so that two processes can share a work. Every attempt is a fork of a process that has loaded everything and computed nothing.
 """
 
 from __future__ import annotations
@@ -304,13 +304,15 @@ def _in_a_child(work: Callable[[], Any], log: Path | None = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def kill(works: Works, work: str, most: int, at_random: int) -> dict[str, Any]:
-    """Kill ``work`` at each of its changes, at most so many, and so many times at random."""
+def kill(works: Works, named: str, most: int, at_random: int) -> dict[str, Any]:
+    """Kill a work at each of its changes, at most so many, and so many times at random."""
+    work, _, share = named.partition(":")
+    first, of = map(int, (share or "1/1").split("/"))
     home = works.home / f"killed-{work}"
     home.mkdir()
     reference, changes, seconds = _reference(works, work, home / "out")
-    points = list(range(1, changes + 1))
-    if changes > most:
+    points = list(range(first, changes + 1, of))
+    if len(points) > most:
         points = sorted(random.Random(0).sample(points, most))
     attempts = [(f"change {n}", n, 0.0) for n in points]
     times = random.Random(1)
@@ -320,7 +322,7 @@ def kill(works: Works, work: str, most: int, at_random: int) -> dict[str, Any]:
         if why := _attempt(works, work, home / "out", point, wait, reference):
             failures[name] = why
         shutil.rmtree(home / "out")  # all in one place: digests may depend on it
-    return {"work": work, "changes": changes, "killed": len(attempts), "failures": failures}
+    return {"work": named, "changes": changes, "killed": len(attempts), "failures": failures}
 
 
 def _reference(works: Works, work: str, folder: Path) -> tuple[dict[str, Any], int, float]:
