@@ -1,7 +1,8 @@
 """Kill a command just before any of its changes to the file system, run it again, and compare.
 
 Run as a script, ``python tests/kills.py FOLDER WORK MOST RANDOM``: prints one JSON object for each
-work; ``loo:1/2`` does every second change, so that two processes can share a work. Every attempt is a fork of a process that has loaded everything and computed nothing.
+work; ``loo:1/2`` does every second change, so that two processes can share a work. Every attempt is
+a fork of a process that has loaded everything and computed nothing.
 """
 
 from __future__ import annotations

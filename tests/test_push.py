@@ -11,7 +11,8 @@ import mashup
 from helpers import refused, write_adapter, write_full, write_json
 from hubserver import serving
 from mashup.errors import UsageError
-from mashup.library import hub as remote
+from mashup.library.fetch import fetch
+from mashup.library.hub import home
 
 CARD = "---\nlicense: {license}\nbase_model: owner/tiny\ntags: [x]\n---\n# one\n"
 
@@ -34,7 +35,7 @@ def init(hub, tmp_path):
     """A merge of a parent from the Hub and of one on this machine."""
     hub.add("org/a", adapter(tmp_path / "src/a", "mit"))
     (one,) = mashup.scan("hub:org/a").checkpoints
-    assert remote.fetch([one]) == {}
+    assert fetch([one]) == {}
     other = adapter(tmp_path / "src/private-run", "apache-2.0", seed=1)
     output = tmp_path / "init"
     mashup.merge([one.path, other], output=output)
@@ -167,7 +168,7 @@ def test_who_downloads_a_merge_can_verify_it(hub, tmp_path, monkeypatch):
     mashup.merge(["hub:org/a", "hub:org/b"], output=tmp_path / "init")
     mashup.push(tmp_path / "init", "me/x", dry_run=tmp_path / "out")
     shutil.rmtree(tmp_path / "init")
-    shutil.rmtree(remote.home())
+    shutil.rmtree(home())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
     done = mashup.verify(tmp_path / "out")
     sources = [check for check in done.checks if check.what == "source"]

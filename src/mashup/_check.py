@@ -23,6 +23,7 @@ from mashup.checkpoint.read import examine
 from mashup.errors import InputError, Problem
 from mashup.files import require_folder
 from mashup.library import hub, scan
+from mashup.library.fetch import fetch
 from mashup.library.sources import kind_of_source
 from mashup.library.walk import find
 
@@ -144,7 +145,7 @@ def _check_all(
         if base and not accept_base and one.folder not in compared and one.is_foreign(base)
     }
     wanted = [one.listed for one in found if one.listed and one.folder not in skipped]
-    failed = hub.fetch(wanted)
+    failed = fetch(wanted)
     return tuple(
         Report(one.listed, is_foreign=True, bytes=one.listed.bytes)
         if one.listed and one.folder in skipped

@@ -13,8 +13,9 @@ from hubserver import Server, serving
 from mashup.checkpoint.read import read_checkpoint
 from mashup.errors import InputError, MashupError, UsageError
 from mashup.hub import snapshot_of
-from mashup.library import hub as remote
 from mashup.library.compatible import fitting
+from mashup.library.fetch import fetch, parse_size
+from mashup.library.hub import home
 from mashup.library.scan import name_bases
 from mashup.library.sources import fetched
 
@@ -123,12 +124,12 @@ def test_what_is_in_the_cache_of_the_hub_is_used_from_there(hub):
     one = mashup.scan("hub:org/a").checkpoints[0]
     assert one.path.is_relative_to(constants.HF_HUB_CACHE)
     assert not hub.asked("resolve")
-    assert remote.fetch([one]) == {}
+    assert fetch([one]) == {}
 
 
 def test_without_a_connection_what_was_fetched_is_there(hub, monkeypatch):
     library = mashup.scan("hub:org")
-    remote.fetch(library.checkpoints[:1])
+    fetch(library.checkpoints[:1])
     cut_off(monkeypatch)
     start = time.monotonic()
     library = mashup.scan("hub:org")
@@ -136,7 +137,7 @@ def test_without_a_connection_what_was_fetched_is_there(hub, monkeypatch):
     assert [c.name for c in library.checkpoints] == ["org/a"]
     assert "the Hub cannot be reached" in library.notes[0]
     assert "1 of the 2 checkpoints" in library.notes[0]
-    assert remote.fetch(library.checkpoints) == {}
+    assert fetch(library.checkpoints) == {}
     with refused("the Hub cannot be reached", where="hub:other"):
         mashup.scan("hub:other")
 
@@ -207,7 +208,7 @@ def test_an_expired_token_is_named_and_never_shown(hub, capfd):
 
 def test_the_token_is_not_sent_to_where_large_files_are(hub):
     library = mashup.scan("hub:org")
-    remote.fetch(library.checkpoints)
+    fetch(library.checkpoints)
     elsewhere = [headers for _, path, headers in hub.requests if path.startswith("/lfs/")]
     assert elsewhere
     assert not any("authorization" in {name.lower() for name in h} for h in elsewhere)
@@ -264,11 +265,10 @@ def test_names_never_lead_out_of_the_cache(hub, tmp_path):
         files[name] = b"{}"
     hub.repos["org/b"].commit = "../../../../evil"
     library = mashup.scan("hub:org")
-    remote.fetch(library.checkpoints)
+    fetch(library.checkpoints)
     assert [c.name for c in library.checkpoints] == ["org/a"]
     assert library.notes[0].startswith("4 names that could lead out of the cache passed over")
-    home = remote.home()
-    assert all(path.is_relative_to(home) for path in tmp_path.rglob("*evil*"))
+    assert all(path.is_relative_to(home()) for path in tmp_path.rglob("*evil*"))
     assert not any(tmp_path.rglob("*evil*"))
 
 
@@ -286,7 +286,7 @@ def test_a_file_that_changes_between_header_and_weights(hub, tmp_path):
     new = write_adapter(tmp_path / "new", rank=8)
     name = "adapter_model.safetensors"
     hub.repos["org/a"].files[name] = (new / name).read_bytes()
-    failed = remote.fetch(library.checkpoints)
+    failed = fetch(library.checkpoints)
     one = library.checkpoints[0]
     assert_problem(failed[one.path], "changed while it was fetched", where="hub:org/a@")
     assert not (one.path / name).exists()
@@ -311,16 +311,16 @@ def test_bytes_that_are_not_those_of_their_digest(hub, tmp_path):
         return True
 
     hub.fault = damaged
-    failed = remote.fetch(library.checkpoints)
+    failed = fetch(library.checkpoints)
     assert_problem(*failed.values(), "changed while it was fetched", found="another SHA-256")
     hub.fault = lambda ask: False
-    assert remote.fetch(library.checkpoints) == {}
+    assert fetch(library.checkpoints) == {}
 
 
 def test_a_revision_that_is_gone_when_it_is_fetched(hub):
     library = mashup.scan("hub:org")
     hub.repos["org/a"].commit = "1" * 40
-    failed = remote.fetch(library.checkpoints)
+    failed = fetch(library.checkpoints)
     assert [problem.what for problem in failed.values()] == ["revision is gone"]
 
 
@@ -333,24 +333,24 @@ def test_the_cache_keeps_to_its_limit_and_what_was_used_last_stays(hub, tmp_path
     def here():
         return {n for n, c in every.items() if (c.path / "adapter_model.safetensors").exists()}
 
-    remote.fetch([every["org/a"], every["org/c"]])
+    fetch([every["org/a"], every["org/c"]])
     time.sleep(0.02)
-    remote.fetch([every["org/a"]])  # used again
-    remote.fetch([every["org/d"]], limit=2 * one)
+    fetch([every["org/a"]])  # used again
+    fetch([every["org/d"]], limit=2 * one)
     assert here() == {"org/a", "org/d"}
     with refused("cache limit is too small", found="3 checkpoints"):
-        remote.fetch([every[f"org/{n}"] for n in "acd"], limit=2 * one)
+        fetch([every[f"org/{n}"] for n in "acd"], limit=2 * one)
     assert here() == {"org/a", "org/d"}
     assert mashup.scan("hub:org").checkpoints == tuple(every.values())
 
 
 def test_sizes():
-    assert [remote.parse_size(t) for t in ("20GB", "1.5 mb", "7", "2k")] == [
+    assert [parse_size(t) for t in ("20GB", "1.5 mb", "7", "2k")] == [
         20 * 10**9, 1_500_000, 7, 2000,
     ]  # fmt: skip
     for text in ("", "GB", "-1", "0", "1 XB"):
         with pytest.raises(UsageError):
-            remote.parse_size(text)
+            parse_size(text)
 
 
 def test_a_library_of_the_hub_is_scored(hub, tmp_path, tiny_base, tokenizer):
@@ -417,7 +417,7 @@ def test_a_folder_of_a_repository_is_one_checkpoint(hub, tmp_path):
 
 def test_offline_asks_nothing_and_gives_what_was_fetched(hub, monkeypatch):
     library = mashup.scan("hub:org")
-    remote.fetch(library.checkpoints[:1])
+    fetch(library.checkpoints[:1])
     from huggingface_hub import close_session
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

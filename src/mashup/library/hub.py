@@ -2,9 +2,8 @@
 
 A scan asks the Hub for the repositories of an owner, a collection or a search, and reads of each
 checkpoint its small files and the header of its weights (an HTTP range). What it learns is
-remembered by the commit, so the next scan asks for the list alone. :func:`fetch` downloads what is
-scored or merged, at the same commit, into a cache of our own in the layout of
-``huggingface_hub``. What is in the user's cache of the Hub already is used from there.
+remembered by the commit, so the next scan asks for the list alone. :mod:`mashup.library.fetch`
+downloads what is scored or merged, at the same commit.
 
 Names come from anyone: a repository, a commit or a file whose name could lead out of the cache is
 passed over.
@@ -30,7 +29,7 @@ from mashup.checkpoint.config import CONFIG
 from mashup.checkpoint.identity import named_base
 from mashup.checkpoint.read import Kind, describe, is_optimizer, kind_of, trainer_of_shards
 from mashup.errors import InputError, Problem, UsageError, printable
-from mashup.files import digest_file, digest_of, read_json, size, user_cache
+from mashup.files import digest_of, read_json, size, user_cache
 from mashup.hub import (
     COMMIT,
     REPOSITORY,
@@ -43,7 +42,6 @@ from mashup.hub import (
     problem_of,
     quiet,
     read_start,
-    snapshot_of,
 )
 from mashup.library.index import Index
 from mashup.outputs import disk_errors, make_folder, to_json, write_bytes, write_text
@@ -59,12 +57,12 @@ _SMALL = (
 )
 _CARD = "README.md"  # read for full checkpoints: a LoRA names its base in its settings
 _FETCHED = re.compile(r".*\.(?:json|model|txt|jinja)|README\.md")
-_COMPLETE = ".mashup-complete"  # beside the files of a checkpoint that was fetched; its last use
-_NAMES = ".mashup-files.json"  # what :func:`fetch` downloads
+COMPLETE = ".mashup-complete"  # beside the files of a checkpoint that was fetched; its last use
+NAMES = ".mashup-files.json"  # what :mod:`mashup.library.fetch` downloads
 _LARGEST = 32_000_000  # bytes of a small file
 _FIRST = 1 << 16  # bytes of a header that are asked for at first: enough for most LoRAs
 _MAX_HEADER = 100_000_000
-_WORKERS = 8
+WORKERS = 8
 _MOST = 100  # repositories of a search that sets no limit
 _COLLECTION = re.compile(r"[\w.-]+/[\w.-]*-[0-9a-f]{24}", re.ASCII)
 _OWNER = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -122,7 +120,7 @@ class Listed:
     def is_here(self) -> bool:
         """Whether its weights are on this machine."""
         here = self.here
-        return not here.is_relative_to(home()) or (here / _COMPLETE).exists()
+        return not here.is_relative_to(home()) or (here / COMPLETE).exists()
 
 
 def list_hub(
@@ -232,7 +230,8 @@ def _repository(name: str, revision: str = "") -> Repository:
 def _collection(slug: str) -> list[Repository]:
     items = next(get_json(f"collections/{slug}"))["items"]
     names = [item["id"] for item in items if item["type"] == "model"]
-    return [one for _, one in _all(_repository, list(filter(REPOSITORY.fullmatch, names)), 8)]
+    known = list(filter(REPOSITORY.fullmatch, names))
+    return [one for _, one in in_parallel(_repository, known, 8)]
 
 
 def _of(info: Any) -> Repository:
@@ -279,7 +278,7 @@ def _checkpoints_in(found: Iterable[Repository]) -> tuple[list[Listed], list[str
         if not REPOSITORY.fullmatch(one.id) or not COMMIT.fullmatch(one.commit):
             unsafe.append(one.id)
             continue
-        unsafe += [f"{one.id}/{name}" for name in one.files if not _is_safe(name)]
+        unsafe += [f"{one.id}/{name}" for name in one.files if not is_safe(name)]
         folders = list(_folders(one))
         listed += folders
         without += [] if folders else [one.id]
@@ -294,7 +293,7 @@ def _checkpoints_in(found: Iterable[Repository]) -> tuple[list[Listed], list[str
     return listed, notes
 
 
-def _is_safe(name: str) -> bool:
+def is_safe(name: str) -> bool:
     """Whether a file's name stays in its repository, on every system."""
     parts = name.split("/")
     plain = name.isprintable() and not set(name) & set('\\:*?"<>|')
@@ -304,7 +303,7 @@ def _is_safe(name: str) -> bool:
 def _folders(one: Repository) -> Iterator[Listed]:
     files: dict[str, list[str]] = {}
     inside: dict[str, set[str]] = {}
-    for path in map(PurePosixPath, filter(_is_safe, one.files)):
+    for path in map(PurePosixPath, filter(is_safe, one.files)):
         if any(part.startswith(".") for part in path.parts):
             continue
         files.setdefault(str(path.parent), []).append(path.name)
@@ -337,14 +336,14 @@ def _described(listed: Sequence[Listed], progress: Progress) -> list[Checkpoint]
         known = index.checkpoints()
         for one in listed:
             _, record = known.get(str(one.at), ("", ""))
-            is_kept = one.is_here or (one.here / _NAMES).is_file()
+            is_kept = one.is_here or (one.here / NAMES).is_file()
             if is_kept and (checkpoint := load_record(record, one.here)):
                 made[one.at] = checkpoint
         new = [one for one in listed if one.at not in made]
         read: dict[str, tuple[str, str]] = {}
         try:
             with quiet(), progress.bar("reading headers", len(new)) as advance:
-                for one, checkpoint in _all(_read, new, _WORKERS):
+                for one, checkpoint in in_parallel(_read, new, WORKERS):
                     made[one.at] = checkpoint
                     advance()
                     if checkpoint.problem is None:
@@ -360,7 +359,7 @@ def _with_base(one: Checkpoint) -> Checkpoint:
     return one if one.base else replace(one, base=named_base(one.path))
 
 
-def _all(work: Callable[[T], R], things: Sequence[T], workers: int) -> Iterator[tuple[T, R]]:
+def in_parallel(work: Callable[[T], R], things: Sequence[T], workers: int) -> Iterator[tuple[T, R]]:
     """Each thing with what ``work`` makes of it, several at a time; a fault stops the rest."""
     with ThreadPoolExecutor(workers) as pool:
         results = [pool.submit(work, one) for one in things]
@@ -401,7 +400,7 @@ def _read_there(one: Listed, here: Path) -> Checkpoint:
     with disk_errors(here):
         make_folder(here)
     fetched = [name for name in one.names if _FETCHED.fullmatch(name)]
-    write_text(here / _NAMES, to_json(sorted({*fetched, *_weights(one, here)})))
+    write_text(here / NAMES, to_json(sorted({*fetched, *_weights(one, here)})))
     with tempfile.TemporaryDirectory(prefix="mashup-") as made:
         scratch = Path(made, here.name)
         scratch.mkdir()
@@ -439,7 +438,7 @@ def _weights(one: Listed, here: Path) -> list[str]:
 def _keep_small(at: Snapshot, name: str, path: Path) -> None:
     if path.is_file():
         return
-    part = read_start(at, _inside(at, name), _LARGEST)
+    part = read_start(at, inside(at, name), _LARGEST)
     if part.size > _LARGEST:
         found, most = size(part.size), f"at most {size(_LARGEST)}"
         fix = "leave this repository out"
@@ -459,194 +458,15 @@ def _keep_prompts(one: Listed, run: Path) -> None:
             raise
 
 
-def _inside(at: Snapshot, name: str) -> str:
+def inside(at: Snapshot, name: str) -> str:
     return f"{at.inner}/{name}" if at.inner else name
 
 
 def _write_header(at: Snapshot, name: str, path: Path) -> None:
     """A file with the header of a safetensors file on the Hub, and its length."""
-    part = read_start(at, _inside(at, name), _FIRST)
+    part = read_start(at, inside(at, name), _FIRST)
     length = 8 + int.from_bytes(part.content[:8], "little")
     if _FIRST < length <= min(part.size, _MAX_HEADER):
-        part = read_start(at, _inside(at, name), length)
+        part = read_start(at, inside(at, name), length)
     path.write_bytes(part.content)
     os.truncate(path, max(part.size, len(part.content)))
-
-
-# ---------------------------------------------------------------- weights
-
-
-def fetch(
-    checkpoints: Iterable[Checkpoint], *, limit: int | None = None, progress: Progress = SILENT
-) -> dict[Path, Problem]:
-    """Download the checkpoints of :func:`list_hub` that are not on this machine yet.
-
-    Args:
-        checkpoints: of any source; those of the Hub alone are looked at.
-        limit: most bytes of weights in our cache. What was used longest ago goes first.
-        progress: where to show a bar.
-
-    Returns:
-        Folder to problem of those that could not be fetched.
-
-    Raises:
-        InputError: the Hub cannot be reached, or more is needed than ``limit``; nothing was
-            removed then.
-    """
-    wanted = [one for one in checkpoints if one.usable and one.path.is_relative_to(home())]
-    missing = [one for one in wanted if not (one.path / _COMPLETE).exists()]
-    with disk_errors(home()):
-        for one in wanted:
-            if one not in missing:
-                (one.path / _COMPLETE).touch()
-    if not missing:
-        return {}
-    if limit is not None:
-        _make_room(wanted, missing, limit, progress)
-    problems: dict[Path, Problem] = {}
-    total = size(sum(one.bytes for one in missing))
-    progress.say(f"downloading {len(missing):,} checkpoints, {total}")
-    with quiet(), progress.bar("downloading", len(missing)) as advance:
-        _probe(missing[0])
-        for one, problem in _all(_download, missing, _WORKERS // 2):
-            problems |= {one.path: problem} if problem else {}
-            advance()
-    return problems
-
-
-def _probe(one: Checkpoint) -> None:
-    """Notice in two seconds that the Hub cannot be reached; a download would take 23.
-
-    Raises:
-        InputError: so it is.
-    """
-    at = snapshot_of(one.path)
-    try:
-        if at:
-            read_start(at, _inside(at, CONFIG if one.kind == "lora" else "config.json"), 1)
-    except faults() as error:
-        if is_unreachable(error):
-            raise InputError(problem_of(error, str(at))) from error
-
-
-def _download(one: Checkpoint) -> Problem | None:
-    """The problem of a checkpoint that cannot be fetched, None when it is there.
-
-    Raises:
-        InputError: the Hub cannot be reached.
-        OutputError: the disk is full.
-    """
-    from huggingface_hub import hf_hub_download
-
-    at = snapshot_of(one.path)
-    assert at is not None
-    names = [str(name) for name in read_json(one.path / _NAMES) if _is_safe(str(name))]
-    with disk_errors(one.path):
-        try:
-            for name in sorted(names, key=lambda name: name.endswith(".safetensors")):
-                if not (one.path / name).is_file():
-                    hf_hub_download(
-                        at.repo, _inside(at, name), revision=at.commit, cache_dir=home()
-                    )
-        except faults() as error:
-            problem = problem_of(error, str(at))
-            if is_unreachable(error):
-                raise InputError(problem) from error
-            return problem
-        changed = _changed(one, at, names)
-        if changed is None:
-            (one.path / _COMPLETE).touch()
-        return changed
-
-
-def _changed(one: Checkpoint, at: Snapshot, names: Sequence[str]) -> Problem | None:
-    """The problem of files that are not those that were listed; they are removed.
-
-    In the cache a file of git-lfs is called by its SHA-256, as the Hub states it.
-    """
-    found = ""
-    for path in (one.path / name for name in names if name.endswith(".safetensors")):
-        digest = path.resolve().name
-        if re.fullmatch("[0-9a-f]{64}", digest) and digest_file(path.resolve()) != digest:
-            found = f"{path.name} has another SHA-256 than the Hub states"
-    now = describe(one.path)
-    if not found and now.problem:
-        found = f"{now.problem.what}: {now.problem.found}"
-    if not found and _shape(now) != _shape(one):
-        found = "other weights than its header said when it was listed"
-    if not found:
-        return None
-    _remove_weights(one.path)
-    fix = "scan the source again"
-    return Problem("changed while it was fetched", str(at), found, "what was listed", fix)
-
-
-def _shape(one: Checkpoint) -> tuple[Any, ...]:
-    return one.kind, one.bytes, one.modules, one.rank, one.targets
-
-
-# ---------------------------------------------------------------- room on the disk
-
-
-def _make_room(
-    wanted: Sequence[Checkpoint], missing: Sequence[Checkpoint], limit: int, progress: Progress
-) -> None:
-    """Remove weights, those first that were used longest ago, until ``missing`` fit.
-
-    Raises:
-        InputError: those that are wanted alone are more than ``limit``.
-    """
-    need = sum(one.bytes for one in wanted)
-    if need > limit:
-        fix = "raise `cache_limit`, or name fewer: a collection, or a search with tags"
-        found = f"{len(wanted):,} checkpoints of {size(need)}"
-        expected = f"at most {size(limit)}"
-        raise InputError(Problem("cache limit is too small", str(home()), found, expected, fix))
-    keep = {one.path for one in wanted}
-    marks = sorted(home().glob(f"models--*/snapshots/**/{_COMPLETE}"), key=_used)
-    over = _taken() + sum(one.bytes for one in missing) - limit
-    removed = 0
-    for mark in marks:
-        if over <= 0:
-            break
-        if mark.parent not in keep:
-            freed = _remove_weights(mark.parent)
-            over, removed = over - freed, removed + freed
-    if removed:
-        progress.say(f"removed {size(removed)} of the cache that were used longest ago")
-
-
-def _used(mark: Path) -> float:
-    return mark.stat().st_mtime
-
-
-def _taken() -> int:
-    """Bytes of all files in our cache of the Hub."""
-    files = (path for path in home().glob("models--*/blobs/*") if path.is_file())
-    return sum(path.stat().st_size for path in files)
-
-
-def _remove_weights(folder: Path) -> int:
-    """Bytes that are free after the weights of a checkpoint were removed; small files stay."""
-    (folder / _COMPLETE).unlink(missing_ok=True)
-    freed = 0
-    for path in folder.glob("*.safetensors"):
-        real = path.resolve()
-        freed += real.stat().st_size if real.exists() else 0
-        path.unlink()
-        real.unlink(missing_ok=True)
-    return freed
-
-
-def parse_size(text: str | int) -> int:
-    """Bytes of ``20GB``, ``500 MB`` or a number; units are powers of 1000, as disks have them.
-
-    Raises:
-        UsageError: another text.
-    """
-    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B?)\s*", str(text).upper())
-    unit = match and (match[2] if match[2] in units else f"{match[2]}B")
-    if not match or unit not in units or float(match[1]) <= 0:
-        raise UsageError(Problem("bad size", "`cache_limit`", str(text), "a size, as 20GB"))
-    return int(float(match[1]) * units[unit])

@@ -17,6 +17,7 @@ from mashup.files import require_folder, user_cache
 from mashup.hub import cache_folder, snapshot_of
 from mashup.library import hub, trackers
 from mashup.library.compatible import Fitting, fitting
+from mashup.library.fetch import fetch, parse_size
 from mashup.library.scan import Library, make_library, scan_folder
 from mashup.outputs import disk_errors, make_folder
 from mashup.progress import SILENT, Progress
@@ -52,7 +53,7 @@ def scan_source(
     Raises:
         UsageError, InputError: as :func:`mashup.scan`.
     """
-    limit = None if cache_limit is None else hub.parse_size(cache_limit)
+    limit = None if cache_limit is None else parse_size(cache_limit)
     kind = kind_of_source(text)
     if kind == "cache":
         library = _cache(text, all_checkpoints)
@@ -125,7 +126,7 @@ def folder_of(given: str | Path) -> Path:
         raise InputError(Problem("not one checkpoint", text, names, "one", fix))
     if one.problem:
         raise InputError(one.problem)
-    if failed := hub.fetch([one]):
+    if failed := fetch([one]):
         raise InputError(*failed.values())
     return one.path
 
@@ -147,7 +148,7 @@ def fetched(
     """
     if not library.source:
         return fit
-    failed = hub.fetch(fit.used, limit=library.cache_limit, progress=progress)
+    failed = fetch(fit.used, limit=library.cache_limit, progress=progress)
     used = tuple(one for one in fit.used if one.path not in failed)
     if failed and (strict or not used):
         raise InputError(*failed.values())
@@ -166,4 +167,4 @@ def fetch_fitting(
     """
     if library.source:
         fit = fitting(library.checkpoints, base, accept_base=accept_base, strict=False)
-        hub.fetch(fit.used, limit=library.cache_limit, progress=progress)
+        fetch(fit.used, limit=library.cache_limit, progress=progress)
