@@ -47,6 +47,6 @@ class KnownLosses:
             known = self.seen.get(one.digest, 0)
             self.seen[one.digest] = max(known, count)
             self.spent += max(0, count - known)
-            advance(count - known)
+            advance(count)
             made.append(scored(one, self.losses[int(one.digest[1:]), :count]))
         return made

@@ -179,7 +179,7 @@ def test_parts_that_are_here_are_not_fetched_again(index: Path, tmp_path: Path) 
     progress = Noted()
     paths = fetch_all(parts, "toys", cache=cache, progress=progress)
     assert [path.name for path in paths] == [part.filename for part in parts]
-    assert progress.bars == {"download toys": [3, 3]}
+    assert progress.bars == {"download toys, MB": [3, 3]}
 
 
 @pytest.fixture

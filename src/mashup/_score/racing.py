@@ -75,7 +75,9 @@ def racing(
     reached: dict[Path | None, Score] = {}
     running = list(candidates)
     before_last = steps[-2:][0]
-    with progress.bar("racing", planned(len(candidates), steps, finalists, field)) as advance:
+    sizes = _runners(len(candidates), steps, finalists, field)
+    total = sum(size * count for size, count in zip(sizes, steps, strict=True))
+    with progress.bar("racing", total) as advance:  # each rung counts what is known by then too
         for count in steps:
             scores = scorer.scores(running, count, advance)
             reached |= {score.path: score for score in scores}
@@ -100,12 +102,18 @@ def planned(
     candidates: int, steps: Sequence[int], finalists: int = FINALISTS, field: int | None = None
 ) -> int:
     """The most forwards that a race takes: no checkpoint is eliminated by the paired test."""
-    total, before = 0, 0
-    for count in steps:
-        total += candidates * (count - before)
-        before = count
+    sizes = _runners(candidates, steps, finalists, field)
+    new = np.diff(steps, prepend=0)
+    return int(np.dot(sizes, new))
+
+
+def _runners(candidates: int, steps: Sequence[int], finalists: int, field: int | None) -> list[int]:
+    """The most checkpoints that run each rung."""
+    sizes = []
+    for _ in steps:
+        sizes.append(candidates)
         candidates, field = min(candidates, room(field or candidates, finalists)), None
-    return total
+    return sizes
 
 
 def room(candidates: int, finalists: int) -> int:

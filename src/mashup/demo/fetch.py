@@ -115,7 +115,7 @@ def fetch_all(
     if missing:
         total = _megabytes(artefacts)
         here = total - _megabytes([artefact for artefact, _ in missing])
-        with progress.bar(f"download {label}", total, here) as bar:
+        with progress.bar(f"download {label}, MB", total, here) as bar:
             for artefact, path in missing:
                 _fetch(artefact, path, bar)
     return paths
@@ -207,7 +207,7 @@ def _run(
             raise
     if process.returncode == 0:
         bar(megabytes - shown)
-        bar.tell("MB")
+        bar.tell("")
     return process.returncode
 
 
