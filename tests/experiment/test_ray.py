@@ -1,7 +1,10 @@
 """The Ray executor, for real on this machine: the records of the local one, also after a kill."""
 
 import os
+import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -70,6 +73,27 @@ def test_jobs_on_ray_give_the_records_of_local_ones_though_one_is_killed(tiny_ba
     killer.start()
     run_jobs(prepare(remote, tmp_path / "ray"))
     assert killer.killed is not None
+    assert values(tmp_path / "ray") == pytest.approx(values(tmp_path / "local"), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_an_experiment_on_ray_whose_command_is_killed_at_random_goes_on(tiny_base, tmp_path):
+    data = write_tasks(tmp_path)
+    local = write_experiment(tmp_path / "local.yaml", tiny_base, data, **ARMS)
+    run_jobs(prepare(local, tmp_path / "local"))
+    write_experiment(tmp_path / "ray.yaml", tiny_base, data, **ARMS, **RAY)
+    command = [sys.executable, "-m", "mashup", "loo", tmp_path / "ray.yaml", "-o", tmp_path / "ray"]
+    times, killed = random.Random(0), 0
+    while True:
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as run:
+            if killed < 8:
+                threading.Timer(times.uniform(5, 40), run.kill).start()
+            ended = run.wait()
+        if ended == 0:
+            break
+        assert ended == -signal.SIGKILL
+        killed += 1
+    assert killed >= 3
     assert values(tmp_path / "ray") == pytest.approx(values(tmp_path / "local"), abs=1e-4)
 
 

@@ -83,6 +83,21 @@ def test_a_job_that_is_done_and_done_again_for_others_is_not_running_here(store)
     assert tally(store).status().running == ()
 
 
+def test_a_kill_while_a_job_ends_leaves_it_open_or_leaves_its_result_alone(store, monkeypatch):
+    store.begin(JOBS[1], now=0.0)
+
+    def killed(path, text):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mashup.experiment.jobs.write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.finish(JOBS[1], {})
+    assert list(store.folder(JOBS[1].key).iterdir()) == []
+    store.finish(JOBS[1], {})
+    assert [path.name for path in store.folder(JOBS[1].key).iterdir()] == ["result.json"]
+
+
 def test_a_job_that_ends_while_it_is_looked_at_is_no_mistake(store, monkeypatch):
     store.begin(JOBS[1], now=0.0)
     path = store.folder(JOBS[1].key) / "running.json"

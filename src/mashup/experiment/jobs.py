@@ -337,8 +337,8 @@ class Store:
         """Keep the result of a job."""
         folder = self.folder(job.key)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / _RUNNING).unlink(missing_ok=True)  # first: nobody looks for it once it is done
         write_text(folder / RESULT, to_json(facts | {"kind": job.kind, "name": job.name}))
-        (folder / _RUNNING).unlink(missing_ok=True)
 
     def begin(self, job: Job, now: float) -> None:
         """Note that a job is being done, for those who watch."""
