@@ -25,6 +25,7 @@ from mashup import (
 )
 from mashup._race.race import default_rates, named_starts, race_settings
 from mashup._train.curve import CurveCallback
+from mashup._train.record import read_started
 
 SMALL = TrainSettings(
     max_steps=8, batch_size=8, learning_rate=1e-2, evaluations=4, lora_r=4, keep="best",
@@ -224,7 +225,27 @@ def test_a_race_stopped_while_its_files_get_their_place_goes_on(
     with pytest.raises(Exception, match="not finished"):
         Race.open(tmp_path / "race")
     assert race(base, task, learning_rates=RATES, **given).sentence == done.sentence
-    assert {p.name for p in (tmp_path / "race").iterdir()} == {p.name for p in done.path.iterdir()}
+    assert names(tmp_path / "race") == names(done.path)
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_resume_points_that_a_kill_left_in_the_winners_folder_go_away(
+    done, base, task, start, tmp_path, monkeypatch
+):
+    def killed(output):
+        if read_started(output)["status"] == "finished":
+            raise KeyboardInterrupt
+
+    given = {"output": tmp_path / "race", "starts": [start], "settings": SMALL}
+    with monkeypatch.context() as patch:
+        patch.setattr("mashup._train.run._tidy", killed)
+        with pytest.raises(KeyboardInterrupt):
+            race(base, task, learning_rates=RATES, **given)
+    assert race(base, task, learning_rates=RATES, **given).sentence == done.sentence
+    assert names(tmp_path / "race") == names(done.path)
 
 
 def test_a_lane_that_diverges_loses_and_a_race_of_such_is_an_error(base, task, tmp_path):

@@ -18,6 +18,7 @@ from mashup._race.plan import NOISE, SCRATCH, DevPoint, Lane, Plan, Verdict, fit
 from mashup._race.record import RACE, WORK, Book, Race, drop_cut_line, read_points, write_point
 from mashup._race.starts import Choosing, choose, expected_starts, make_start
 from mashup._train.record import FINISHED, RUN, read_started
+from mashup._train.resume import RESUME
 from mashup._train.run import train_until
 from mashup._train.trainer import curve_steps, steps_of
 from mashup._train.work import RunTokens, Ways, run_tokens
@@ -362,9 +363,12 @@ class _Track:
         self.finish(name)
 
     def finish(self, winner: str) -> None:
-        """Give the winner's files their place; ``run.json`` comes last, then the race is over."""
-        folder = self._folder(winner)
-        for path in sorted(folder.glob("*"), key=lambda one: one.name == RUN):
+        """Give the winner's files their place; ``run.json`` comes last, then the race is over.
+
+        Resume points, which a kill at the end of its run may have left, stay behind.
+        """
+        made = [path for path in self._folder(winner).glob("*") if path.name != RESUME]
+        for path in sorted(made, key=lambda one: one.name == RUN):
             move(path, self.output / path.name)
         self.book.save(status="finished")
 
