@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -40,6 +41,21 @@ class ModelOptions(Options):
             trust_remote_code=self.trust_remote_code,
             **more,
         )
+
+
+def start_of(given: str, *, full: bool) -> Path:
+    """The folder of a start, fetched if it is on the Hub, and checked without torch.
+
+    Args:
+        given: a folder or ``hub:OWNER/NAME``.
+        full: whether all weights are trained.
+    """
+    from mashup.checkpoint.read import check_start
+    from mashup.library.sources import folder_of
+
+    folder = folder_of(given)
+    check_start(folder, full=full)
+    return folder
 
 
 def say_left_out(task: Any) -> None:

@@ -10,7 +10,14 @@ import typer
 from pydantic import Field
 
 from mashup.cli import show
-from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions, scan_library
+from mashup.cli.common import (
+    DataOptions,
+    MergeOptions,
+    ModelOptions,
+    ScoreOptions,
+    scan_library,
+    start_of,
+)
 from mashup.cli.options import JsonOption, add_command
 from mashup.settings import RaceSettings, ScoreSettings, SelectSettings, TrainSettings
 
@@ -88,21 +95,13 @@ def _inputs(options: Options) -> tuple[Any, Any, list[Path]]:
     Mistakes are found before torch is imported.
     """
     from mashup.checkpoint import check_base
-    from mashup.checkpoint.read import check_start
     from mashup.errors import gather
-    from mashup.library.sources import folder_of
     from mashup.outputs import refuse_existing
 
     def sources() -> Any:
         return None if options.library is None else scan_library(options)
 
-    full = options.cut_to(TrainSettings).is_full
-
-    def start(given: str) -> Path:
-        folder = folder_of(given)
-        check_start(folder, full=full)
-        return folder
-
+    start = partial(start_of, full=options.cut_to(TrainSettings).is_full)
     _, _, starts, library, task = gather(
         lambda: refuse_existing(Path(options.output), "race.json"),
         lambda: check_base(options.model),

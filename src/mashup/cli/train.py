@@ -9,7 +9,7 @@ import typer
 from pydantic import Field
 
 from mashup.cli import show
-from mashup.cli.common import DataOptions, ModelOptions
+from mashup.cli.common import DataOptions, ModelOptions, start_of
 from mashup.cli.options import JsonOption, add_command
 from mashup.errors import gather
 from mashup.files import folder_stamp
@@ -90,20 +90,12 @@ def _train(
 def _inputs(options: TrainOptions) -> tuple[Any, Path | None]:
     """Task and folder of the init, once all that can be checked without torch was."""
     from mashup.checkpoint import check_base
-    from mashup.checkpoint.read import check_start
-    from mashup.library.sources import folder_of
     from mashup.outputs import refuse_existing
 
-    def start() -> Path | None:
-        if options.init is None:
-            return None
-        folder = folder_of(options.init)
-        check_start(folder, full=options.cut_to(TrainSettings).is_full)
-        return folder
-
+    full = options.cut_to(TrainSettings).is_full
     _, init, _, task = gather(
         lambda: refuse_existing(Path(options.output), "run.json"),
-        start,
+        lambda: start_of(options.init, full=full) if options.init is not None else None,
         lambda: check_base(options.model),
         options.load_task,
     )
