@@ -106,6 +106,7 @@ def test_init_then_train_from_it(mashup, tiny_base, tmp_path, data):
     assert code == 0
     assert "optimizer, schedule and data order are fresh" in " ".join(err.split())
     assert "start check" in out
+    assert "* kept: the weights of step" in out
     assert "training run: 0/2, dev loss" in err
     assert "training run: 1/2, training loss" in err
     assert "training run: 2/2, dev loss" in err

@@ -111,17 +111,19 @@ def _inputs(options: TrainOptions) -> tuple[Any, Path | None]:
 
 
 def _print(done: Any) -> None:
-    columns = ("step", "seconds", "tokens", "dev loss", "dev acc.", "test loss", "test acc.")
+    columns = ("", "step", "seconds", "tokens", "dev loss", "dev acc.", "test loss", "test acc.")
     rows = [
         (
-            *(str(p.step), f"{p.seconds:.1f}", f"{p.tokens:,}"),
+            *("*" if p == done.kept else "", str(p.step), f"{p.seconds:.1f}", f"{p.tokens:,}"),
             *(f"{p.dev_loss:.4f}", f"{p.dev_accuracy:.1%}"),
             "–" if p.test_loss is None else f"{p.test_loss:.4f}",
             "–" if p.test_accuracy is None else f"{p.test_accuracy:.1%}",
         )
         for p in done.curve
     ]
-    show.table(columns, rows, numbers=columns)
+    show.table(columns, rows, numbers=columns[1:])
+    why = "" if done.kept == done.last else ", which have the lowest dev loss"
+    show.line(f"* kept: the weights of step {done.kept.step}{why}")
     check = done.record["start_check"]
     if check:
         show.line(
