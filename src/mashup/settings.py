@@ -455,7 +455,11 @@ class TrainSettings(Settings):
 
     panel: ClassVar[str] = "Training"
     learning_rate: float = Field(5e-4, gt=0, description="peak learning rate")
-    epochs: float = Field(1.0, gt=0, description="passes over the training rows")
+    epochs: float | None = Field(
+        None,
+        gt=0,
+        description="passes over the training rows; by default one, or as many as 100 steps need",
+    )
     max_steps: int | None = Field(None, ge=1, description="optimizer steps, instead of epochs")
     batch_size: int = Field(16, ge=1, description="examples per optimizer step, over all processes")
     micro_batch_size: int | None = Field(
@@ -579,7 +583,10 @@ class TrainSettings(Settings):
         """
         left_out = {name for name in _LATER if getattr(self, name) == _default(name)}
         left_out |= {"evaluations"} if self.eval_steps is not None else set()
-        return {name: value for name, value in dump(self).items() if name not in left_out}
+        kept = {name: value for name, value in dump(self).items() if name not in left_out}
+        if self.max_steps is not None and self.epochs is None:
+            kept["epochs"] = 1.0  # it decides nothing, and was the default
+        return kept
 
     @property
     def is_full(self) -> bool:
@@ -612,6 +619,9 @@ class RaceSettings(Settings):
         return tuple(dict.fromkeys(values))
 
 
+#: Optimizer steps that a run has at least, where neither epochs nor steps are given. One pass over
+#: 64 rows would be 4 steps, of which the first is warm-up: nothing is learnt in them.
+LEAST_STEPS = 100
 _TRL_BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _LATER = (
     *(*_TRL_BATCH, "optim", "gradient_checkpointing"),

@@ -23,7 +23,7 @@ from mashup import (
     scan,
     train,
 )
-from mashup._race.race import default_rates, named_starts, race_settings
+from mashup._race.race import default_rates, named_starts, race_settings, rung_points
 from mashup._train.curve import CurveCallback
 from mashup._train.record import read_started
 
@@ -334,6 +334,20 @@ def test_a_race_keeps_the_best_point_unless_told_otherwise():
     assert race_settings(TrainSettings(seed=1)).test_points == "end"
 
 
+def test_lanes_are_not_compared_before_the_end_of_warm_up():
+    few = TrainSettings(max_steps=3, evaluations=3)  # the first step has a rate of 0
+    assert rung_points(48, few) == [2, 3]
+    assert rung_points(48, few.model_copy(update={"max_steps": 1})) == [1]
+    assert rung_points(48, TrainSettings()) == [25, 50, 75, 100]
+
+
+def test_the_sentence_says_at_which_step_the_rival_was_given_up(done):
+    ends = {one["lane"]: rung["step"] for rung in done.record["rungs"] for one in rung["lanes"]}
+    early = {step for lane, step in ends.items() if lane.startswith("scratch")}
+    is_early = max(early) < done.record["rungs"][-1]["step"]
+    assert ("for scratch, given up at step" in done.sentence) == is_early
+
+
 def test_the_command_line(tiny_base, rows, start, tmp_path):
     def mashup(*more):
         command = [sys.executable, "-m", "mashup", "race", "--model", str(tiny_base)]
@@ -345,7 +359,7 @@ def test_the_command_line(tiny_base, rows, start, tmp_path):
 
     planned = mashup("--dry-run")
     assert planned.returncode == 0, planned.stderr
-    assert "4 lanes, compared at steps 1, 2, 4; 10 steps at most" in planned.stdout
+    assert "4 lanes, compared at steps 2, 3, 4; 12 steps at most" in planned.stdout
     assert not (tmp_path / "race").exists()
     refused = mashup("--budget", "3")
     assert refused.returncode == 2
@@ -355,4 +369,4 @@ def test_the_command_line(tiny_base, rows, start, tmp_path):
     assert json.loads(done.stdout)["status"] == "finished"
     shown = mashup()
     assert "won" in shown.stdout
-    assert "of at most 10 steps" in shown.stdout
+    assert "of at most 12 steps" in shown.stdout

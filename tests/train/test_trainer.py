@@ -22,10 +22,13 @@ from mashup.task import Example, tokenize
 @pytest.mark.parametrize(
     ("examples", "values", "expected"),
     [
-        (384, {}, 24),
-        (385, {}, 25),
+        (384, {}, 100),
+        (5, {}, 100),
+        (3200, {}, 200),
+        (384, {"epochs": 1}, 24),
+        (385, {"epochs": 1}, 25),
         (100, {"epochs": 2.5}, 18),
-        (5, {}, 1),
+        (5, {"epochs": 1}, 1),
         (384, {"max_steps": 7}, 7),
         (384, {"epochs": 0.01}, 1),
     ],

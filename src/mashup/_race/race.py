@@ -122,7 +122,7 @@ def race(
         "budget": ours.budget,
         "settings": settings.model_dump(),
     }
-    points = curve_steps(steps_of(len(tokens.train), settings), settings)
+    points = rung_points(len(tokens.train), settings)
     make_plan(list(given), rates, points, ours.budget)  # refuses a budget before it writes
     with only_one(output), disk_errors(output):
         book = Book.open(output, config, start)
@@ -205,9 +205,16 @@ def planned(
     given = expected_starts(min(k, len(library.usable)), ours.scales) if library else []
     names = [*named_starts(starts, given), *given]
     settings = race_settings(settings)
-    points = curve_steps(steps_of(len(task.train), settings), settings)
+    points = rung_points(len(task.train), settings)
     rates = ours.learning_rates or default_rates(library, settings)
     return make_plan(names, rates, points, ours.budget)
+
+
+def rung_points(examples: int, settings: TrainSettings) -> list[int]:
+    """Steps of the curve at which lanes can be compared: after warm-up, when all have learnt."""
+    steps = steps_of(examples, settings)
+    points = curve_steps(steps, settings)
+    return [one for one in points if one > math.ceil(steps * settings.warmup)] or [steps]
 
 
 def race_settings(settings: TrainSettings | None) -> TrainSettings:
@@ -357,7 +364,7 @@ class _Track:
         for lane in curves:
             self._note_seconds(lane)
         steps = self.book.values["steps"]
-        sentence = _sentence(first, last, sum(steps.values()), plan.most, len(self.task.dev))
+        sentence = _sentence(first, last, rungs, sum(steps.values()), plan.most, len(self.task.dev))
         name = first.lane.name
         self.book.save(rungs=rungs, most_steps=plan.most, winner=name, sentence=sentence)
         self.finish(name)
@@ -447,7 +454,12 @@ def _told(verdict: Verdict) -> dict[str, Any]:
 
 
 def _sentence(
-    first: Verdict, last: Mapping[Lane, Verdict], steps: int, most: int, examples: int
+    first: Verdict,
+    last: Mapping[Lane, Verdict],
+    rungs: Sequence[Mapping[str, Any]],
+    steps: int,
+    most: int,
+    examples: int,
 ) -> str:
     """The winner against scratch, or scratch against the best other start."""
     won = f"{first.lane.start} at learning rate {first.lane.rate:g} won: dev loss {first.loss:.4f}"
@@ -462,4 +474,7 @@ def _sentence(
     sure = f"ahead by {behind:.4f} ± {error:.4f} nats a token"
     if behind <= NOISE * error:
         sure = f"within noise: {sure}"
-    return f"{won}, {rival.loss:.4f} for {name} ({sure}, {examples} dev examples); {work}"
+    ends = {lane["lane"]: rung["step"] for rung in rungs for lane in rung["lanes"]}
+    end = ends[rival.lane.name]
+    early = f", given up at step {end}" if end < rungs[-1]["step"] else ""
+    return f"{won}, {rival.loss:.4f} for {name}{early} ({sure}, {examples} dev examples); {work}"

@@ -118,6 +118,8 @@ def _card(manifest: dict[str, Any], work: Work) -> Card:
 - Settings, seconds and versions are in `{MANIFEST}`."""
     defaults = type(settings)().model_dump()
     changed = {n: v for n, v in settings.model_dump().items() if v != defaults.get(n)}
+    if settings.max_steps is not None:
+        changed.pop("epochs", None)  # steps decide
     known = (path for path in (work.init, Path(work.base.name)) if path and path.is_dir())
     options = {"model": work.base.name, "dataset": "DATASET", "output": "OUTPUT"}
     return Card(

@@ -23,7 +23,7 @@ from mashup.errors import Problem, UsageError
 from mashup.evaluate.batches import Batch, pad, predicting
 from mashup.evaluate.head import head_only_at
 from mashup.processes import process_count
-from mashup.settings import TrainSettings
+from mashup.settings import LEAST_STEPS, TrainSettings
 from mashup.task import Tokens
 
 
@@ -155,6 +155,8 @@ def steps_of(examples: int, settings: TrainSettings) -> int:
     if settings.max_steps is not None:
         return settings.max_steps
     per_epoch = math.ceil(examples / settings.batch_size)
+    if settings.epochs is None:
+        return max(LEAST_STEPS, per_epoch)
     return max(1, math.ceil(per_epoch * settings.epochs))
 
 
