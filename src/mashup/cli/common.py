@@ -10,7 +10,7 @@ from pydantic import Field
 from mashup.cli import show
 from mashup.cli.options import Options
 from mashup.processes import is_first
-from mashup.settings import MethodSettings, RowSettings, ScoreSettings
+from mashup.settings import MethodSettings, RowSettings, ScoreSettings, TrainSettings
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -41,6 +41,14 @@ class ModelOptions(Options):
             trust_remote_code=self.trust_remote_code,
             **more,
         )
+
+
+class BestOptions(TrainSettings):
+    """Training whose best point is kept. Experiments keep the last unless their file says so."""
+
+    keep: Literal["last", "best"] = Field(
+        "best", description="weights to keep: of the last point, or of the one with least dev loss"
+    )
 
 
 def start_of(given: str, *, full: bool) -> Path:

@@ -9,7 +9,7 @@ import typer
 from pydantic import Field
 
 from mashup.cli import show
-from mashup.cli.common import DataOptions, MergeOptions, ModelOptions, ScoreOptions
+from mashup.cli.common import BestOptions, DataOptions, MergeOptions, ModelOptions, ScoreOptions
 from mashup.cli.options import JsonOption, add_command, positional
 from mashup.cli.score import load_inputs
 from mashup.settings import USUAL_ARMS, ArmName, ScoreSettings, SelectSettings, TrainSettings
@@ -21,7 +21,7 @@ class Options(
     ScoreOptions,
     SelectSettings,
     MergeOptions,
-    TrainSettings,
+    BestOptions,
     JsonOption,
 ):
     library: str = positional("folder with checkpoints in it, or hub:ORG, cache:, ...")

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from mashup.cli import show
 from mashup.cli.common import (
+    BestOptions,
     DataOptions,
     MergeOptions,
     ModelOptions,
@@ -28,7 +29,7 @@ class Options(
     ScoreOptions,
     SelectSettings,
     MergeOptions,
-    TrainSettings,
+    BestOptions,
     RaceSettings,
     JsonOption,
 ):
@@ -40,9 +41,6 @@ class Options(
     output: str = Field(description="folder of the trained run")
     starts: tuple[str, ...] = Field(
         (), description="more checkpoints to start from: folders or hub:OWNER/NAME"
-    )
-    keep: Literal["last", "best"] = Field(
-        "best", description="weights to keep: of the last point, or of the one with least dev loss"
     )
     test_points: Literal["all", "end", "none"] = Field(
         "end", description="points at which the test rows are read; dev rows are at all"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import typer
 from pydantic import Field
 
 from mashup.cli import show
-from mashup.cli.common import DataOptions, ModelOptions, start_of
+from mashup.cli.common import BestOptions, DataOptions, ModelOptions, start_of
 from mashup.cli.options import JsonOption, add_command
 from mashup.errors import gather
 from mashup.files import folder_stamp
@@ -17,11 +17,8 @@ from mashup.processes import is_first
 from mashup.settings import TrainSettings
 
 
-class TrainOptions(ModelOptions, DataOptions, TrainSettings, JsonOption):
+class TrainOptions(ModelOptions, DataOptions, BestOptions, JsonOption):
     output: str = Field(description="folder of the run")
-    keep: Literal["last", "best"] = Field(
-        "best", description="weights to keep: of the last point, or of the one with least dev loss"
-    )
     init: str | None = Field(
         None,
         description="checkpoint to start from, a folder or hub:OWNER/NAME: a LoRA, or a full "

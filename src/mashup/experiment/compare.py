@@ -166,7 +166,7 @@ def compare(
             ``output`` holds another comparison.
         DivergedError: every run of an arm diverged.
     """
-    output, settings = Path(output).absolute(), settings or TrainSettings()
+    output, settings = Path(output).absolute(), settings or TrainSettings(keep="best")
     check_values(seeds, budgets, learning_rates)
     check_arms(arms, settings)
     choose = _choosing(score, select, choosing)
