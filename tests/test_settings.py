@@ -49,5 +49,8 @@ def test_weights_are_words_in_experiments_and_numbers_too_as_flags():
 def test_a_run_whose_steps_are_given_has_the_digest_of_one_with_one_epoch_by_default():
     assert settings.TrainSettings(max_steps=5).model_dump()["epochs"] == 1.0
     assert settings.TrainSettings().model_dump()["epochs"] is None
-    read = settings.TrainSettings.model_validate(settings.TrainSettings().model_dump())
-    assert read.epochs is None
+    for values in ({}, {"max_steps": 5}):
+        made = settings.TrainSettings(**values)
+        assert settings.TrainSettings.model_validate(made.model_dump()) == made
+    copied = settings.TrainSettings().model_copy(update={"max_steps": 5})
+    assert copied.model_dump() == settings.TrainSettings(max_steps=5).model_dump()

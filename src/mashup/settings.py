@@ -569,6 +569,16 @@ class TrainSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _steps_decide(self) -> TrainSettings:
+        """Beside a number of steps, epochs have the value that they had before a default was none.
+
+        Digests of runs hold it.
+        """
+        if self.max_steps is not None and self.epochs is None:
+            object.__setattr__(self, "epochs", 1.0)
+        return self
+
+    @model_validator(mode="after")
     def _one_way_to_evaluate(self) -> TrainSettings:
         if self.eval_steps is not None and "evaluations" in self.model_fields_set:
             raise ValueError("evaluations and eval_steps contradict each other: give one of them")
@@ -585,7 +595,7 @@ class TrainSettings(Settings):
         left_out |= {"evaluations"} if self.eval_steps is not None else set()
         kept = {name: value for name, value in dump(self).items() if name not in left_out}
         if self.max_steps is not None and self.epochs is None:
-            kept["epochs"] = 1.0  # it decides nothing, and was the default
+            kept["epochs"] = 1.0  # a copy with other values is not validated
         return kept
 
     @property

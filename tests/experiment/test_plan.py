@@ -20,7 +20,8 @@ def named(plan):
 
 def test_the_keys_of_jobs_stay():
     """Where one of these changes, experiments that are under way begin again."""
-    assert {name: job.key for name, job in named(plan_of()).items()} == {
+    plan = plan_of(train={"epochs": 1})
+    assert {name: job.key for name, job in named(plan).items()} == {
         "train two seed 42 rate 0.001": "0d67af973137f79e5f42",
         "train one scratch seed 42 rate 0.001": "47c0ebe89c9ba83b231a",
         "score one": "956b988f25d862ed3c1e",
