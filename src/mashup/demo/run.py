@@ -33,7 +33,7 @@ _DEV = 16  # dev rows of a source, and of the target
 _TEST = 8  # test rows of a source; they are not read
 #: How sources are trained: one pass over their rows.
 _SOURCES = (
-    *("--batch-size", "16", "--learning-rate", "1e-3"),
+    *("--batch-size", "16", "--epochs", "1", "--learning-rate", "1e-3"),
     *("--evaluations", "2", "--test-points", "none"),
     *("--dev-rows", str(_DEV), "--test-rows", str(_TEST)),
 )
