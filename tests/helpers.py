@@ -16,6 +16,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from mashup.errors import InputError, Problem
+from mashup.progress import Bar, Progress
 
 #: The eight benchmarks' real rows, which lie beside the repository; tests on them are skipped
 #: where they do not.
@@ -202,3 +203,20 @@ def in_a_child(work: Callable[[], object]) -> int:
         finally:
             os._exit(1)
     return os.waitpid(child, 0)[1]
+
+
+class Noted(Progress):
+    """Notes what each bar was advanced by."""
+
+    def __init__(self) -> None:
+        self.bars: dict[str, list[int]] = {}
+
+    @contextlib.contextmanager
+    def bar(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
+        counted = self.bars[label] = [done, total]
+
+        class Counting(Bar):
+            def __call__(self, parts: int = 1) -> None:
+                counted[0] += parts
+
+        yield Counting()

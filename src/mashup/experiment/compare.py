@@ -16,7 +16,7 @@ from mashup._train.work import run_tokens
 from mashup.checkpoint import check_base
 from mashup.errors import DivergedError, InputError, Problem
 from mashup.experiment.arms import make_plan
-from mashup.experiment.jobs import LAYOUT, Inputs, Layout, Plan, Store
+from mashup.experiment.jobs import Inputs, Layout, Plan, Store, write_layout
 from mashup.experiment.results import Arm, ArmResult, all_records, arm_of, result_of
 from mashup.experiment.run import RECORDS, made_now
 from mashup.experiment.settings import (
@@ -240,7 +240,7 @@ def _run(experiment: Experiment, given: Given, output: Path, progress: Progress)
     write_text(output / ABOUT, to_json(about))  # by now it is known what has won a race
     facts = {task.name: commonest_accuracy(task)}, {task.name: len(task.train)}
     layout = Layout.of(experiment.name, plan, *facts)
-    write_text(output / LAYOUT, to_json(layout.model_dump(mode="json")))
+    write_layout(output, layout)
     records = all_records(layout, worker.store)
     write_records(output / RECORDS, records)
     from mashup._report.write import write_report

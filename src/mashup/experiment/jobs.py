@@ -213,6 +213,11 @@ class Layout(BaseModel, frozen=True):
         )  # fmt: skip
 
 
+def write_layout(folder: Path, layout: Layout) -> None:
+    """Keep the layout beside the records that are made of it."""
+    write_text(folder / LAYOUT, to_json(layout.model_dump(mode="json")))
+
+
 def read_layout(folder: Path) -> Layout:
     """The layout of the results in a folder.
 
@@ -304,9 +309,9 @@ class Store:
 
     def is_done(self, job: Job) -> bool:
         """Whether its result is there, with the weights if a later job reads them."""
-        path = self.folder(job.key) / RESULT
-        if not path.exists():
+        if not self.has(job.key):
             return False
+        path = self.folder(job.key) / RESULT
         return not job.keeps_weights or read_state(_Kept, path, self._fix(job.key)).weights
 
     def has(self, key: str) -> bool:

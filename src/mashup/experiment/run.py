@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from mashup.errors import InputError, MashupError, Problem, UsageError, gather
 from mashup.experiment.arms import make_plan
 from mashup.experiment.inputs import notes_on, read_inputs, read_tasks
-from mashup.experiment.jobs import LAYOUT, Failures, Job, Layout, Plan, Store
+from mashup.experiment.jobs import Failures, Job, Layout, Plan, Store, write_layout
 from mashup.experiment.results import all_records
 from mashup.experiment.settings import STORE, Experiment, known_jobs, read_experiment
 from mashup.experiment.status import (
@@ -284,7 +284,7 @@ def _note(prepared: Prepared) -> None:
     about |= {"leaks": list(prepared.leaks)} if prepared.leaks else {}
     write_text(prepared.output / EXPERIMENT, to_json(about))
     write_text(prepared.output / STORE, to_json({"jobs": str(prepared.store.root)}))
-    write_text(prepared.output / LAYOUT, to_json(prepared.layout.model_dump(mode="json")))
+    write_layout(prepared.output, prepared.layout)
 
 
 def _publish(prepared: Prepared) -> None:
