@@ -12,8 +12,8 @@ NONE = "–"
 
 
 def percent(share: float) -> str:
-    """``71.0 %``."""
-    return NONE if math.isnan(share) else f"{100 * share:.1f} %"
+    """``71.0 %``. Means of the same runs that were summed in another order read the same."""
+    return NONE if math.isnan(share) else f"{round(100 * share, 9):.1f} %"
 
 
 def loss(value: float) -> str:
@@ -29,7 +29,7 @@ def signed(value: float, digits: int = 3) -> str:
 
 def points(share: float) -> str:
     """A difference of shares in percentage points: ``+4.8``."""
-    return signed(100 * share, 1)
+    return signed(round(100 * share, 9), 1)
 
 
 def count(value: float) -> str:
