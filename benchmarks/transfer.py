@@ -8,7 +8,8 @@ DATA has ``families/FAMILY/TASK`` and ``textcls/TASK``, LIBRARY has the source c
 trained from alone on 32 rows, 24 steps of 8, with test evaluated at the end alone. From scratch the
 same steps are run at two learning rates, and the better test result counts: this favours scratch.
 
-OUTPUT gets one line a source and target in ``scores-TARGET.json`` and ``gains-TARGET.jsonl``. What
+OUTPUT gets one line a source and target in ``scores-TARGET.json``, ``probes-TARGET.json`` (bits
+that a ridge probe reads from the hidden states, see ``probe.py``) and ``gains-TARGET.jsonl``. What
 is there is not run again, and the work can be shared between two processes (``--part 0/2`` and
 ``--part 1/2``). ``--report`` reads what is there, also of unfinished work, and writes
 ``transfer.md`` (correlations with intervals, the goals) and ``transfer.svg`` into OUTPUT.
@@ -31,6 +32,7 @@ from scipy.stats import rankdata, spearmanr
 import mashup
 from mashup._report.canvas import below, side_by_side, to_svg_file
 from mashup._report.plots import Level, Look, Series, legend, lines
+from probe import probe
 
 #: Target task to the family of its relatives; orphans have none.
 TARGETS = {
@@ -50,8 +52,8 @@ STEPS, BATCH = 24, 8
 RATE, SCRATCH_RATES = 5e-4, (5e-4, 1e-3)
 SEED = 42
 RESAMPLES = 2_000
-#: Criterion to its sign: +1 where more is better.
-CRITERIA = {"knowledge": 1, "loss": -1, "accuracy": 1, "form": -1}
+#: Criterion to its sign: +1 where more is better. "either" is the larger of knowledge and probe.
+CRITERIA = {"knowledge": 1, "loss": -1, "accuracy": 1, "form": -1, "probe": 1, "either": 1}
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
@@ -89,6 +91,18 @@ def score_sources(base: mashup.Base, task: mashup.Task, library: Path, output: P
     output.write_text(json.dumps(rows, indent=1) + "\n")
 
 
+def probe_sources(
+    base: mashup.Base, task: mashup.Task, sources: Sequence[str], library: Path, output: Path
+) -> None:
+    """What a probe reads from the hidden states of the base and of each source, to ``output``."""
+    if output.exists():
+        return
+    examples = task.sample(SAMPLE, SEED)
+    rows = {"base": probe(base, None, examples)}
+    rows |= {name: probe(base, library / name, examples) for name in sources}
+    output.write_text(json.dumps(rows, indent=1) + "\n")
+
+
 def train_one(
     base: mashup.Base, task: mashup.Task, source: Path | None, rate: float, folder: Path
 ) -> Any:
@@ -104,10 +118,11 @@ def train_one(
 
 def run_target(options: argparse.Namespace, base: mashup.Base, target: str) -> None:
     slug = target.replace("/", "-")
-    score_sources(
-        base, load(options.data, target, SAMPLE), options.library,
-        options.output / f"scores-{slug}.json",
-    )  # fmt: skip
+    sample, library = load(options.data, target, SAMPLE), options.library
+    score_sources(base, sample, library, options.output / f"scores-{slug}.json")
+    probe_sources(
+        base, sample, sources_for(target), library, options.output / f"probes-{slug}.json"
+    )
     task = load(options.data, target, LABELS)
     results = options.output / f"gains-{slug}.jsonl"
     known = {(row["source"], row["rate"]) for row in read(results)}
@@ -116,7 +131,7 @@ def run_target(options: argparse.Namespace, base: mashup.Base, target: str) -> N
     for name, rate in jobs:
         if (name, rate) in known:
             continue
-        source = None if name == "scratch" else options.library / name
+        source = None if name == "scratch" else library / name
         point = train_one(base, task, source, rate, options.output / "run" / slug)
         row = {
             "target": target, "source": name, "rate": rate, "loss": point.test_loss,
@@ -169,6 +184,8 @@ def read_pairs(output: Path) -> tuple[list[Pair], dict[str, float], dict[str, fl
         if not levels or not scored.exists():
             continue
         scores = json.loads(scored.read_text())
+        for name, bits in json.loads((output / f"probes-{slug}.json").read_text()).items():
+            scores[name] |= {"probe": bits, "either": max(bits, scores[name]["knowledge"])}
         scratch[target], base[target] = max(levels), scores["base"]["knowledge"]
         for row in gains:
             if row["source"] != "scratch":
@@ -303,6 +320,8 @@ def _goals(
         f"| and by 0.2 or more above loss | {knowledge - loss:+.2f}{interval(ahead)} "
         f"| {yes[knowledge - loss >= 0.2]} |"
     )
+    probed = max(spearman(pairs, "probe"), spearman(pairs, "either")) - knowledge
+    yield f"| a probe adds 0.1 or more to knowledge | {probed:+.2f} | {yes[probed >= 0.1]} |"
     related = [found for found in by_target.values() if any(pair.is_relative for pair in found)]
     first = [max(found, key=lambda pair: pair.bits).is_relative for found in related]
     reached = yes[sum(first) >= 0.9 * len(first)] if first else ""

@@ -48,6 +48,8 @@ def write_transfer(transfer, folder):
             }  # fmt: skip
             rows.append({"source": name, "rate": 5e-4, "accuracy": 0.6 + bits})
         (folder / f"scores-{slug}.json").write_text(json.dumps(scores))
+        probes = {name: 0.1 if name == "base" else draw.random() for name in scores}
+        (folder / f"probes-{slug}.json").write_text(json.dumps(probes))
         (folder / f"gains-{slug}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
@@ -60,6 +62,7 @@ def test_transfer_writes_correlations_goals_and_a_picture(transfer, tmp_path, ca
     assert "by 0.7 or more | +1.00 [+1.00, +1.00] | yes |" in text
     assert "| 5 of 5 | yes |" in text
     assert "| none knows trec | none | yes |" in text
+    assert "| a probe adds 0.1 or more to knowledge | −" in text.replace("| -", "| −")
     svg = (tmp_path / "transfer.svg").read_text()
     assert "prefers-color-scheme: dark" in svg
     assert svg.count("<title>") == 2 * 126
