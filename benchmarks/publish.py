@@ -1,0 +1,66 @@
+"""A folder of an experiment, without weights and private paths, to put beside its page.
+
+    python benchmarks/publish.py EXPERIMENT OUTPUT --jobs JOBS --path PREFIX=WORD ...
+
+OUTPUT gets the settings, the layout, the records, the report, and ``runs.tar.xz`` with what the
+jobs kept of every example: scores, curves and test values. Whoever unpacks it there can run
+``mashup verify OUTPUT``. Each PREFIX is replaced by its WORD, and a path that is left is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import mashup
+from mashup.experiment.jobs import LAYOUT, read_layout
+
+TEXTS = ("experiment.json", "records.jsonl", LAYOUT)
+KEPT = ("result.json", "run.json", "curve.jsonl", "test.json", "test-start.json")
+
+
+def kept_files(jobs: Path, wanted: set[str]) -> Iterator[Path]:
+    """What is kept of each wanted job that is finished."""
+    for job in sorted(wanted):
+        if (jobs / job / "result.json").exists():
+            yield from sorted(p for p in (jobs / job).rglob("*.json*") if p.name in KEPT)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("experiment", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--jobs", type=Path, required=True)
+    parser.add_argument("--path", action="append", default=[], metavar="PREFIX=WORD")
+    options = parser.parse_args()
+    words = dict(one.split("=", 1) for one in options.path)
+
+    def public(path: Path) -> str:
+        text = path.read_text(encoding="utf-8")
+        for prefix, word in words.items():
+            text = text.replace(prefix, word)
+        if left := re.search(r'"/[^" ]+', text):
+            raise SystemExit(f"{path}: {left[0]} is private: give --path for it")
+        return text
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name in TEXTS:
+        (options.output / name).write_text(public(options.experiment / name), encoding="utf-8")
+    layout = read_layout(options.experiment)
+    wanted = {key for cell in layout.cells for key in (*cell.runs, *cell.search)}
+    wanted |= {key for cell in layout.cells for key in (cell.init, cell.score) if key}
+    with tarfile.open(options.output / "runs.tar.xz", "w:xz") as archive:
+        for path in kept_files(options.jobs, wanted):
+            content = public(path).encode()
+            entry = tarfile.TarInfo(f"jobs/{path.relative_to(options.jobs).as_posix()}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    mashup.report(options.output)
+
+
+if __name__ == "__main__":
+    main()
