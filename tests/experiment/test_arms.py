@@ -155,3 +155,25 @@ def test_the_untrained_merge_is_judged_at_step_0_also_where_runs_read_the_test_r
     assert set(plan.jobs) - set(without.jobs) == set(start)
     usual = plan_of(arms)
     assert not [job for job in usual.jobs.values() if "untrained" in job.name]
+
+
+def test_controls_can_have_budgets_too():
+    arms = ("mashup", "best-single", "race", "merged-untrained")
+    plan = plan_of(arms, budgets=[0.25, 1], control_budgets=[0.25])
+    budgets = {arm: {c.budget for c in plan.cells if c.arm == arm} for arm in ("scratch", *arms)}
+    assert budgets == {
+        "scratch": {0.25, 1.0}, "mashup": {0.25, 1.0}, "best-single": {0.25}, "race": {0.25},
+        "merged-untrained": {1.0},
+    }  # fmt: skip
+    stages = {(c.arm, c.budget): c.stage for c in plan.cells}
+    assert stages["mashup", 0.25] < stages["best-single", 0.25] < stages["mashup", 1.0]
+    races = [plan.jobs[c.runs[0]] for c in plan.cells if c.arm == "race"]
+    assert {job.decides["settings"]["max_steps"] for job in races} == {
+        plan.jobs[c.runs[0]].decides["settings"]["max_steps"]
+        for c in plan.cells
+        if (c.arm, c.budget) == ("mashup", 0.25)
+    }
+    assert all(job.name.endswith("budget 0.25") for job in races)
+    both = plan_of(arms, budgets=[0.25, 1], control_budgets=[0.25, 1])
+    usual = plan_of(arms, budgets=[0.25, 1])
+    assert set(both.jobs) == set(plan.jobs) | set(usual.jobs)

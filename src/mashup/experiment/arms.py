@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 from mashup.experiment.jobs import Cell, Inputs, Job, Plan
@@ -119,18 +120,19 @@ def in_stages(plan: Plan, experiment: Experiment) -> Plan:
     """The plan with its jobs in the order of the stages in which they are needed.
 
     First come the main arms of all targets, the smallest budget first, since a short run of every
-    target says more than a long run of one. Each other arm is a stage of its own. So an experiment
-    that is not finished has its main part. A job is in the earliest stage that needs it, directly
-    or through other jobs, so that it still stands after those that it needs.
+    target says more than a long run of one. Each other arm is a stage of its own, after the main
+    arms of its budget. So an experiment that is not finished has its main part. A job is in the
+    earliest stage that needs it, directly or through other jobs, so that it still stands after
+    those that it needs.
     """
-    budgets = sorted({cell.budget for cell in plan.cells})
     others = [arm for arm in (*experiment.arms, *experiment.variants) if arm not in _MAIN]
-    stages = {arm: len(budgets) + place for place, arm in enumerate(others)}
-    main = {budget: place for place, budget in enumerate(budgets)}
-    cells = [
-        replace(cell, stage=stages.get(pool_of(cell.arm), main[cell.budget] if cell.trained else 0))
+    places = {arm: place for place, arm in enumerate(others, 1)}
+    order = [
+        (cell.budget if cell.trained else 0.0, places.get(pool_of(cell.arm), 0))
         for cell in plan.cells
     ]
+    stages = {one: place for place, one in enumerate(sorted(set(order)))}
+    cells = [replace(c, stage=stages[one]) for c, one in zip(plan.cells, order, strict=True)]
     of_job: dict[str, int] = {}
 
     def note(key: str, stage: int) -> None:
@@ -251,20 +253,21 @@ def _race(target: Target, arm: ArmName) -> None:
     experiment, starts = target.experiment, {"merge": target.mashup}
     starts |= {"best-single": _init(target, "best-single")}
     rates = experiment.learning_rates
-    for seed in experiment.seeds:
+    for seed, budget in product(experiment.seeds, _control_ladder(experiment)):
         job = training(
-            experiment, target.inputs, target.name, seed, rates[0], words=(arm,), size=target.size,
-            keeps_weights=target.keeps_weights,
+            experiment, target.inputs, target.name, seed, rates[0], budget=budget, words=(arm,),
+            size=target.size, keeps_weights=target.keeps_weights,
         )  # fmt: skip
+        words = [word for word in job.about["words"] if not word.startswith("rate ")]
+        folder = job.about["folder"].replace(f"seed{seed}-lr{rates[0]!r}", f"race-seed{seed}")
         job = replace(
             job,
             decides=dict(job.decides) | {"race": list(rates)},
             needs=dict(job.needs) | {f"start {name}": (key,) for name, key in starts.items()},
-            about=dict(job.about)
-            | {"words": [target.name, arm, f"seed {seed}"], "folder": f"race-seed{seed}"},
+            about=dict(job.about) | {"words": words, "folder": folder},
         )
         runs = (target.plan.add(job),)
-        target.plan.cells.append(Cell(target.name, arm, seed, 1.0, runs, score=target.score))
+        target.plan.cells.append(Cell(target.name, arm, seed, budget, runs, score=target.score))
 
 
 #: Arm to the function that adds its jobs and cells; scratch is always there.
@@ -294,7 +297,7 @@ def _cells(
     is_mashup = name == "mashup"
     if seeds is None:
         seeds = target.experiment.seeds if is_mashup else target.experiment.control
-    budgets = _ladder(target.experiment) if is_mashup else (1.0,)
+    budgets = _ladder(target.experiment) if is_mashup else _control_ladder(target.experiment)
     rungs = {budget: _runs(target, seeds, budget, name, init) for budget in budgets}
     for seed in seeds:
         for budget, runs in rungs.items():
@@ -303,6 +306,12 @@ def _cells(
 
 def _ladder(experiment: Experiment) -> Iterable[float]:
     return sorted({1.0, *experiment.budgets}, reverse=True)
+
+
+def _control_ladder(experiment: Experiment) -> Iterable[float]:
+    """Budgets of the arms other than scratch and mashup; a target may have fewer budgets."""
+    ladder = set(_ladder(experiment))
+    return [budget for budget in experiment.control_budgets if budget in ladder] or [1.0]
 
 
 def _runs(

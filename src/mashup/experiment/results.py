@@ -269,6 +269,10 @@ def make_records(
         for arm, mine in brief.items():
             if arm != "scratch" and "scratch" in brief:
                 records += _difference_records(experiment, task, arm, mine, brief["scratch"])
+            if arm not in ("scratch", "mashup") and "mashup" in brief:
+                records += _difference_records(
+                    experiment, task, "mashup", brief["mashup"], mine, f"_over_{arm}"
+                )
             if full:
                 records += _difference_records(experiment, task, arm, mine, full, OVER_FULL)
     for result in results:

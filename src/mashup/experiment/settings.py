@@ -182,6 +182,9 @@ class Experiment(Settings):
     budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0,), description="shares of the steps that scratch and mashup are run with"
     )
+    control_budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (1.0,), min_length=1, description="those of budgets that the other arms are run with"
+    )
     choose: Choosing = Field(default_factory=Choosing)
     merge: Merging = Field(default_factory=Merging)
     variants: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]*$")], Variant] = Field(
@@ -258,7 +261,7 @@ class Experiment(Settings):
 
     @field_validator(
         *("learning_rates", "donor_learning_rates", "seeds", "control_seeds", "arms", "budgets"),
-        "targets",
+        *("control_budgets", "targets"),
     )
     @classmethod
     def _different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -274,6 +277,8 @@ class Experiment(Settings):
         others = [seed for seed in self.control_seeds if seed not in self.seeds]
         if others:
             raise ValueError(f"control_seeds {others}: not among seeds, so nothing to pair with")
+        if more := sorted(set(self.control_budgets) - {1.0, *self.budgets}):
+            raise ValueError(f"control_budgets {more}: not among budgets, so nothing to pair with")
         for name in self.tasks:
             if extra := [arm for arm in self.tasks[name].arms if arm not in self.arms]:
                 raise ValueError(f"tasks.{name}.arms {', '.join(extra)}: not among arms")
