@@ -306,3 +306,26 @@ def test_a_rate_that_one_seed_has_found_is_taken_by_the_others_and_charged(
         assert search[arm, 2] == pytest.approx(search[arm, 1])
     trained = [job.name for job in prepared.plan.jobs.values() if job.kind == "train"]
     assert sum("scratch" in name for name in trained) == 3
+
+
+def test_a_run_of_another_arm_with_the_same_start_is_not_made_again(tiny_base, data, tmp_path):
+    choose = {"samples": 16, "criterion": "loss", "k": 1}
+    more = {"arms": ["mashup", "best-single"], "control_seeds": [1, 2], "choose": choose}
+    for search in (None, 1):
+        folder = tmp_path / f"{search}"
+        folder.mkdir()
+        experiment = write_experiment(
+            folder / "k1.yaml", tiny_base, data, search_seeds=search, **more
+        )
+        prepared = prepare(experiment, folder / "out")
+        run_jobs(prepared)
+        runs = {(c.arm, c.seed): c.runs for c in prepared.plan.cells}
+        seeds = (1, 2) if search is None else (1,)
+        for seed in seeds:
+            for mine, theirs in zip(runs["best-single", seed], runs["mashup", seed], strict=True):
+                found = prepared.store.result(mine)
+                assert found["same_as"] == theirs
+                assert found["path"] == prepared.store.result(theirs)["path"]
+        values = {(r.arm, r.seed): r.value for r in read_records(folder / "out/records.jsonl")
+                  if r.metric == "test_loss" and r.seed > 0}  # fmt: skip
+        assert values["best-single", 2] == values["mashup", 2]

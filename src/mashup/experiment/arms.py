@@ -332,9 +332,15 @@ def _runs(
         )  # fmt: skip
         if init is None or target.variant:
             return job
-        same = target.scratch[budget][seed][place]  # the same run where there is nothing to merge
-        return replace(job, about=dict(job.about) | {"scratch": same})
+        same: dict[str, str | None] = {}
+        same[target.scratch[budget][seed][place]] = None  # where there is nothing to merge
+        if seed in mashup:  # where the best source is all that mashup starts from
+            same[mashup[seed][place]] = target.mashup
+        return replace(job, about=dict(job.about) | {"same": same})
 
+    mashup: dict[int, tuple[str, ...]] = {}
+    if arm == "best-single" and "mashup" in target.experiment.arms:
+        mashup = _runs(target, searching, budget, "mashup", target.mashup)
     found = {
         seed: tuple(target.plan.add(run(seed, place)) for place in range(len(rates)))
         for seed in searching

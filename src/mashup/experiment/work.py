@@ -380,7 +380,7 @@ def run(worker: Worker, job: Job) -> dict[str, Any]:
     base, init = _start(worker, job)
     if job.decides.get("race"):
         return _raced(worker, job)
-    if init is None and (facts := _same_as_scratch(worker, job)):
+    if facts := _same_run(worker, job):
         return facts
     name = job.about["task"]
     task, settings = worker.task(name), _settings(worker, job)
@@ -463,15 +463,21 @@ def _start(worker: Worker, job: Job) -> tuple[Base, Path | None]:
     return worker.base, None
 
 
-def _same_as_scratch(worker: Worker, job: Job) -> dict[str, Any] | None:
-    """Facts of scratch's run, where it is the same: for an arm that has nothing to start from."""
-    same = job.about.get("scratch")
-    if not same or worker.store.result(job.needs["init"][0])["path"]:
-        return None
-    if not (worker.store.folder(same) / RESULT).exists():  # Ray does them in any order
-        return None
-    facts = worker.store.result(same)
-    return facts | {"same_as": same} if facts["weights"] or not job.keeps_weights else None
+def _same_run(worker: Worker, job: Job) -> dict[str, Any] | None:
+    """Facts of a run of another arm that has the same start: nothing, or the same parents.
+
+    ``same`` of a job has the key of each such run, and that of its init (None for scratch's).
+    """
+    for key, init in job.about.get("same", {}).items():
+        mine = worker.store.result(job.needs["init"][0])
+        theirs = worker.store.result(init) if init else _NOTHING
+        starts = [(bool(one["path"]), one["parents"]) for one in (mine, theirs)]
+        if starts[0] != starts[1] or not (worker.store.folder(key) / RESULT).exists():
+            continue  # not there: Ray does them in any order
+        facts = worker.store.result(key)
+        if facts["weights"] or not job.keeps_weights:
+            return facts | {"same_as": key}
+    return None
 
 
 def _settings(worker: Worker, job: Job) -> TrainSettings:
