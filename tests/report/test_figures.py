@@ -87,6 +87,22 @@ def test_accuracy_is_of_dev_rows_where_test_rows_were_read_at_the_end_alone(stud
     assert "Dev accuracy, %" in words(curves_figures(brief)[0])
 
 
+def test_a_run_that_is_judged_early_holds_its_value_in_the_mean(study_folder):
+    """With the best points kept at different steps, the mean ended at the earliest of them."""
+    (study,) = read_studies([study_folder])
+    target = study.targets[0]
+    arm = next(one for one in target.arms if one.name == "mashup")
+    early, late = arm.runs[0], arm.runs[1]
+    early = replace(early, points=early.points[:2])
+    runs = (early, late)
+    arms = tuple(replace(arm, runs=runs) if one is arm else one for one in target.arms)
+    only = replace(study, targets=(replace(target, arms=arms),))
+    (drawing,) = curves_figures(only)
+    end = (early.last.test_accuracy + late.last.test_accuracy) / 2
+    last = f"mashup, step {late.last.step}: {100 * end:.1f} %"
+    assert last in titles(drawing)
+
+
 @pytest.mark.parametrize("ys", [(0.5, 0.5), (0.0, 0.0), (-1.0, 3.0), (1e-9, 2.0), (100, 5e6)])
 def test_any_values_can_be_drawn(ys):
     look = Look("mashup", "mashup", "circle")

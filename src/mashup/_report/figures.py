@@ -282,17 +282,30 @@ def _series(panel: Panel, arm: ArmRow, look: Look) -> list[Series]:
         for run, line in runs:
             title = f"{arm.name}, seed {run.seed}: ends at {panel.show(line[-1][1])}"
             made += [Series(look, line, thin=True, title=title)]
-    points = tuple(
-        (fmean(x for x, _ in at), fmean(y for _, y in at))
-        for at in zip(*(line for _, line in runs), strict=False)
-    )
-    steps = [point.step for point in arm.runs[0].points if panel.value(point) is not None]
-    titles = tuple(
-        f"{arm.name}, step {step}: {panel.show(y)}"
-        for step, (_, y) in zip(steps, points, strict=False)
-    )
+    mean = _mean_line(panel, [run for run, _ in runs])
+    points = tuple(mean.values())
+    titles = tuple(f"{arm.name}, step {step}: {panel.show(y)}" for step, (_, y) in mean.items())
     before = points[0][1] if panel.over_seconds and arm.trained and points else None
     return [*made, Series(look, points, titles, before=before)]
+
+
+def _mean_line(panel: Panel, runs: Sequence[RunRow]) -> dict[int, tuple[float, float]]:
+    """Step to the mean point of several runs.
+
+    Runs that keep their best point end at different steps. A run that has ended holds its value,
+    so that the end of the line is the mean of what the runs leave.
+    """
+    lines: list[dict[int, tuple[float, float]]] = []
+    for run in runs:
+        steps = [point.step for point in run.points if panel.value(point) is not None]
+        lines.append(dict(zip(steps, panel.line(run), strict=True)))
+    mean: dict[int, tuple[float, float]] = {}
+    for step in sorted({step for line in lines for step in line}):
+        places = [line[step][0] for line in lines if step in line]
+        held = [line[max(known)] for line in lines if (known := [s for s in line if s <= step])]
+        before = max((x for x, _ in mean.values()), default=0.0)
+        mean[step] = (max(before, fmean(places)), fmean(y for _, y in held))
+    return mean
 
 
 # Costs, learning rates, budgets
