@@ -1,6 +1,7 @@
 """Families of targets, several numbers of labels, and budgets against scratch."""
 
 import csv
+import json
 
 import pytest
 
@@ -187,3 +188,35 @@ def test_targets_with_short_runs_alone_are_in_the_ladder_and_in_no_mean_of_whole
     path.write_text("\n".join(line for line in lines if '"budget": 0.25' in line) + "\n")
     text = report(folder, tmp_path / "report").markdown.read_text()
     assert "So far there are runs with 25 % of the steps only: these are shown." in text
+
+
+def test_short_runs_are_shown_while_few_targets_have_whole_ones(tmp_path):
+    """One target of three with whole runs alone made the verdict."""
+    folder = write_study(
+        tmp_path / "study", targets=TARGETS[:3], budgets=(0.25, 1.0), seeds=(42, 43)
+    )
+    path = folder / "records.jsonl"
+    lines = path.read_text().splitlines()
+    first = f'"task": "{TARGETS[0]}"'
+    kept = [
+        line
+        for line in lines
+        if first in line or '"budget": 0.25' in line or "merged-untrained" in line
+    ]
+    path.write_text("\n".join(kept) + "\n")
+    found = make_study(read_folders([folder])[0])
+    assert tuple(target.task for target in found.targets) == TARGETS[:3]
+    assert found.about["longer"] == [TARGETS[0]]
+    short = [json.loads(line) for line in kept if '"budget": 0.25' in line]
+    ends = {
+        (one["task"], one["seed"]): one["value"]
+        for one in short
+        if (one["arm"], one["metric"]) == ("mashup", "test_accuracy")
+    }
+    for target in found.targets:
+        assert {arm.name for arm in target.arms} >= {"scratch", "mashup"}
+        assert "best-single" not in {arm.name for arm in target.arms}  # it has whole runs alone
+        for run in target.arm("mashup").runs:
+            assert run.accuracy == ends[target.task, run.seed]
+    text = report(folder, tmp_path / "report").markdown.read_text()
+    assert f"25 % of the steps; longer ones of {TARGETS[0]} are not shown." in text

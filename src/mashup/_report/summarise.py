@@ -80,17 +80,40 @@ def make_study(folder: Folder) -> Study:
 
 
 def _as_whole(folder: Folder) -> Folder:
-    """While scratch has short runs alone, the longest of them stand for whole ones.
+    """While most targets have short runs alone, the longest of these stand for whole ones.
 
-    ``short`` in what is known of the experiment is then their share of the steps.
+    ``short`` in what is known of the experiment is then their share of the steps, and ``longer``
+    the targets that have longer runs, which are not shown.
     """
-    longest = max((one.budget for one in folder.records if one.arm == SCRATCH), default=1.0)
+    tasks = {one.task for one in folder.records}
+    having: dict[float, set[str]] = {}
+    for one in folder.records:
+        if one.arm == SCRATCH and _is_main(one.task, tasks):
+            having.setdefault(one.budget, set()).add(one.task)
+    most = max(map(len, having.values()), default=0)
+    longest = max((b for b, found in having.items() if 2 * len(found) >= most), default=1.0)
     if longest == 1.0:
         return folder
+    longer = sorted(set().union(*(found for b, found in having.items() if b > longest)))
+    steps: dict[tuple[str, str], int] = {}  # of the runs of each arm; what has no run is not here
+    for one in folder.records:
+        if one.seed >= 0 and one.donor is None:
+            key = one.task, one.arm
+            steps[key] = max(one.step, steps.get(key, 0))
+
+    def is_shown(one: Record) -> bool:
+        if one.budget <= longest or one.task not in longer:
+            return True
+        taken = steps.get((one.task, one.arm))
+        return taken is None or (taken == 0 and one.seed >= 0)  # a start that is not trained
+
     records = tuple(  # what belongs to no trained run has the budget 1
-        replace(one, budget=min(1.0, one.budget / longest)) for one in folder.records
+        replace(one, budget=min(1.0, one.budget / longest))
+        for one in folder.records
+        if is_shown(one)
     )
-    return replace(folder, records=records, about=folder.about | {"short": longest})
+    about = folder.about | {"short": longest, "longer": longer}
+    return replace(folder, records=records, about=about)
 
 
 def _is_main(task: str, tasks: Iterable[str]) -> bool:

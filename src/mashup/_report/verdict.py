@@ -180,7 +180,9 @@ def contrast_sentence(one: Contrast) -> str:
 def _notes(study: Study, subject: Contrast) -> Iterator[str]:
     """What a reader must know beside the answer."""
     if short := study.about.get("short"):
-        yield f"So far there are runs with {100 * short:.0f} % of the steps only: these are shown."
+        longer = numbers.listed(study.about["longer"])
+        only = f"; longer ones of {longer} are not shown" if longer else " only: these are shown"
+        yield f"So far there are runs with {100 * short:.0f} % of the steps{only}."
     yield from _loss_note(study, subject)
     rival = study.contrast(MASHUP, BEST_SINGLE) if subject.arm == MASHUP else None
     if rival:
