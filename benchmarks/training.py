@@ -1,6 +1,6 @@
 """A training step and an evaluation: ours, bare PEFT, transformers' Trainer and TRL, over a floor.
 
-    .venv/bin/python benchmarks/training.py [--model MODEL] [--rounds N]
+    .venv/bin/python benchmarks/training.py [--model MODEL] [--rounds N] [--only "ours,bare PEFT"]
 
 The floor of a LoRA step is 4 operations for each weight of the linear layers and each token
 (forward, and gradient of the activations). That of an evaluation is 2. The rate is that of the
@@ -41,8 +41,14 @@ _WORDS = "the quick brown fox jumps over a lazy dog and runs on through the deep
 _LORA = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
 
 
-def train_step(model: str | Path | None = None, rounds: int = 2) -> dict[str, Any]:
-    """Steps of 16 rows of 60 to 130 tokens, LoRA of rank 8 on all linear layers; evaluations."""
+def train_step(model: str | Path | None = None, rounds: int = 2, only: str = "") -> dict[str, Any]:
+    """Steps of 16 rows of 60 to 130 tokens, LoRA of rank 8 on all linear layers; evaluations.
+
+    Args:
+        model: the base; that of the demo.
+        rounds: how often every variant has its turn.
+        only: names of variants, with commas between them; all.
+    """
     base = load_base(model or demo_base())
     examples = _examples()
     tokens = tokenize(base.tokenizer, examples, max_length=512)
@@ -55,10 +61,11 @@ def train_step(model: str | Path | None = None, rounds: int = 2) -> dict[str, An
         "Trainer": partial(_plain_trainer, base, tokens),
         "TRL SFTTrainer": partial(_trl, base, examples),
     }
-    steps: dict[str, list[float]] = {name: [] for name in variants}
+    steps: dict[str, list[float]] = {name: [] for name in only.split(",") if name}
+    steps = steps or {name: [] for name in variants}
     for _ in range(rounds):
-        for name, run in variants.items():
-            steps[name] += run()
+        for name, seconds in steps.items():
+            seconds += variants[name]()
     floor = 4 * _weights(base) * of_a_step / rate
     return {
         "base": Path(base.name).name,
@@ -239,5 +246,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", default="", help="variants, as they are called in the result")
     given = parser.parse_args()
-    print(json.dumps(train_step(given.model, given.rounds), indent=2))
+    print(json.dumps(train_step(given.model, given.rounds, given.only), indent=2))
