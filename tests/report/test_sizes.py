@@ -218,5 +218,7 @@ def test_short_runs_are_shown_while_few_targets_have_whole_ones(tmp_path):
         assert "best-single" not in {arm.name for arm in target.arms}  # it has whole runs alone
         for run in target.arm("mashup").runs:
             assert run.accuracy == ends[target.task, run.seed]
+    assert {row.budget for row in found.by_family} == {0.25}
     text = report(folder, tmp_path / "report").markdown.read_text()
+    assert "100 % of the steps" not in text
     assert f"25 % of the steps; longer ones of {TARGETS[0]} are not shown." in text

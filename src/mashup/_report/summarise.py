@@ -72,10 +72,13 @@ def make_study(folder: Folder) -> Study:
     )
     base = folder.about.get("base", "")
     name = str(base.get("name", "") if isinstance(base, Mapping) else base)
+    families = by_family((*targets, *brief))
+    if share := folder.about.get("short"):  # there is no full run to be compared with
+        families = tuple(replace(f, budget=share * f.budget, full_gain=None) for f in families)
     return Study(
         folder.records[0].experiment, name, targets, make_contrasts(targets), folder.about,
         folder.sources, tuple(one for one in whole if one not in targets), brief,
-        by_labels(folder.records), by_family((*targets, *brief)),
+        by_labels(folder.records), families,
     )  # fmt: skip
 
 
