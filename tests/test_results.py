@@ -2,14 +2,17 @@
 
 import csv
 import re
+import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from mashup import report
+from mashup import report, verify
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
-STUDIES = sorted(path.parent for path in RESULTS.glob("*/records.jsonl"))
+ON_FIRST_PAGE = sorted(path.parent for path in RESULTS.glob("*/records.jsonl"))
+STUDIES = sorted(path.parent for path in RESULTS.rglob("records.jsonl"))
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
@@ -27,6 +30,19 @@ def test_nothing_names_the_machine_that_it_ran_on(folder):
         text = (folder / name).read_text()
         assert "/home/" not in text
         assert "/tmp/" not in text
+
+
+@pytest.mark.parametrize(
+    "folder", [one for one in STUDIES if (one / "layout.json").exists()], ids=lambda one: one.name
+)
+def test_every_number_follows_from_the_runs(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    with tarfile.open(copy / "runs.tar.xz") as archive:
+        archive.extractall(copy, filter="data")
+    found = verify(copy)
+    assert found.agrees, found.sentence
+    assert {one.what for one in found.checks} == {"runs", "records", "report"}
 
 
 def test_there_are_results():
@@ -50,7 +66,7 @@ def first_page_table(study):
     return cells if table[1] == "Target" else {(b, a): share for (a, b), share in cells.items()}
 
 
-@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", ON_FIRST_PAGE, ids=lambda folder: folder.name)
 def test_the_first_page_has_the_accuracies_of_the_records(folder):
     with (folder / "report" / "tables" / "results.csv").open(newline="") as stream:
         known = {
