@@ -241,7 +241,7 @@ def test_the_sentence_counts_those_that_know_and_those_that_give_the_form():
     nothing = knowing(noise - 1, "nothing", form=np.full(64, 3.0))
     assert select(by_knowledge(base, formed, nothing)).sentence == (
         "no checkpoint knows this task; start from the base (1 checkpoint gives the form of the "
-        "answers, which saves about 4 training steps and no more)"
+        "answers, which saves about 4 training steps)"
     )
     assert select(by_knowledge(base, nothing)).sentence == NONE_KNOWS
 

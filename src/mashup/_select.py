@@ -117,10 +117,7 @@ class Selection(Shown):
         if not count:
             return ""
         give = "1 checkpoint gives" if count == 1 else f"{count} checkpoints give"
-        return (
-            f" ({give} the form of the answers, which saves about {FORM_STEPS} training steps "
-            "and no more)"
-        )
+        return f" ({give} the form of the answers, which saves about {FORM_STEPS} training steps)"
 
     @property
     def _passed_over(self) -> str:
