@@ -177,3 +177,14 @@ def test_controls_can_have_budgets_too():
     both = plan_of(arms, budgets=[0.25, 1], control_budgets=[0.25, 1])
     usual = plan_of(arms, budgets=[0.25, 1])
     assert set(both.jobs) == set(plan.jobs) | set(usual.jobs)
+
+
+def test_controls_may_search_with_another_seed_than_scratch():
+    """The plan looked for scratch's run of seed 2 at every rate, and scratch has one."""
+    more = {"learning_rates": [1e-3, 5e-4], "seeds": [1, 2], "search_seeds": 1}
+    plan = plan_of(("mashup", "best-single"), control_seeds=[2], **more)
+    runs = {(c.arm, c.seed): c.runs for c in plan.cells}
+    assert len(runs["best-single", 2]) == 2
+    assert len(runs["mashup", 2]) == len(runs["scratch", 2]) == 1
+    assert all("same" not in plan.jobs[key].about for key in runs["best-single", 2])
+    assert plan.jobs[runs["mashup", 2][0]].about["same"] == {runs["scratch", 2][0]: None}

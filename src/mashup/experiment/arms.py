@@ -330,17 +330,19 @@ def _runs(
             target.experiment, target.inputs, target.name, seed, rates[place], budget=budget,
             init=init, words=(arm,), size=target.size, keeps_weights=target.keeps_weights,
         )  # fmt: skip
-        if init is None or target.variant:
+        if init is None or target.variant or not is_like_scratch:
             return job
         same: dict[str, str | None] = {}
         same[target.scratch[budget][seed][place]] = None  # where there is nothing to merge
-        if seed in mashup:  # where the best source is all that mashup starts from
+        if mashup:  # where the best source is all that mashup starts from
             same[mashup[seed][place]] = target.mashup
         return replace(job, about=dict(job.about) | {"same": same})
 
-    mashup: dict[int, tuple[str, ...]] = {}
-    if arm == "best-single" and "mashup" in target.experiment.arms:
-        mashup = _runs(target, searching, budget, "mashup", target.mashup)
+    own, mashup = target.experiment.seeds, dict[int, tuple[str, ...]]()
+    few = target.experiment.search_seeds  # None: every seed searches
+    is_like_scratch = few is None or searching == own[:few]  # the same seeds search
+    if arm == "best-single" and "mashup" in target.experiment.arms and is_like_scratch:
+        mashup = _runs(target, own, budget, "mashup", target.mashup)
     found = {
         seed: tuple(target.plan.add(run(seed, place)) for place in range(len(rates)))
         for seed in searching
