@@ -10,6 +10,7 @@ import torch
 from experiments import values, write_experiment, write_tasks
 from helpers import refused
 from mashup.experiment.run import made_now, open_experiment, prepare, run_jobs
+from mashup.experiment.worker import Worker
 from mashup.results import read_records
 from mashup.settings import ARMS
 
@@ -328,3 +329,19 @@ def test_a_run_of_another_arm_with_the_same_start_is_not_made_again(tiny_base, d
         values = {(r.arm, r.seed): r.value for r in read_records(folder / "out/records.jsonl")
                   if r.metric == "test_loss" and r.seed > 0}  # fmt: skip
         assert values["best-single", 2] == values["mashup", 2]
+
+
+def test_a_run_does_not_wait_for_the_same_run_of_another_arm(tiny_base, data, tmp_path):
+    """On Ray, best-single's run could come before mashup's merge, and ended in an error."""
+    choose = {"samples": 16, "criterion": "loss", "k": 1}
+    more = {"arms": ["mashup", "best-single"], "choose": choose, "seeds": [1]}
+    prepared = prepare(
+        write_experiment(tmp_path / "k1.yaml", tiny_base, data, **more), tmp_path / "out"
+    )
+    run_jobs(prepared)
+    cells = {cell.arm: cell for cell in prepared.plan.cells}
+    mine = cells["best-single"].runs[0]
+    for key in (cells["mashup"].init, *cells["mashup"].runs, mine):
+        shutil.rmtree(prepared.store.folder(key))
+    work.do(Worker(prepared.experiment, prepared.store), prepared.plan.jobs[mine])
+    assert "same_as" not in prepared.store.result(mine)

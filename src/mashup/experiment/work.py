@@ -36,7 +36,7 @@ from mashup.checkpoint.read import is_full_checkpoint
 from mashup.delta import read_delta
 from mashup.errors import DivergedError, InputError, Problem
 from mashup.experiment.arms import FROM_BASE, role_of
-from mashup.experiment.jobs import RESULT, Job, Kind
+from mashup.experiment.jobs import Job, Kind
 from mashup.experiment.settings import folder_of, resized
 from mashup.experiment.worker import Worker, task_of
 from mashup.files import digest_of, read_json
@@ -377,11 +377,11 @@ def _noisy_model(model: Any, init: Path, output: Path) -> None:
 
 def run(worker: Worker, job: Job) -> dict[str, Any]:
     """Train; a run that diverged is a result too. Weights go unless a later job reads them."""
-    base, init = _start(worker, job)
     if job.decides.get("race"):
         return _raced(worker, job)
     if facts := _same_run(worker, job):
         return facts
+    base, init = _start(worker, job)
     name = job.about["task"]
     task, settings = worker.task(name), _settings(worker, job)
     if job.decides["shuffled"]:
@@ -391,7 +391,7 @@ def run(worker: Worker, job: Job) -> dict[str, Any]:
         rate, search = _searched(worker, job.needs["search"], rates)
         settings = settings.model_copy(update={"learning_rate": rate})
     folder = _run_folder(worker, job, init)
-    if not worker.given and (worker.store.folder(job.key) / RESULT).exists():
+    if not worker.given and worker.store.has(job.key):
         shutil.rmtree(folder, ignore_errors=True)  # it was done and its weights are gone
     try:
         done = train(
@@ -469,13 +469,13 @@ def _same_run(worker: Worker, job: Job) -> dict[str, Any] | None:
     ``same`` of a job has the key of each such run, and that of its init (None for scratch's).
     """
     for key, init in job.about.get("same", {}).items():
+        if not worker.store.has(key):  # nor is its init, perhaps: Ray does them in any order
+            continue
         mine = worker.store.result(job.needs["init"][0])
         theirs = worker.store.result(init) if init else _NOTHING
         starts = [(bool(one["path"]), one["parents"]) for one in (mine, theirs)]
-        if starts[0] != starts[1] or not (worker.store.folder(key) / RESULT).exists():
-            continue  # not there: Ray does them in any order
         facts = worker.store.result(key)
-        if facts["weights"] or not job.keeps_weights:
+        if starts[0] == starts[1] and (facts["weights"] or not job.keeps_weights):
             return facts | {"same_as": key}
     return None
 
