@@ -17,16 +17,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mashup
-from mashup.experiment.jobs import LAYOUT, read_layout
+from mashup.experiment.jobs import LAYOUT, RESULT, Store, read_layout
+from mashup.experiment.run import EXPERIMENT, JOBS, RECORDS
 
-TEXTS = ("experiment.json", "records.jsonl", LAYOUT)
-KEPT = ("result.json", "run.json", "curve.jsonl", "test.json", "test-start.json")
+TEXTS = (EXPERIMENT, RECORDS, LAYOUT)
+KEPT = (RESULT, "run.json", "curve.jsonl", "test.json", "test-start.json")
 
 
 def kept_files(jobs: Path, wanted: set[str]) -> Iterator[Path]:
     """What is kept of each wanted job that is finished."""
     for job in sorted(wanted):
-        if (jobs / job / "result.json").exists():
+        if Store(jobs).has(job):
             yield from sorted(p for p in (jobs / job).rglob("*.json*") if p.name in KEPT)
 
 
@@ -50,13 +51,11 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     for name in TEXTS:
         (options.output / name).write_text(public(options.experiment / name), encoding="utf-8")
-    layout = read_layout(options.experiment)
-    wanted = {key for cell in layout.cells for key in (*cell.runs, *cell.search)}
-    wanted |= {key for cell in layout.cells for key in (cell.init, cell.score) if key}
+    wanted = {key for cell in read_layout(options.experiment).cells for key in cell.keys}
     with tarfile.open(options.output / "runs.tar.xz", "w:xz") as archive:
         for path in kept_files(options.jobs, wanted):
             content = public(path).encode()
-            entry = tarfile.TarInfo(f"jobs/{path.relative_to(options.jobs).as_posix()}")
+            entry = tarfile.TarInfo(f"{JOBS}/{path.relative_to(options.jobs).as_posix()}")
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     mashup.report(options.output)

@@ -10,13 +10,11 @@ loss, of the whole grid and of all but its largest rate; and how far mashup is a
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
-from scipy.stats import t as student
-
-from mashup.results.records import pool_of
+from mashup.results.records import pool_of, read_records
+from mashup.results.significance import over_tasks
 
 Runs = dict[tuple[str, str], dict[float, dict[str, float]]]
 
@@ -24,12 +22,11 @@ Runs = dict[tuple[str, str], dict[float, dict[str, float]]]
 def read_runs(path: Path, budget: float) -> Runs:
     """(Task, arm) to rate to metric to value, of a seed with every rate; draws are their arm."""
     runs: dict[tuple[str, str, int], dict[float, dict[str, float]]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        one = json.loads(line)
-        rate, name = one.get("learning_rate"), one["metric"]
-        if rate and one["budget"] == budget and name.startswith("end_"):
-            found = runs.setdefault((one["task"], pool_of(one["arm"]), one["seed"]), {})
-            found.setdefault(rate, {})[name] = one["value"]
+    for one in read_records(path):
+        rate, is_end = one.learning_rate, one.metric.startswith("end_")
+        if rate and is_end and one.budget == budget and one.value is not None:
+            found = runs.setdefault((one.task, pool_of(one.arm), one.seed), {})
+            found.setdefault(rate, {})[one.metric] = one.value
     rates = {rate for found in runs.values() for rate in found}
     return {key[:2]: found for key, found in sorted(runs.items()) if set(found) == rates}
 
@@ -44,8 +41,10 @@ def accuracies(runs: Runs, arm: str, tasks: list[str], grid: list[float]) -> lis
 def gain(mine: list[float], other: list[float]) -> str:
     """The mean difference with its 95 % interval over targets, and on how many it is above 0."""
     gains = [a - b for a, b in zip(mine, other, strict=True)]
-    half = student.ppf(0.975, len(gains) - 1) * stdev(gains) / len(gains) ** 0.5
-    return f"{fmean(gains):+.1f} ± {half:.1f} ({sum(g > 0 for g in gains)} of {len(gains)})"
+    mean = over_tasks(gains)
+    assert mean is not None
+    half = mean.high - mean.value
+    return f"{mean.value:+.1f} ± {half:.1f} ({sum(g > 0 for g in gains)} of {len(gains)})"
 
 
 def main() -> None:
@@ -55,7 +54,7 @@ def main() -> None:
     options = parser.parse_args()
     runs = read_runs(options.records, options.budget)
     rates = sorted({rate for found in runs.values() for rate in found})
-    arms = list(dict.fromkeys(["scratch", *sorted({arm for _, arm in runs} - {"mashup"})]))
+    arms = ["scratch", *sorted({arm for _, arm in runs} - {"scratch", "mashup"})]
     grids = {f"{rate:g}": [rate] for rate in rates}
     grids |= {f"best of {len(rates)}": rates, f"best of {len(rates) - 1}": rates[:-1]}
     for arm in arms:

@@ -16,21 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import mashup
+from between import DEV, PARENTS, TEST, TRAIN
 from mashup.model import Base
 
-PARENTS = {
-    "intents/calendar": ["intents/alarm"],
-    "crises/west_texas": ["crises/boston"],
-    "emotion/isear": ["emotion/goemotions", "emotion/tweets"],
-    "reviews/dvd": ["reviews/toys_games", "reviews/kitchen_housewares"],
-}
+PARENTS = PARENTS | {"emotion/isear": ["emotion/goemotions", "emotion/tweets"]}
 #: Variant to settings of the merge and of the training.
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "start": ({}, {}),
     "warm-up 0.3": ({}, {"warmup": 0.3}),
     "balanced": ({"factors": "balanced"}, {}),
 }
-TRAIN, DEV, TEST = 64, 48, 150
 
 
 def run(base: Base, task: mashup.Task, parents: list[Path], variant: str, options: Any) -> Any:
@@ -64,7 +59,7 @@ def main() -> None:
     done = {tuple(one[key] for key in keys) for one in map(json.loads, lines)}
     base = mashup.load_base(str(options.model))
     for target, names in PARENTS.items():
-        folder = options.data / target
+        folder = options.data / "families" / target
         task = mashup.load_task(
             folder / "train.jsonl", test=folder / "validation.jsonl", name=target,
             train_rows=TRAIN, dev_rows=DEV, test_rows=TEST,

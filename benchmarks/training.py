@@ -61,8 +61,7 @@ def train_step(model: str | Path | None = None, rounds: int = 2, only: str = "")
         "Trainer": partial(_plain_trainer, base, tokens),
         "TRL SFTTrainer": partial(_trl, base, examples),
     }
-    steps: dict[str, list[float]] = {name: [] for name in only.split(",") if name}
-    steps = steps or {name: [] for name in variants}
+    steps: dict[str, list[float]] = {name: [] for name in (only.split(",") if only else variants)}
     for _ in range(rounds):
         for name, seconds in steps.items():
             seconds += variants[name]()

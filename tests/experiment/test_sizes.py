@@ -41,6 +41,7 @@ def test_a_size_has_the_settings_of_its_task_but_for_its_own():
     [
         (TASKS | {"one@16": "other.jsonl"}, {}, "one@16: dataset must be as in one"),
         (TASKS | {"one@16": {"test_rows": 9}}, {}, "one@16: test_rows must be as in one"),
+        (TASKS | {"one@16": {"arms": ["blind"]}}, {}, "tasks.one@16.arms blind: not among arms"),
         ({"one": "one.jsonl", "one@16": {"train_rows": 16}}, {}, "no other to start from"),
     ],
 )
@@ -77,7 +78,7 @@ def test_a_source_of_the_task_is_left_out_at_every_size(tiny_base, tmp_path):
 
 
 def test_a_size_may_have_steps_arms_and_budgets_of_its_own():
-    own = {"train_rows": 16, "max_steps": 4, "arms": ["scratch", "mashup", "blind"], "budgets": [1]}
+    own = {"train_rows": 16, "max_steps": 4, "arms": ["scratch", "mashup"], "budgets": [1]}
     arms = ["scratch", "mashup", "best-single"]
     experiment = experiment_of(TASKS | {"one@16": own}, arms=arms, budgets=[0.5, 1])
     inputs = replace(INPUTS, steps=INPUTS.steps | {"one@16": 4})

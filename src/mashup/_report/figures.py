@@ -191,13 +191,14 @@ class Panel:
     def x_label(self) -> str:
         return "seconds, overhead charged" if self.over_seconds else "steps"
 
-    def line(self, run: RunRow) -> tuple[tuple[float, float], ...]:
+    def line(self, run: RunRow) -> dict[int, tuple[float, float]]:
+        """Step to where its value is drawn."""
         before = run.overhead
         known = [(point, y) for point in run.points if (y := self.value(point)) is not None]
-        return tuple(
-            (before + point.seconds if self.over_seconds else float(point.step), y)
+        return {
+            point.step: (before + point.seconds if self.over_seconds else float(point.step), y)
             for point, y in known
-        )
+        }
 
     def show(self, value: float) -> str:
         return numbers.loss(value) if self.is_loss else f"{value:.1f} %"
@@ -280,25 +281,22 @@ def _series(panel: Panel, arm: ArmRow, look: Look) -> list[Series]:
     made = []
     if len(runs) > 1 and arm.trained:
         for run, line in runs:
-            title = f"{arm.name}, seed {run.seed}: ends at {panel.show(line[-1][1])}"
-            made += [Series(look, line, thin=True, title=title)]
-    mean = _mean_line(panel, [run for run, _ in runs])
+            drawn = tuple(line.values())
+            title = f"{arm.name}, seed {run.seed}: ends at {panel.show(drawn[-1][1])}"
+            made += [Series(look, drawn, thin=True, title=title)]
+    mean = _mean_line([line for _, line in runs])
     points = tuple(mean.values())
     titles = tuple(f"{arm.name}, step {step}: {panel.show(y)}" for step, (_, y) in mean.items())
     before = points[0][1] if panel.over_seconds and arm.trained and points else None
     return [*made, Series(look, points, titles, before=before)]
 
 
-def _mean_line(panel: Panel, runs: Sequence[RunRow]) -> dict[int, tuple[float, float]]:
+def _mean_line(lines: Sequence[dict[int, tuple[float, float]]]) -> dict[int, tuple[float, float]]:
     """Step to the mean point of several runs.
 
     Runs that keep their best point end at different steps. A run that has ended holds its value,
     so that the end of the line is the mean of what the runs leave.
     """
-    lines: list[dict[int, tuple[float, float]]] = []
-    for run in runs:
-        steps = [point.step for point in run.points if panel.value(point) is not None]
-        lines.append(dict(zip(steps, panel.line(run), strict=True)))
     mean: dict[int, tuple[float, float]] = {}
     for step in sorted({step for line in lines for step in line}):
         places = [line[step][0] for line in lines if step in line]

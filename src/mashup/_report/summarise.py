@@ -98,25 +98,30 @@ def _as_whole(folder: Folder) -> Folder:
     if longest == 1.0:
         return folder
     longer = sorted(set().union(*(found for b, found in having.items() if b > longest)))
-    steps: dict[tuple[str, str], int] = {}  # of the runs of each arm; what has no run is not here
-    for one in folder.records:
-        if one.seed >= 0 and one.donor is None:
-            key = one.task, one.arm
-            steps[key] = max(one.step, steps.get(key, 0))
-
-    def is_shown(one: Record) -> bool:
-        if one.budget <= longest or one.task not in longer:
-            return True
-        taken = steps.get((one.task, one.arm))
-        return taken is None or (taken == 0 and one.seed >= 0)  # a start that is not trained
-
     records = tuple(  # what belongs to no trained run has the budget 1
         replace(one, budget=min(1.0, one.budget / longest))
-        for one in folder.records
-        if is_shown(one)
+        for one in _without_longer(folder.records, longer, longest)
     )
     about = folder.about | {"short": longest, "longer": longer}
     return replace(folder, records=records, about=about)
+
+
+def _without_longer(records: Sequence[Record], tasks: Sequence[str], budget: float) -> list[Record]:
+    """Records without the runs of some tasks above a budget, and without what compares these.
+
+    A start that is not trained has the budget 1, and so has what belongs to no run: both stay.
+    """
+    of_runs = [one for one in records if one.seed >= 0 and one.donor is None]
+    having = {(one.task, one.arm) for one in of_runs}
+    trained = {(one.task, one.arm) for one in of_runs if one.step > 0}
+    return [
+        one
+        for one in records
+        if one.budget <= budget
+        or one.task not in tasks
+        or (one.task, one.arm) not in having
+        or ((one.task, one.arm) not in trained and one.seed >= 0)
+    ]
 
 
 def _is_main(task: str, tasks: Iterable[str]) -> bool:

@@ -258,13 +258,11 @@ def _race(target: Target, arm: ArmName) -> None:
             experiment, target.inputs, target.name, seed, rates[0], budget=budget, words=(arm,),
             size=target.size, keeps_weights=target.keeps_weights,
         )  # fmt: skip
-        words = [word for word in job.about["words"] if not word.startswith("rate ")]
-        folder = job.about["folder"].replace(f"seed{seed}-lr{rates[0]!r}", f"race-seed{seed}")
         job = replace(
             job,
             decides=dict(job.decides) | {"race": list(rates)},
             needs=dict(job.needs) | {f"start {name}": (key,) for name, key in starts.items()},
-            about=dict(job.about) | {"words": words, "folder": folder},
+            about=_without_rate(job, f"seed{seed}-lr{rates[0]!r}", f"race-seed{seed}"),
         )
         runs = (target.plan.add(job),)
         target.plan.cells.append(Cell(target.name, arm, seed, budget, runs, score=target.score))
@@ -355,14 +353,19 @@ def _runs(
 
 def _searched(job: Job, rates: Sequence[float], search: tuple[str, ...]) -> Job:
     """The run at the rate that others have found."""
-    words = [word for word in job.about["words"] if not str(word).startswith("rate ")]
-    folder = job.about["folder"].replace(f"lr{rates[0]!r}", "searched")
     return replace(
         job,
         decides=dict(job.decides) | {"searched": list(rates)},
         needs=dict(job.needs) | {"search": search},
-        about=dict(job.about) | {"words": words, "folder": folder},
+        about=_without_rate(job, f"lr{rates[0]!r}", "searched"),
     )
+
+
+def _without_rate(job: Job, part: str, instead: str) -> dict[str, Any]:
+    """What tables and folders call a run whose rate is found later; ``part`` of the folder goes."""
+    words = [word for word in job.about["words"] if not word.startswith("rate ")]
+    folder = job.about["folder"].replace(part, instead)
+    return dict(job.about) | {"words": words, "folder": folder}
 
 
 def _score(target: Target) -> str:

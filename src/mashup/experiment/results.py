@@ -255,25 +255,17 @@ def make_records(
     for result in results:
         records += _curve_records(experiment, task, result)
         records += _cost_records(experiment, task, result)
-    pools = _pools(results, 1.0)
-    full = pools.get("scratch", [])
-    for arm, mine in pools.items():
-        if arm != "scratch" and full:
-            records += _difference_records(experiment, task, arm, mine, full)
-        if arm not in ("scratch", "mashup") and "mashup" in pools:
-            records += _difference_records(
-                experiment, task, "mashup", pools["mashup"], mine, f"_over_{arm}"
-            )
-    for budget in sorted({result.budget for result in results} - {1.0}):
-        brief = _pools(results, budget)
-        for arm, mine in brief.items():
-            if arm != "scratch" and "scratch" in brief:
-                records += _difference_records(experiment, task, arm, mine, brief["scratch"])
-            if arm not in ("scratch", "mashup") and "mashup" in brief:
+    full = _pools(results, 1.0).get("scratch", [])
+    for budget in (1.0, *sorted({result.budget for result in results} - {1.0})):
+        pools = _pools(results, budget)
+        for arm, mine in pools.items():
+            if arm != "scratch" and "scratch" in pools:
+                records += _difference_records(experiment, task, arm, mine, pools["scratch"])
+            if arm not in ("scratch", "mashup") and "mashup" in pools:
                 records += _difference_records(
-                    experiment, task, "mashup", brief["mashup"], mine, f"_over_{arm}"
+                    experiment, task, "mashup", pools["mashup"], mine, f"_over_{arm}"
                 )
-            if full:
+            if full and budget != 1.0:
                 records += _difference_records(experiment, task, arm, mine, full, OVER_FULL)
     for result in results:
         scratch = _result(results, "scratch", result.seed)

@@ -69,8 +69,7 @@ class TaskData(RowSettings):
     donor_seed: int | None = Field(None, ge=0, description="of its donor; the experiment's")
     max_steps: int | None = Field(None, ge=1, description="of a whole run, instead of train's")
     arms: tuple[ArmName, ...] = Field(
-        (),
-        description="of those of the experiment, what this target has, without variants; all",
+        (), description="of this target, without variants; those of the experiment"
     )
     budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (), description="of this target; those of the experiment"
@@ -280,6 +279,9 @@ class Experiment(Settings):
             raise ValueError(f"control_seeds {others}: not among seeds, so nothing to pair with")
         if more := sorted(set(self.control_budgets) - {1.0, *self.budgets}):
             raise ValueError(f"control_budgets {more}: not among budgets, so nothing to pair with")
+        for name in self.tasks:
+            if extra := [arm for arm in self.tasks[name].arms if arm not in self.arms]:
+                raise ValueError(f"tasks.{name}.arms {', '.join(extra)}: not among arms")
         if len(self.sources) < 2 and not self.library:
             raise ValueError("one task has no other to start from: give more, or a library")
         if problem := unread(self.train.test_points):
