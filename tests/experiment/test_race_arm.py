@@ -33,6 +33,17 @@ def test_a_race_is_an_arm_with_a_curve_and_a_gain(done):
     assert "test_accuracy_gain_over_race" in {r.metric for r in records if r.arm == "mashup"}
 
 
+def test_a_race_is_estimated_with_the_steps_of_all_its_lanes(done):
+    prepared, _ = done
+    (race,) = (one for one in prepared.plan.cells if one.arm == "race")
+    (scratch, *_) = (one for one in prepared.plan.cells if one.arm == "scratch")
+    path = prepared.store.place(facts_of(prepared)["path"]) / "race.json"
+    steps = json.loads(path.read_text())["steps"].values()
+    estimate = [prepared.work[one.runs[0]].tokens for one in (race, scratch)]
+    assert sum(steps) / 4 > 2  # the single run has four
+    assert estimate[0] / estimate[1] > 0.6 * sum(steps) / 4  # test rows are read once
+
+
 def test_every_lane_every_merge_and_the_scoring_are_charged(done):
     prepared, records = done
     costs = {r.metric: r.value for r in records if r.arm == "race" and "seconds" in r.metric}

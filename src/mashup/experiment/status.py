@@ -162,6 +162,8 @@ def work_of(job: Job, tasks: Mapping[str, Task], donors: int) -> Work:
         tasks: by name.
         donors: how many are scored.
     """
+    from mashup._race.plan import make_plan
+    from mashup._race.race import rung_points
     from mashup._train.trainer import curve_steps, steps_of
 
     task, setup = tasks[job.about["task"]], _SETUP[job.kind]
@@ -175,8 +177,12 @@ def work_of(job: Job, tasks: Mapping[str, Task], donors: int) -> Work:
     steps = steps_of(len(task.train), settings)
     points = 1 + len(curve_steps(steps, settings))
     tests = {"all": points, "end": 1, "none": 0}[settings.test_points]
-    steps *= 2 if job.decides.get("race") else 1  # most lanes are given up early
-    held = points * len(task.dev) + tests * len(task.test)
+    dev = points * len(task.dev)
+    if rates := job.decides.get("race"):  # as if no lane were given up early
+        starts = [role for role in job.needs if role.startswith("start ")]
+        most = make_plan(starts, rates, rung_points(len(task.train), settings), None).most
+        dev, steps = dev * most // steps, most
+    held = dev + tests * len(task.test)
     held += 2 * len(task.dev) if job.needs.get("init") else 0
     tokens = row * (_BACKWARD * steps * settings.batch_size + held)
     return Work(setup + _STEP * steps, tokens)
