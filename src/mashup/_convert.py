@@ -1,4 +1,4 @@
-"""Pickled weights to safetensors, beside them, without running any code of the pickle."""
+"""Pickled weights to safetensors, next to them, without running any code of the pickle."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SETTINGS = (".json", ".jinja", ".model", ".txt", ".md", ".py")
 
 
 def convert(folder: str | Path) -> list[Path]:
-    """Write ``*.safetensors`` beside the pickled weights of a LoRA or a full checkpoint.
+    """Write ``*.safetensors`` next to the pickled weights of a LoRA or a full checkpoint.
 
     Read with ``torch.load(weights_only=True)``, which builds tensors and plain containers only.
     A head that shares the embedding's memory is not written twice.
@@ -132,7 +132,7 @@ def _cache_errors() -> Iterator[None]:
 
 
 def _settings(folder: Path) -> list[Path]:
-    """Files beside the weights that say what these are: settings, tokenizer, card."""
+    """Files next to the weights that say what these are: settings, tokenizer, card."""
     found = (p for p in folder.iterdir() if p.suffix in _SETTINGS and p.is_file())
     return sorted(path for path in found if path.name != _BIN_INDEX)
 

@@ -148,8 +148,8 @@ def _stage(
         else:
             _link(path, into / path.name)
     if (into / MANIFEST).exists():  # by this, `mashup verify` knows what was added to the card
-        told = json.loads((into / MANIFEST).read_text())
-        (into / MANIFEST).write_text(to_json(told | {"published": repository}, allow_nan=True))
+        manifest = json.loads((into / MANIFEST).read_text())
+        (into / MANIFEST).write_text(to_json(manifest | {"published": repository}, allow_nan=True))
     sources, warnings = _sources(folder, manifest)
     card = _card(folder, manifest, named, sources, warnings, repository)
     if comparison is not None:
@@ -222,8 +222,8 @@ def _sources(
     unknown = [one.name for one in every if not one.license]
     warnings = []
     if len(known) > 1:
-        told = "; ".join(f"{one.name}: {one.license}" for one in every if one.license)
-        warnings.append(f"the licenses disagree, so the card names none: {told}")
+        licenses = "; ".join(f"{one.name}: {one.license}" for one in every if one.license)
+        warnings.append(f"the licenses disagree, so the card names none: {licenses}")
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         warnings.append(f"no license is known of {', '.join(unknown[:3])}{more}")

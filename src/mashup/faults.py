@@ -92,13 +92,13 @@ def validated(
     except ValidationError as error:
         faults = _innermost(error.errors())
         unknown = [fault["loc"] for fault in faults if fault["type"] == "extra_forbidden"]
-        told = (
+        found = (
             _problem(fault, model, values, _source(fault["loc"], others or {}, where), spelled)
             for fault in faults
             if fault["type"] != "extra_forbidden"
         )
         # Each part of a union that refuses a value has a fault of its own: one problem.
-        bad = dict.fromkeys(told)
+        bad = dict.fromkeys(found)
         raise UsageError(*bad, *_unknown(unknown, model, where, hints or {})) from None
 
 
@@ -274,8 +274,8 @@ def _in_words(node: Node, schema: Node) -> str:
         *(("minimum", "of at least"), ("exclusiveMinimum", "above")),
         *(("maximum", "of at most"), ("exclusiveMaximum", "below"), ("pattern", "that matches")),
     )
-    told = [f"{word} {node[limit]}" for limit, word in limits if limit in node]
-    return " ".join(filter(None, (words.get(str(kind), "another value"), " and ".join(told))))
+    bounds = [f"{word} {node[limit]}" for limit, word in limits if limit in node]
+    return " ".join(filter(None, (words.get(str(kind), "another value"), " and ".join(bounds))))
 
 
 def _listed(words: Sequence[Any]) -> str:

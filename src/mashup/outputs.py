@@ -303,7 +303,7 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what a killed process left beside ``path`` and in it; the lock of ``path`` is held."""
+    """Remove what a killed process left at ``path`` and in it; the lock of ``path`` is held."""
     for part in _ours(path.parent):
         if _target(part) == _short(path):
             _remove(part)

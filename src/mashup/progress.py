@@ -137,11 +137,11 @@ class LineBar(Bar):
 
     def tell(self, news: str) -> None:
         fresh, seconds = self._done - self._begun, self._clock() - self._start
-        told = [f"{self._done}/{self._total}", news] if news else [f"{self._done}/{self._total}"]
+        parts = [f"{self._done}/{self._total}", news] if news else [f"{self._done}/{self._total}"]
         if fresh > 0 and seconds > 0:
             left = duration((self._total - self._done) * seconds / fresh)
-            told += [f"{fresh / seconds:.3g}/s", f"about {left} left"]
-        self._progress.say(f"{self._label}: {', '.join(told)}")
+            parts += [f"{fresh / seconds:.3g}/s", f"about {left} left"]
+        self._progress.say(f"{self._label}: {', '.join(parts)}")
 
 
 def is_tenth(done: int, total: int) -> bool:

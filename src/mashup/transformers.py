@@ -4,7 +4,7 @@
     trainer = SFTTrainer(model=start.model, callbacks=[start.callback], ...)
 
 :class:`MashupCallback` checks at step 0 that the trained model is the init, and leaves
-``mashup.json`` beside each checkpoint, so that the run joins a library as one of our own would.
+``mashup.json`` next to each checkpoint, so that the run joins a library as one of our own would.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _FIX = "give `head` drop for a start without a head, or from=NAME for that of on
 
 @dataclass(frozen=True)
 class Heads:
-    """What a merge of classifiers has beside the merged model.
+    """What a merge of classifiers has in addition to the merged model.
 
     Attributes:
         tensors: of the head and the pooler, the same change for all parents where one gives it.

@@ -198,7 +198,7 @@ def _check_settings(settings: MergeSettings, count: int, *, measured: bool) -> N
 
 
 def _recipe(settings: MergeSettings, parents: Sequence[Parent]) -> Recipe:
-    """What is done to every tensor; equal parents are told apart by a number."""
+    """What is done to every tensor; a number distinguishes equal parents."""
     weights, digests = tuple(p.weight for p in parents), [p.digest for p in parents]
     keys = tuple(f"{d}{digests[:n].count(d) or ''}" for n, d in enumerate(digests))
     places = tuple(p.place for p in parents)

@@ -1,4 +1,4 @@
-"""Plan a merge into a LoRA: its modules, whole tensors beside them, and what it cannot hold."""
+"""Plan a merge into a LoRA: its modules, whole tensors with them, and what it cannot hold."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Saved:
-    """A whole tensor beside the LoRA, and its name in the file."""
+    """A whole tensor with the LoRA, and its name in the file."""
 
     key: str
     tensors: Tensors
@@ -79,7 +79,7 @@ class LoraPlan:
 
     Attributes:
         modules: to be merged in factors or as dense deltas.
-        saved: whole tensors beside them (``modules_to_save``, biases, ...).
+        saved: whole tensors with them (``modules_to_save``, biases, ...).
         left_out: tensors that change but that a LoRA of linear layers cannot hold.
         rank: as asked for.
         style: of the factors.

@@ -349,7 +349,7 @@ class _Track:
             }
             verdicts = judge(curves, number, plan.rungs, self.settings.keep)
             last |= {one.lane: one for one in verdicts}
-            rungs.append({"step": rung, "lanes": [_told(one) for one in verdicts]})
+            rungs.append({"step": rung, "lanes": [_described(one) for one in verdicts]})
             for one in [] if is_end else verdicts:
                 self._note_seconds(one.lane)
                 if one.reason:
@@ -442,7 +442,7 @@ class _Track:
         shutil.rmtree(self._folder(name), ignore_errors=True)
 
 
-def _told(verdict: Verdict) -> dict[str, Any]:
+def _described(verdict: Verdict) -> dict[str, Any]:
     loss, (behind, error) = verdict.loss, verdict.behind
     return {
         "lane": verdict.lane.name,

@@ -109,9 +109,9 @@ def _base(study: Study) -> str:
     about = study.about.get("base")
     details = about if isinstance(about, Mapping) else {}
     digest = f"digest {str(details['digest'])[:12]}" if "digest" in details else ""
-    told = ", ".join(filter(None, (digest, str(details.get("dtype") or ""))))
+    more = ", ".join(filter(None, (digest, str(details.get("dtype") or ""))))
     name = PurePath(study.base).name if study.base.startswith("/") else study.base
-    return name + (f" ({told})" if told else "")
+    return name + (f" ({more})" if more else "")
 
 
 def _rows(study: Study) -> str:
@@ -120,9 +120,9 @@ def _rows(study: Study) -> str:
         sizes = numbers.listed([f"{rows} {name}" for name, rows in splits.items()])
         return f"{sizes}; disjoint. Decisions are made on dev; test is only reported"
     known = [(name, study.about.get(f"{name}_rows")) for name in ("train", "dev", "test")]
-    told = [f"{size} {name}" for name, size in known if size]
+    given = [f"{size} {name}" for name, size in known if size]
     tests = sorted({target.examples for target in study.targets if target.examples})
-    text = f"at most {numbers.listed(told)} per task; " if told else ""
+    text = f"at most {numbers.listed(given)} per task; " if given else ""
     return f"{text}tested on {numbers.listed(tests)} examples per target" if tests else ""
 
 
@@ -150,7 +150,7 @@ def _size(study: Study) -> str:
         for row in study.rows(arm):
             found = {int(run.values.get("trainable_parameters") or 0) for run in row.runs}
             sizes.setdefault(arm, set()).update(found - {0})
-    told = [
+    counts = [
         f"{arm} {numbers.listed([f'{n:,}' for n in sorted(s)])}" for arm, s in sizes.items() if s
     ]
     rank = study.about.get("rank")
@@ -158,7 +158,7 @@ def _size(study: Study) -> str:
         f"scratch trains the same modules at the same rank as the merge ({rank}), and smaller "
         "merges are padded"
     )
-    parameters = f"trainable parameters: {'; '.join(told)}" if told else ""
+    parameters = f"trainable parameters: {'; '.join(counts)}" if counts else ""
     return "; ".join(filter(None, (shared if rank else "", parameters)))
 
 
@@ -201,8 +201,8 @@ def _rates(study: Study) -> str:
         return " and ".join(f"{rate:g}" for rate in dict.fromkeys(rates) if rate)
 
     groups = _by_arm(study, taken)
-    told = [f"{rates} by {numbers.listed(arms)}" for rates, arms in groups.items()]
-    return f"{text}. Taken: {'; '.join(told)}" if told else text
+    grids = [f"{rates} by {numbers.listed(arms)}" for rates, arms in groups.items()]
+    return f"{text}. Taken: {'; '.join(grids)}" if grids else text
 
 
 def _evaluations(study: Study) -> str:

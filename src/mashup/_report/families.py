@@ -65,10 +65,10 @@ def families_figure(study: Study) -> Figure | None:
     whole = next((n for n, family in enumerate(families) if family == _ALL), None)
     brief = sorted({row.budget for row in rows} - {1.0})
     hollow = f"; hollow: {numbers.listed([f'{100 * b:.0f} %' for b in brief])} of the steps"
-    told = [f"{name}: {one.title}" for name, found in drawn for one in found]
+    titles = [f"{name}: {one.title}" for name, found in drawn for one in found]
     drawing = intervals(
         drawn, f"points of test accuracy over scratch{hollow * bool(brief)}", rule_above=whole,
-        alt=f"Gains over scratch by family, thin lines over targets. {'. '.join(told)}.",
+        alt=f"Gains over scratch by family, thin lines over targets. {'. '.join(titles)}.",
     )  # fmt: skip
     shown = tuple(known.values()) if len(known) > 1 else ()
     return Figure("families", "Gain over scratch by family", (drawing,), shown)

@@ -34,7 +34,7 @@ from mashup.results.statistics import Difference
 RACE = "race"
 _MEAN = "mean over targets"
 _ACROSS = 3  # diagrams side by side in a file, where every target has one
-_BESIDE = 6  # arms that one row has room for
+_ROOM = 6  # arms that one row has room for
 _COSTS = {
     "score": ("best-single", "scoring"), "merge": ("untrained", "merging"),
     "search": ("average", "rate search"), "train": ("mashup", "training"),
@@ -106,7 +106,7 @@ def arms_figure(study: Study) -> Figure | None:
     arms = list(_by_arm(study))
     if study.only or len(arms) < 2:
         return None
-    rows = _by_arm(study) if len(arms) > _BESIDE else _by_target(study, arms)
+    rows = _by_arm(study) if len(arms) > _ROOM else _by_target(study, arms)
     return _forest(study, "gains-arms", rows)
 
 
@@ -137,13 +137,13 @@ def _forest(study: Study, key: str, rows: Rows) -> Figure | None:
     where = " by target" if _MEAN in rows else f" on {only.task}" if only else " on average"
     of = arms[0] if len(arms) == 1 else "each arm"
     subject = study.contrast(study.subject)
-    told = f" {numbers.capital(contrast_sentence(subject))}." if subject else ""
+    lead = f" {numbers.capital(contrast_sentence(subject))}." if subject else ""
     drawing = intervals(
         [(name, [_interval(known[arm], gain, name) for arm, gain in gains.items()])
          for name, gains in rows.items()],
         "points of test accuracy over scratch, with 95 % intervals",
         rule_above=len(rows) - 1 if _MEAN in rows else None,
-        alt=f"Test accuracy of {of} over scratch{where}, with 95 % intervals.{told}",
+        alt=f"Test accuracy of {of} over scratch{where}, with 95 % intervals.{lead}",
     )  # fmt: skip
     shown = tuple(known[arm] for arm in arms) if _MEAN in rows and len(arms) > 1 else ()
     return Figure(key, f"Gain of {of} over scratch{where}", (drawing,), shown)
@@ -153,8 +153,8 @@ def models_figure(studies: Sequence[Study]) -> Figure:
     """What mashup gains in each of several experiments."""
     look = Look(MASHUP, colour_of(MASHUP, 0), shape_of(MASHUP, 0))
     known = [(study.name, study.contrast(MASHUP)) for study in studies]
-    told = [contrast_sentence(one) for study in studies if (one := study.contrast(study.subject))]
-    alt = f"Gain of mashup over scratch by experiment. {'. '.join(told)}."
+    leads = [contrast_sentence(one) for study in studies if (one := study.contrast(study.subject))]
+    alt = f"Gain of mashup over scratch by experiment. {'. '.join(leads)}."
     drawing = intervals(
         [(name, [_interval(look, one.gain, name)] if one else []) for name, one in known],
         "points of test accuracy over scratch, with 95 % intervals", alt=alt,
@@ -312,12 +312,12 @@ def _mean_line(lines: Sequence[dict[int, tuple[float, float]]]) -> dict[int, tup
 def costs_figure(study: Study) -> Figure:
     """Seconds of every arm, stacked by what they were spent on; colours are of costs here."""
     totals = {arm: fmean(row.seconds for row in study.rows(arm)) for arm in study.arms}
-    told = ", ".join(f"{arm} {numbers.seconds(total)}" for arm, total in totals.items())
+    times = ", ".join(f"{arm} {numbers.seconds(total)}" for arm, total in totals.items())
     drawing = bars(
         [(arm, [(*_COSTS[cost], fmean(row.costs[cost] for row in study.rows(arm)))
                 for cost in COSTS]) for arm in study.arms],
         "seconds, mean over targets and seeds" if study.only is None else "seconds",
-        alt=f"Seconds of each arm by scoring, merging, rate search and training: {told}.",
+        alt=f"Seconds of each arm by scoring, merging, rate search and training: {times}.",
     )  # fmt: skip
     shown = tuple(Look(word, colour, "square", line=False) for colour, word in _COSTS.values())
     return Figure("costs", "Seconds, everything charged", (drawing,), shown)

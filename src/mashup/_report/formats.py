@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"[+-]?[\d.,]+( %)?( ± [\d.,]+)?")
 
 
 def markdown(parts: Sequence[Part], models: Section | None) -> str:
-    """The whole of ``report.md``; its pictures lie beside it in ``figures/``."""
+    """The whole of ``report.md``; its pictures lie next to it in ``figures/``."""
     return "\n\n".join(text for text in _texts(parts, models) if text) + "\n"
 
 
@@ -133,7 +133,7 @@ def as_text(text: str) -> str:
 
 
 def to_latex(table: Table, label: str) -> str:
-    """A ``table`` for booktabs; intervals stand beside their numbers."""
+    """A ``table`` for booktabs; intervals stand with their numbers."""
     columns = "l" * table.words + "r" * (len(table.columns) - table.words)
     lines = [
         r"% needs \usepackage{booktabs}",

@@ -13,7 +13,7 @@ from mashup._report.tables import NOTHING, Cell, Table, gain_cell, whole_cell
 from mashup.results.statistics import Difference
 
 _MEAN = "(mean over tasks)"
-_BESIDE = 1.03  # factor between the places of two arms, so that no interval hides another
+_SHIFT = 1.03  # factor between the places of two arms, so that no interval hides another
 
 
 def labels_table(study: Study) -> Table | None:
@@ -108,21 +108,21 @@ def labels_figure(study: Study) -> Figure | None:
 
 def _drawing(study: Study, task: str, known: dict[str, Look]) -> Drawing:
     series: list[Series] = []
-    told: list[str] = []
+    titles: list[str] = []
     for place, (arm, look) in enumerate(known.items()):
         found = [row for row in study.by_labels if (row.task, row.arm) == (task, arm)]
         found.sort(key=lambda row: row.labels)
-        beside = _BESIDE ** (place - (len(known) - 1) / 2)
-        points = tuple((row.labels * beside, 100 * row.accuracy.value) for row in found)
+        shift = _SHIFT ** (place - (len(known) - 1) / 2)
+        points = tuple((row.labels * shift, 100 * row.accuracy.value) for row in found)
         ends = tuple((100 * row.accuracy.low, 100 * row.accuracy.high) for row in found)
         names = tuple(
             f"{arm}, {row.labels} labels: {numbers.percent(row.accuracy.value)}" for row in found
         )
         series += [Series(look, points, names, ranges=ends)] if points else []
-        told += names
+        titles += names
     sizes = sorted({row.labels for row in study.by_labels if row.task == task})
     title = task or "Mean over tasks"
     return lines(
         f"{title}: test accuracy, %", "labels", series, x_values=[float(size) for size in sizes],
-        alt=f"Test accuracy against the number of labels, {title}: {', '.join(told)}.",
+        alt=f"Test accuracy against the number of labels, {title}: {', '.join(titles)}.",
     )  # fmt: skip

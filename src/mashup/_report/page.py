@@ -23,13 +23,13 @@ from mashup._report.tables import Table
 _MOST_ROWS = 500  # of a folded table; a longer one stands in its CSV file only
 
 
-def page(parts: Sequence[Part], models: Section | None, beside: Sequence[str] = ()) -> str:
+def page(parts: Sequence[Part], models: Section | None, files: Sequence[str] = ()) -> str:
     """The whole of ``index.html``.
 
     Args:
         parts: the experiments.
         models: them side by side, None for one.
-        beside: files that the page links to, relative to it.
+        files: that the page links to, relative to it.
     """
     names = numbers.listed([part.study.name for part in parts])
     script, style = _own_file("page.js"), _own_file("page.css")
@@ -39,7 +39,7 @@ def page(parts: Sequence[Part], models: Section | None, beside: Sequence[str] = 
         models=models,
         parts=parts,
         made=_made(parts),
-        beside=beside,
+        files=files,
         palette=PALETTE,
         style=Markup(style),  # ours, as the script is
         script=Markup(script),

@@ -208,15 +208,15 @@ def intervals(
     """Values with intervals against the zero line, a row a name; also called a forest plot.
 
     Args:
-        rows: names and what is drawn beside them, from top to bottom.
+        rows: names and what is drawn in each, from top to bottom.
         x_label: below the axis.
         rule_above: number of the row that has a line above it: a mean below its parts.
         bold: names that stand out.
         width: in points.
         alt: the picture in words.
     """
-    beside = max((len(found) for _, found in rows), default=1)
-    tall = max(_ROW, 9.5 * beside)
+    most = max((len(found) for _, found in rows), default=1)
+    tall = max(_ROW, 9.5 * most)
     left = 10 + max((width_of(short(name)) for name, _ in rows), default=0)
     bottom = 4 + tall * len(rows)
     ends = [
@@ -234,7 +234,7 @@ def intervals(
     items += [Line(((x(0), 0), (x(0), bottom)), "ink", 1.2)]
     for place, (name, found) in enumerate(rows):
         top = 4 + tall * place
-        if place == rule_above or (beside > 1 and place):
+        if place == rule_above or (most > 1 and place):
             colour = "muted" if place == rule_above else "line"
             items += [Line(((0, top), (width, top)), colour, 0.8)]
         colour = "ink" if not bold or name in bold else "muted"

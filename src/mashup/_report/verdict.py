@@ -99,31 +99,31 @@ def _parity(arm: ArmRow) -> str:
         where = f" in {reach.never} of {reach.seeds} seeds" if reach.seeds > 1 else ""
         steps = numbers.count(arm.steps)
         return f"it never reached {SCRATCH}'s final dev loss{where} ({steps} steps)"
-    told = []
+    reached = []
     for unit in ("steps", "seconds"):
         mine, theirs = numbers.reached(reach, unit).split(" / ")
-        told += [f"{mine} {unit} against {theirs} ({numbers.saving(reach, unit)})"]
+        reached += [f"{mine} {unit} against {theirs} ({numbers.saving(reach, unit)})"]
     return (
-        f"it reached {SCRATCH}'s final dev loss after {told[0]} and {told[1]}, "
+        f"it reached {SCRATCH}'s final dev loss after {reached[0]} and {reached[1]}, "
         "with all scoring and merging charged"
     )
 
 
 def _over_targets(one: Contrast) -> str:
     """The numbers behind a verdict: mean gain, how many targets agree, Wilcoxon's test."""
-    told = f"{numbers.points(one.gain.value)} points {numbers.interval(one.gain)}"
+    text = f"{numbers.points(one.gain.value)} points {numbers.interval(one.gain)}"
     tasks = len(one.gains)
     if tasks == 1:
-        return told
+        return text
     counted = ((word, one.count(word)) for word in ("better", "within noise", "worse"))
     counts = numbers.listed([f"{word} on {n}" for word, n in counted if n])
-    told += f" on average of {tasks} targets ({counts})"
+    text += f" on average of {tasks} targets ({counts})"
     if one.holm is None:
-        return told
-    told += f"; Wilcoxon over targets p = {one.p:.3f}, {one.holm:.3f} after Holm"
+        return text
+    text += f"; Wilcoxon over targets p = {one.p:.3f}, {one.holm:.3f} after Holm"
     if least_p(tasks) > _LEVEL:
-        told += f" (with {tasks} targets it cannot be below {least_p(tasks):.2g})"
-    return told
+        text += f" (with {tasks} targets it cannot be below {least_p(tasks):.2g})"
+    return text
 
 
 def verdict(gain: Difference, examples: int, *, seeds: int = 1, is_lone: bool = False) -> str:
@@ -178,7 +178,7 @@ def contrast_sentence(one: Contrast) -> str:
 
 
 def _notes(study: Study, subject: Contrast) -> Iterator[str]:
-    """What a reader must know beside the answer."""
+    """What a reader must know with the answer."""
     if short := study.about.get("short"):
         longer = numbers.listed(study.about["longer"])
         only = f"; longer ones of {longer} are not shown" if longer else " only: these are shown"
@@ -205,15 +205,15 @@ def _grid_note(study: Study, subject: Contrast) -> Iterator[str]:
     grid = study.about.get("learning_rates") or []
     if len(grid) == 1:
         yield f"Every arm has the learning rate {grid[0]:g}: another may suit one of them better."
-    several, told = len(study.targets) > 1, []
+    several, edges = len(study.targets) > 1, []
     for arm in (SCRATCH, subject.arm):
         for word, place in (("largest", -1), ("smallest", 0)):
             count = sum(_is_best_at(target, arm, place) for target in study.targets)
             where = f" on {count} of {len(study.targets)} targets" * several
-            told += [f"the {word} of the grid for {arm}{where}"] * (count > 0)
-    if told:
+            edges += [f"the {word} of the grid for {arm}{where}"] * (count > 0)
+    if edges:
         yield (
-            f"The best learning rate is {numbers.listed(told)}: "
+            f"The best learning rate is {numbers.listed(edges)}: "
             "a wider grid may change the difference."
         )
 

@@ -1,6 +1,6 @@
 """The ledger of a library: what was ever measured of each checkpoint on each task.
 
-One SQLite file with a write-ahead log, ``ledger.sqlite`` beside the library's index. The index can
+One SQLite file with a write-ahead log, ``ledger.sqlite`` next to the library's index. The index can
 be rebuilt at little cost; the ledger cannot. So nothing in it is dropped: an older file is brought
 to the present version, a damaged or unknown one is renamed and a new one started, and a newer one
 is left as it is.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # they import torch and scipy
 Criterion = Literal["loss", "accuracy", "knowledge"]
 
 _DRAWS = 1000  # of the bootstrap
-_ERRORS = 2.0  # paired standard errors within which two checkpoints are not told apart
+_ERRORS = 2.0  # paired standard errors within which two checkpoints count as equal
 
 
 @dataclass(frozen=True, repr=False)

@@ -158,7 +158,7 @@ def _trainer(
 def _prefix(work: Work, held: Held) -> int:
     """Tokens that all training rows begin with, where the model can run them once.
 
-    The trial on the dev rows has told whether it can. Activations that are recomputed are no cache.
+    The trial on the dev rows shows whether it can. Activations that are recomputed are no cache.
     """
     can = any(batch.prefix for batch in held.dev) and not work.settings.gradient_checkpointing
     rows = plain_batches(work.base, work.tokens.train) if can else ()

@@ -191,7 +191,7 @@ def _tidy(output: Path) -> None:
 
 
 def _refuse_quantised(base: Base, settings: TrainSettings) -> None:
-    """Weights in few bits have no gradients; adapters beside them do."""
+    """Weights in few bits have no gradients; adapters on them do."""
     if settings.is_full and not all(one.is_floating_point() for one in base.model.parameters()):
         found, expected = "a quantised base", "weights in floating point"
         fix = "give `finetuning_type` lora, or load the base unquantised"

@@ -239,8 +239,8 @@ def _base_of(folder: Path, about: Mapping[str, Any], asked: Asked) -> str | None
         return None
     if asked.base is not None:
         return name_of(asked.base) if isinstance(asked.base, Base) else str(asked.base)
-    beside = folder / about["base"]
-    return str(beside) if not Path(about["base"]).is_dir() and beside.is_dir() else about["base"]
+    copied = folder / about["base"]
+    return str(copied) if not Path(about["base"]).is_dir() and copied.is_dir() else about["base"]
 
 
 def _needs_base(about: Mapping[str, Any]) -> bool:

@@ -103,7 +103,7 @@ def _run_checks(folder: Path, records: Sequence[Record]) -> Iterator[Check]:
 
 
 def _store(folder: Path) -> Store:
-    """The jobs of a comparison, or of an experiment: where it says, else beside its records."""
+    """The jobs of a comparison, or of an experiment: where it says, else next to its records."""
     if is_comparison(folder):
         return Store(folder, JOBS)
     known = known_jobs(folder)

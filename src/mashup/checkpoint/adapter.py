@@ -112,12 +112,12 @@ def adapter_weights(folder: Path) -> Path:
     if path.exists():
         return path
     if (folder / PICKLE).exists():
-        fix = "write safetensors beside it with 'mashup convert', or set `allow_pickle` in merge"
+        fix = "write safetensors next to it with 'mashup convert', or set `allow_pickle` in merge"
         where = str(folder / PICKLE)
         raise InputError(
             Problem("pickle refused", where, "a .bin file, which can run code", WEIGHTS, fix)
         )
-    fix = "copy the weights beside adapter_config.json, or leave this folder out"
+    fix = "copy the weights next to adapter_config.json, or leave this folder out"
     raise InputError(Problem("no adapter weights", str(folder), f"no {WEIGHTS}", WEIGHTS, fix))
 
 

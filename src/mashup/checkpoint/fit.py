@@ -49,7 +49,7 @@ _TIED = (
 )
 #: Settings that do not change what the tensors compute, or that are compared elsewhere (vocabulary,
 #: tying). All others must be the same, sizes too: the shapes of tensors show them, but a
-#: ``config.json`` that says something else would be written beside the merge.
+#: ``config.json`` that says something else would be written next to the merge.
 _FREE = frozenset(
     (
         *("_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "use_cache"),

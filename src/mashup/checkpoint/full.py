@@ -87,9 +87,9 @@ def read_tensors(folder: Path) -> dict[str, Stored]:
 def _no_weights(folder: Path) -> Problem:
     pickle = next((folder / name for name in PICKLES if (folder / name).exists()), None)
     if pickle is None:
-        fix = "copy the weights beside config.json, or leave this folder out"
+        fix = "copy the weights next to config.json, or leave this folder out"
         return Problem("no model weights", str(folder), f"no {WEIGHTS}", WEIGHTS, fix)
-    fix = "write safetensors beside it with 'mashup convert', or set `allow_pickle` in merge"
+    fix = "write safetensors next to it with 'mashup convert', or set `allow_pickle` in merge"
     found = "a .bin file, which can run code"
     return Problem("pickle refused", str(pickle), found, WEIGHTS, fix)
 

@@ -1,4 +1,4 @@
-"""``mashup convert``: pickled weights to safetensors, beside them."""
+"""``mashup convert``: pickled weights to safetensors, next to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def run(options: Options) -> None:
-    """Write safetensors beside pickled weights, without running code of the pickle."""
+    """Write safetensors next to pickled weights, without running code of the pickle."""
     from mashup._convert import convert
 
     written = {folder: convert(folder) for folder in options.checkpoints}

@@ -398,15 +398,15 @@ def _flags(key: str, field: FieldInfo) -> list[str]:
 def _help(key: str, field: FieldInfo) -> str:
     """The description, then the choices, the default and other names."""
     text, words = field.description or "", words_of(field.annotation)
-    told = [", ".join(words)] if words and not all(word in text for word in words) else []
+    notes = [", ".join(words)] if words and not all(word in text for word in words) else []
     default = field.default
     if words and default == words:
-        told.append("default: all")
+        notes.append("default: all")
     elif not field.is_required() and default not in (None, False, ()):
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-        told.append(f"default: {shown}")
-    told += [f"also {_dashed(other)}" for other in ALIASES.get(key, ())]
-    return f"{text} ({'; '.join(told)})" if told else text
+        notes.append(f"default: {shown}")
+    notes += [f"also {_dashed(other)}" for other in ALIASES.get(key, ())]
+    return f"{text} ({'; '.join(notes)})" if notes else text
 
 
 def _metavar(field: FieldInfo) -> str:

@@ -39,8 +39,8 @@ def run(options: Options) -> None:
     for warning in done.warnings:
         show.note(f"note: {warning}")
     if options.json_:
-        told = {"url": done.url or None, "files": dict(done.files), "warnings": done.warnings}
-        show.print_json(told | {"path": str(done.path) if done.path else None})
+        values = {"url": done.url or None, "files": dict(done.files), "warnings": done.warnings}
+        show.print_json(values | {"path": str(done.path) if done.path else None})
         return
     show.table(
         ["file", "size"], [[n, show.size(s)] for n, s in done.files.items()], numbers=["size"]

@@ -116,11 +116,13 @@ def run_demo(
     """
     output, size = Path(output).absolute(), QUICK if quick else FULL
     with only_one(output):
-        with _told("base", "the first time it is fetched and converted", progress):
+        with _reported("base", "the first time it is fetched and converted", progress):
             base = model or str(demo_base(progress=progress))
         rows = {TARGET: max(size.labels, size.more) + _DEV}
         rows |= {name: count + _DEV + _TEST for name, count in size.sources.items()}
-        with _told("tasks", "rated sentences on films, products and news, and tweets", progress):
+        with _reported(
+            "tasks", "rated sentences on films, products and news, and tweets", progress
+        ):
             tasks = build_tasks(output / "tasks", rows, test_rows=size.test, progress=progress)
         library = output / "library"
         _run_all([_source(tasks[n], base, library / n) for n in size.sources], progress)
@@ -129,7 +131,7 @@ def run_demo(
 
 
 @contextmanager
-def _told(name: str, about: str, progress: Progress) -> Iterator[None]:
+def _reported(name: str, about: str, progress: Progress) -> Iterator[None]:
     """A line when a step begins, and one with its duration when it is done."""
     progress.say(f"{name}: {about}")
     since = time.monotonic()
@@ -192,7 +194,7 @@ def _experiment(base: str, output: Path, size: Size, progress: Progress) -> Expe
         for job in (output / f"seed{seed}" / JOBS).iterdir():
             if job.is_dir():
                 shutil.copytree(job, whole / JOBS / job.name, dirs_exist_ok=True)
-    with _told("page", "records, tables and pictures", progress):
+    with _reported("page", "records, tables and pictures", progress):
         return run_experiment(_settings(base, output, size, size.seeds), output=whole)
 
 

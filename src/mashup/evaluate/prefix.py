@@ -160,7 +160,7 @@ PASS = {"cpu": 64, "others": 2048}
 
 
 def share_prefix(model: Any, batches: Sequence[Batch]) -> tuple[Batch, ...]:
-    """The batches, told to run what all examples begin with only once.
+    """The batches, set to run what all examples begin with only once.
 
     Unchanged where it would not pay, or where ``model`` does not compute the same that way
     (by the rule of :func:`holds_prefix` and a trial on the longest examples).
@@ -187,7 +187,7 @@ def shared_prefix(model: Any, batches: Sequence[Batch]) -> int:
 
 
 def with_prefix(batches: Sequence[Batch], prefix: int, device: str) -> tuple[Batch, ...]:
-    """Batches told to run ``prefix`` tokens once, where that pays for them."""
+    """Batches set to run ``prefix`` tokens once, where that pays for them."""
     if not pays(batches, prefix, device):
         return tuple(batches)
     return tuple(replace(batch, prefix=prefix) for batch in batches)

@@ -67,9 +67,9 @@ class Target:
 
     def about(self, *words: str) -> dict[str, Any]:
         """What a job is called, and whose settings it is done with."""
-        told = [self.name, *words, *([self.variant] if self.variant else [])]
+        names = [self.name, *words, *([self.variant] if self.variant else [])]
         left_out = sorted(self.inputs.left_out.get(self.name, ()))
-        return {"task": self.name, "words": told, "variant": self.variant, "left_out": left_out}
+        return {"task": self.name, "words": names, "variant": self.variant, "left_out": left_out}
 
     @cached_property
     def score(self) -> str:

@@ -53,7 +53,7 @@ from mashup.tables import Shown, as_frame
 from mashup.task import Task, commonest_accuracy, load_task
 
 SCORES, JOBS = "scores.json", "jobs"
-#: Jobs in their order: every merge before the first run, so that one that cannot be is told early.
+#: Jobs in their order: every merge first, so that an impossible one is reported early.
 _ORDER = ("score", "init", "train")
 
 
@@ -180,7 +180,7 @@ def compare(
         fetch_fitting(library, name_of(base), accept_base=accept_base, progress=progress)
         kept, left_out = usable_sources(library, task, is_full=settings.is_full)
         base = load_base(base)
-        run_tokens(base, task, settings)  # rows that cannot be used are told before any work
+        run_tokens(base, task, settings)  # unusable rows are reported before any work
         scores = score_library(
             kept, base, task, choose.cut_to(ScoreSettings), seed=task.seed,
             finalists=finalists_for(choose.k), max_length=settings.max_length,
@@ -236,7 +236,7 @@ def _run(experiment: Experiment, given: Given, output: Path, progress: Progress)
             about |= _planned(plan, worker.store, experiment)
             write_text(output / ABOUT, to_json(about))
     results = tuple(one for cell in plan.cells if (one := result_of(cell, worker.store)))
-    about |= {"arms": _told([(one.arm, one.seed) for one in results if one.budget == 1.0])}
+    about |= {"arms": _described([(one.arm, one.seed) for one in results if one.budget == 1.0])}
     write_text(output / ABOUT, to_json(about))  # by now it is known what has won a race
     facts = {task.name: commonest_accuracy(task)}, {task.name: len(task.train)}
     layout = Layout.of(experiment.name, plan, *facts)
@@ -295,10 +295,10 @@ def _planned(plan: Plan, store: Store, experiment: Experiment) -> dict[str, Any]
     full = experiment.train.is_full
     sizes = [store.result(k) for j in plan.jobs.values() for k in j.needs.get("size", ())]
     rank = next((one.get("rank") for one in sizes), None) or experiment.train.lora_r
-    return {"arms": _told(arms), "rank": 0 if full else rank}
+    return {"arms": _described(arms), "rank": 0 if full else rank}
 
 
-def _told(arms: Sequence[tuple[Arm, int]]) -> list[dict[str, Any]]:
+def _described(arms: Sequence[tuple[Arm, int]]) -> list[dict[str, Any]]:
     return [
         {"arm": arm.name, "seed": seed, "parents": list(arm.parents), "note": arm.note}
         for arm, seed in arms

@@ -95,7 +95,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What jobs are keyed by, beside the settings of the experiment.
+    """What jobs are keyed by, apart from the settings of the experiment.
 
     Attributes:
         base: digest of the base, with the precision and the attention that it is loaded with.
@@ -214,7 +214,7 @@ class Layout(BaseModel, frozen=True):
 
 
 def write_layout(folder: Path, layout: Layout) -> None:
-    """Keep the layout beside the records that are made of it."""
+    """Keep the layout with the records that are made of it."""
     write_text(folder / LAYOUT, to_json(layout.model_dump(mode="json")))
 
 

@@ -173,7 +173,7 @@ def run_jobs(
     Args:
         prepared: of :func:`prepare`.
         progress: where to show bars within a job.
-        watch: told how far it is after every job.
+        watch: called with the status after every job.
 
     Raises:
         InputError: jobs that could not be done, after all others were; another process runs it.
@@ -202,7 +202,7 @@ def run_jobs(
 def run_local(worker: Worker, jobs: Iterable[Job], done: Callable[[Job], None]) -> Failures:
     """All jobs in this process, one after the other; the base stays in memory.
 
-    What cannot be done is told at the end, the others go on. Under ``accelerate launch`` every
+    What cannot be done is reported at the end, the others go on. Under ``accelerate launch`` every
     job is done by all its processes together.
     """
     failures = Failures()
@@ -242,7 +242,7 @@ def _alone(prepared: Prepared) -> Iterator[None]:
 def _after(
     job: Job, prepared: Prepared, watch: Callable[[Status], None], progress: Progress
 ) -> None:
-    """Whoever watches is told; a stage of a target that this job was the last of is published."""
+    """Reports the status; a stage of a target that this job was the last of is published."""
     if not is_first():
         return
     status = prepared.status

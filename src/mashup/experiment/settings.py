@@ -490,30 +490,30 @@ def _read(where: Path, data: Path | None, below: tuple[Path, ...] = ()) -> dict[
     return made
 
 
-def _located(values: dict[Any, Any], beside: Path, data: Path | None) -> dict[Any, Any]:
-    """Paths that exist beside the file, absolute; everything else as it is (Hub ids)."""
+def _located(values: dict[Any, Any], folder: Path, data: Path | None) -> dict[Any, Any]:
+    """Paths that exist next to the file, absolute; everything else as it is (Hub ids)."""
     values = dict(values)
     for name in ("base", "library", "twins"):
         if name in values:
-            values[name] = _path(values[name], beside)
+            values[name] = _path(values[name], folder)
     if isinstance(values.get("tasks"), dict):
-        where = data or beside
+        where = data or folder
         values["tasks"] = {name: _task(one, where) for name, one in values["tasks"].items()}
     return values
 
 
-def _task(data: Any, beside: Path) -> Any:
+def _task(data: Any, folder: Path) -> Any:
     if isinstance(data, str):
         data = {"dataset": data}
     if not isinstance(data, dict):
         return data
-    named = {key: _path(data[key], beside) for key in ("dataset", "test_dataset") if key in data}
+    named = {key: _path(data[key], folder) for key in ("dataset", "test_dataset") if key in data}
     return data | named
 
 
-def _path(value: Any, beside: Path) -> Any:
-    if isinstance(value, str) and (beside / value).exists():
-        return str((beside / value).resolve())
+def _path(value: Any, folder: Path) -> Any:
+    if isinstance(value, str) and (folder / value).exists():
+        return str((folder / value).resolve())
     return value
 
 
@@ -536,5 +536,5 @@ def known_jobs(output: Path) -> str | None:
         InputError: the file that says it is damaged.
     """
     path = output / STORE
-    fix = "remove it, and give `jobs` where the jobs are not beside it"
+    fix = "remove it, and give `jobs` where the jobs are not next to it"
     return read_state(_Place, path, fix).jobs if path.exists() else None

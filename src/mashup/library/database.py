@@ -182,16 +182,16 @@ def _decoded(text: bytes) -> str:
 
 
 def place(root: Path) -> Path:
-    """The folder of what the library at ``root`` remembers: beside it, else in the user's cache.
+    """The folder of what the library at ``root`` remembers: next to it, else in the user's cache.
 
     Raises:
         OSError, RuntimeError: neither can be written.
     """
-    beside = root / ".mashup"
+    local = root / ".mashup"
     with contextlib.suppress(OSError):
-        beside.mkdir(exist_ok=True)
-        if all(os.access(path, os.W_OK) for path in (beside, *beside.glob("*.sqlite"))):
-            return beside
+        local.mkdir(exist_ok=True)
+        if all(os.access(path, os.W_OK) for path in (local, *local.glob("*.sqlite"))):
+            return local
     name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     cache = user_cache() / "libraries" / name
     cache.mkdir(parents=True, exist_ok=True)

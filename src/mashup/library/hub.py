@@ -57,7 +57,7 @@ _SMALL = (
 )
 _CARD = "README.md"  # read for full checkpoints: a LoRA names its base in its settings
 _FETCHED = re.compile(r".*\.(?:json|model|txt|jinja)|README\.md")
-COMPLETE = ".mashup-complete"  # beside the files of a checkpoint that was fetched; its last use
+COMPLETE = ".mashup-complete"  # next to the files of a checkpoint that was fetched; its last use
 NAMES = ".mashup-files.json"  # what :mod:`mashup.library.fetch` downloads
 _LARGEST = 32_000_000  # bytes of a small file
 _FIRST = 1 << 16  # bytes of a header that are asked for at first: enough for most LoRAs
@@ -395,7 +395,7 @@ def _read_there(one: Listed, here: Path) -> Checkpoint:
     """
     for name in _small(one):
         _keep_small(one.at, name, here / name)
-    if history.step_of(here) is not None and one.at.inner:  # prompts are kept beside the run
+    if history.step_of(here) is not None and one.at.inner:  # prompts are kept next to the run
         _keep_prompts(one, here.parent)
     with disk_errors(here):
         make_folder(here)
@@ -449,7 +449,7 @@ def _keep_small(at: Snapshot, name: str, path: Path) -> None:
 
 
 def _keep_prompts(one: Listed, run: Path) -> None:
-    """The list of training prompts beside a run's steps, where there is one."""
+    """The list of training prompts next to a run's steps, where there is one."""
     above = replace(one.at, inner=str(PurePosixPath(one.at.inner).parent).removeprefix("."))
     try:
         _keep_small(above, history.PROMPTS, run / history.PROMPTS)

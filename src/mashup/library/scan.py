@@ -178,7 +178,7 @@ def keep_one_per_run(
     """Split into those kept (one a run and kind) and their siblings, both sorted by path.
 
     Broken siblings are never hidden behind a good one's back: they stay in the first
-    group, so that their problem is seen, but a usable sibling is kept beside them.
+    group, so that their problem is seen, but a usable sibling is kept with them.
     """
     kept: list[Checkpoint] = []
     hidden: list[Checkpoint] = []

@@ -2,7 +2,7 @@
 
 Trackers have no way to read a part of a file, so a scan downloads what it lists, once a run, into
 a folder of our own. What lies on this machine already (a file store, an offline run) is linked.
-The metrics of a run are written beside a checkpoint that has none.
+The metrics of a run are written next to a checkpoint that has none.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _bring(run: _Run, place: Path) -> bool:
 
 
 def _note_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Metrics of a run beside each of its checkpoints that has none."""
+    """Metrics of a run next to each of its checkpoints that has none."""
     numbers = {k.replace("/", "_"): v for k, v in metrics.items() if isinstance(v, int | float)}
     for here, _, names in os.walk(folder):
         if kind_of(names) and numbers and not {RESULTS, MANIFEST} & set(names):

@@ -113,7 +113,7 @@ def load_task(
         test: a file of test rows, or rows as ``dataset`` takes them; without it, the dataset's
             own test or validation split, else a fifth of the rows (500 at most).
         name: of the task; from the file's name when not given.
-        record: name of a benchmark record; told by the columns when not given.
+        record: name of a benchmark record; inferred from the columns if not given.
         train_rows: rows to train on; by default all that are left.
         dev_rows: rows held out for dev; by default a tenth, 128 at most.
         test_rows: rows held out for test; by default all that are given.

@@ -11,7 +11,7 @@ from mashup._merge.methods.method import Method
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Below this angle (radians), or this close to π, an arc and a chord cannot be told apart in
+#: Below this angle (radians), or this close to π, an arc and a chord are the same in
 #: float64, or the arc is not determined: the weighted mean is used.
 _NO_ARC = 1e-4
 
