@@ -1,10 +1,11 @@
-"""A folder of an experiment, without weights and private paths, to put beside its page.
+"""A folder of an experiment, without weights and private paths, to publish.
 
     python benchmarks/publish.py EXPERIMENT OUTPUT --jobs JOBS --path PREFIX=WORD ...
 
 OUTPUT gets the settings, the layout, the records, the report, and ``runs.tar.xz`` with what the
-jobs kept of every example: scores, curves and test values. Whoever unpacks it there can run
-``mashup verify OUTPUT``. Each PREFIX is replaced by its WORD, and a path that is left is an error.
+jobs kept of every example: scores, curves and test values. After unpacking it there,
+``mashup verify OUTPUT`` checks every number. Each PREFIX is replaced by its WORD, and a path that is left is an error.
+A report that is there already is replaced.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import re
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +60,7 @@ def main() -> None:
             entry = tarfile.TarInfo(f"{JOBS}/{path.relative_to(options.jobs).as_posix()}")
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
+    shutil.rmtree(options.output / "report", ignore_errors=True)  # pictures that are drawn no more
     mashup.report(options.output)
 
 
