@@ -164,6 +164,7 @@ def _left_out(
         donors: source to the prompts that it was trained on.
         trained_on: source to the name of its task, for checkpoints of a library. One whose task
             is the target itself, at any number of rows, is left out, as leave-one-out says.
+            ``textcls/trec`` and ``trec`` are one task: names often start with folders.
         searched: source to what was found in the datasets that it names, of those without prompts.
     """
     found = {}
@@ -173,11 +174,18 @@ def _left_out(
         if name in trained_on:
             known = len(taught.intersection(prompts)) / max(1, len(taught))
             share = seen.sample if seen else known
-            is_own = data_of(trained_on[name]) == data_of(task.name)
+            is_own = _is_same(trained_on[name], task.name)
             own = 1.0 if is_own else share if share >= _OWN_TASK else 0.0
         held = seen.held_out if seen else share_seen(prompts, task)
         found[name] = LeftOut(held, own, seen.by if seen else "")
     return {name: why for name, why in found.items() if why}
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two names are of one task: equal, or the longer one ends with the shorter one."""
+    names = [data_of(name).split("/") for name in (one, other)]
+    shared = min(map(len, names))
+    return names[0][-shared:] == names[1][-shared:]
 
 
 def _without_donors(
