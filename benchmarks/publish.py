@@ -4,8 +4,8 @@
 
 OUTPUT gets the settings, the layout, the records, the report, and ``runs.tar.xz`` with what the
 jobs kept of every example: scores, curves and test values. After unpacking it there,
-``mashup verify OUTPUT`` checks every number. Each PREFIX is replaced by its WORD, and a path that is left is an error.
-A report that is there already is replaced.
+``mashup verify OUTPUT`` checks every number. Each PREFIX is replaced by its WORD, and a path that
+is left is an error. A report that is there already is replaced.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def test_a_source_of_the_targets_own_task_is_left_out_by_name_and_by_prompts(tin
     [("group/one", True), ("one@16", True), ("someone", False), ("one/more", False)],
 )
 def test_a_task_is_the_targets_own_in_any_folder(tiny_base, tmp_path, trained_on, is_own):
-    """A source of ``textcls/trec`` taught the target ``trec``, since only whole names were equal."""
+    """A source of ``textcls/trec`` was used for the target ``trec``: whole names were compared."""
     library = library_of(tmp_path / "library", base=str(tiny_base))
     said(library / "family/near", task=trained_on)
     prepared = prepare(written(tmp_path, tiny_base, targets=["one"]), tmp_path / "out")
