@@ -148,8 +148,8 @@ def _stage(
         else:
             _link(path, into / path.name)
     if (into / MANIFEST).exists():  # by this, `mashup verify` knows what was added to the card
-        manifest = json.loads((into / MANIFEST).read_text())
-        (into / MANIFEST).write_text(to_json(manifest | {"published": repository}, allow_nan=True))
+        public = json.loads((into / MANIFEST).read_text())
+        (into / MANIFEST).write_text(to_json(public | {"published": repository}, allow_nan=True))
     sources, warnings = _sources(folder, manifest)
     card = _card(folder, manifest, named, sources, warnings, repository)
     if comparison is not None:
