@@ -20,7 +20,7 @@ from pathlib import Path
 
 import mashup
 from mashup.experiment.jobs import LAYOUT, RESULT, Store, read_layout
-from mashup.experiment.run import EXPERIMENT, JOBS, RECORDS
+from mashup.experiment.run import EXPERIMENT, JOBS, RECORDS, REPORT
 
 TEXTS = (EXPERIMENT, RECORDS, LAYOUT)
 KEPT = (RESULT, "run.json", "curve.jsonl", "test.json", "test-start.json")
@@ -60,7 +60,7 @@ def main() -> None:
             entry = tarfile.TarInfo(f"{JOBS}/{path.relative_to(options.jobs).as_posix()}")
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-    shutil.rmtree(options.output / "report", ignore_errors=True)  # pictures that are drawn no more
+    shutil.rmtree(options.output / REPORT, ignore_errors=True)  # pictures that are drawn no more
     mashup.report(options.output)
 
 
