@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mashup._score.scores import Score, Scores
-from mashup._select import NONE_KNOWS, NOTHING_HELPS, marginal, relative, select
+from mashup._select import (
+    NONE_KNOWS,
+    NOTHING_HELPS,
+    least_loss,
+    marginal,
+    relative,
+    select,
+)
 from mashup.clusters import SAME, cosine_rows, groups
 from mashup.evaluate.evaluate import Evaluation
 from mashup.evaluate.knowledge import Knowledge
@@ -44,6 +51,19 @@ def test_worse_than_the_base_is_never_chosen():
 
 def test_exactly_the_base_is_not_chosen():
     assert select(scores([2.0, 2.1, 1.9, 2.0])).is_empty
+
+
+def test_the_least_loss_is_taken_of_those_below_the_base_whether_sure_or_known():
+    lucky, lower, worse = [0.1, 2.4, 2.0, 2.6], [0.1, 2.4, 2.0, 2.5], [3.0, 3.1, 2.9, 3.0]
+    found = scores(lucky, lower, lower, worse)
+    assert select(found).is_empty
+    assert [one.digest for one in least_loss(found, 5)] == ["1", "2", "0"]
+    assert [one.digest for one in least_loss(found, 1)] == ["1"]
+    assert least_loss(scores(worse), 2) == ()
+    same = tuple(replace(one, digest="same") for one in found.ranking[:2])
+    assert len(least_loss(replace(found, ranking=same), 2)) == 1
+    knows, formed, base = about(0.6, "knows", 1.5), about(-0.4, "formed", 0.1), about(0, "base", 2)
+    assert [one.digest for one in least_loss(by_knowledge(base, knows, formed), 1)] == ["formed"]
 
 
 def test_k_must_be_positive():

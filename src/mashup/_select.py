@@ -185,6 +185,16 @@ def select(
     return Selection(tuple(open_to[index] for index in chosen), scores, passed, better)
 
 
+def least_loss(scores: Scores, k: int) -> tuple[Score, ...]:
+    """The ``k`` checkpoints with the least loss among those below the base's, copies once.
+
+    They give the form of the answers, whatever they know (docs/results/families has what a start
+    from such strangers gains in a short run).
+    """
+    below = {one.digest: one for one in scores.finalists if one.loss < scores.base.loss}
+    return tuple(sorted(below.values(), key=lambda one: one.order("loss"))[:k])
+
+
 def _better(scores: Scores, errors: float) -> tuple[Score, ...]:
     """Those that are better than the base, best first; of copies of one content the first."""
     from mashup.results.significance import holm  # it imports scipy.stats

@@ -37,6 +37,7 @@ ArmName = Literal[
     "race",
     "scratch-longer",
     "best-single",
+    "least-loss",
     "random",
     "random-two",
     "blind",

@@ -269,6 +269,7 @@ def test_starts_that_a_library_gives(base, task, start, tmp_path, tiny_base):
         "best-single",
         "best-single-x0.5",
         "all",
+        "least-loss",
     }
     assert {"score"} | {f"start {name}" for name in record["starts"]} <= set(record["seconds"])
     assert not (found.path / ".race").exists()
@@ -280,6 +281,27 @@ def test_a_start_that_is_not_surely_better_races_against_scratch(base, task, sta
     assert mashup.init(start.parent, base, task, output=tmp_path / "init").init is None
     assert set(found.record["starts"]) == {"best-single"}
     assert any(lane.startswith("scratch") for lane in found.record["steps"])
+
+
+def test_where_none_knows_the_task_those_with_the_least_loss_race_merged(
+    base, task, tiny_base, tmp_path
+):
+    for seed in range(6):
+        save_lora(tiny_base, tmp_path / "library" / f"noise{seed}", size=0.02, seed=seed)
+    where = {"library": tmp_path / "library", "accept_base": True}
+    assert mashup.init(base=base, task=task, output=tmp_path / "init", **where).init is None
+    scores = mashup.score(base=base, task=task, **where)
+    below = sorted(
+        (one for one in scores.ranking if one.loss < scores.base.loss), key=lambda one: one.loss
+    )
+    assert len(below) > 2
+    found = race(
+        base, task, output=tmp_path / "race", learning_rates=[1e-2], settings=SMALL, **where
+    )
+    starts = found.record["starts"]
+    assert starts["least-loss"]["parents"] == [one.name for one in below[:2]]
+    assert set(starts) <= {"least-loss", "best-single"}
+    assert {"least-loss-lr0.01", "scratch-lr0.01"} <= set(found.record["steps"])
 
 
 def test_all_problems_of_a_race_come_at_once(base, task, tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 from mashup._init import Sample
 from mashup._race.plan import NOISE, SCRATCH, DevPoint, Lane, Plan, Verdict, fits, judge, make_plan
 from mashup._race.record import RACE, WORK, Book, Race, drop_cut_line, read_points, write_point
-from mashup._race.starts import Choosing, choose, expected_starts, make_start
+from mashup._race.starts import LEAST_LOSS, Choosing, choose, expected_starts, make_start
 from mashup._train.record import FINISHED, RUN, read_started
 from mashup._train.resume import RESUME
 from mashup._train.run import train_until
@@ -105,7 +105,7 @@ def race(
     sample = Sample(score.samples, split_seed, settings.max_length)
     merging = given_of(merge_options)
     how = Choosing(score, select, ours.scales, merging, sample, accept_base, strict)
-    taken = expected_starts(select.k, ours.scales) if library else []
+    taken = [*expected_starts(select.k, ours.scales), LEAST_LOSS] if library else []
     given = named_starts(starts, taken)
     task, sources = _read_inputs(base, task, library, given, output, settings)
     base = load_base(base)
@@ -316,7 +316,7 @@ class _Track:
                 self.progress.say(f"left out: {problem.where}: {problem.what} ({problem.found})")
             chosen = choose(sources, self.base, self.task, self.how, self.progress)
         if not chosen:
-            self.progress.say("no checkpoint of the library is better than the base: scratch alone")
+            self.progress.say("no checkpoint has less loss than the base: scratch alone")
         folders, about = {}, {}
         for name, (selection, scale) in chosen.items():
             folders[name] = self.output / WORK / "starts" / name

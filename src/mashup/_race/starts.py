@@ -12,7 +12,7 @@ from mashup._merge.manifest import MANIFEST
 from mashup._merge.merge import Init
 from mashup._score.racing import finalists_for
 from mashup._score.score import score
-from mashup._select import Selection, select
+from mashup._select import Selection, least_loss, select
 from mashup.library import Library
 from mashup.model import Base
 from mashup.progress import Progress
@@ -22,7 +22,7 @@ from mashup.task import Task
 #: Most checkpoints in the mean of all that know the task.
 MOST_PARENTS = 16
 #: What the starts of a library are called; those that a library cannot give are not made.
-MERGE, BEST, ALL = "merge", "best-single", "all"
+MERGE, BEST, ALL, LEAST_LOSS = "merge", "best-single", "all", "least-loss"
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,11 @@ class Choosing:
 
 
 def expected_starts(k: int, scales: tuple[float, ...]) -> list[str]:
-    """Names of all starts that a library can give."""
+    """Names of the most starts that a library can give."""
     merged = [MERGE, *(f"{MERGE}-x{scale:g}" for scale in scales), ALL] if k > 1 else []
-    return [*merged, BEST] if merged else [BEST, *(f"{BEST}-x{scale:g}" for scale in scales)]
+    if merged:
+        return [*merged, BEST]
+    return [BEST, *(f"{BEST}-x{scale:g}" for scale in scales)] if scales else [BEST, LEAST_LOSS]
 
 
 def choose(
@@ -68,9 +70,10 @@ def choose(
 ) -> dict[str, tuple[Selection, float]]:
     """Name of each start to what is merged for it, and the factor on the merge.
 
-    Where no checkpoint is better than the base for sure, the first of the ranking races alone: the
-    dev rows of the race decide. Empty where not even that is ahead of the base. The most promising
-    come first.
+    Where no checkpoint is better than the base for sure, the first of the ranking takes part if it
+    is ahead of the base, and the merge of those with the least loss: strangers that give the form
+    can gain in a short run, and the dev rows of the race decide. Empty where no checkpoint has
+    less loss than the base. The most promising come first.
     """
     scores = score(
         library, base, task,
@@ -80,10 +83,11 @@ def choose(
     )  # fmt: skip
     merged = select(scores, how.select)
     if merged.is_empty:
-        first = scores.finalists[:1]
-        if not first or first[0].against(scores.base, scores.criterion)[0] >= 0:
-            return {}
-        return {BEST: (Selection(first, scores), 1.0)}
+        first, least = scores.finalists[:1], least_loss(scores, how.select.k)
+        is_ahead = first and first[0].against(scores.base, scores.criterion)[0] < 0
+        starts = {BEST: (Selection(first, scores), 1.0)} if is_ahead else {}
+        is_other = least and not (is_ahead and least == first)
+        return starts | ({LEAST_LOSS: (Selection(least, scores), 1.0)} if is_other else {})
     single = select(scores, k=1)
     everybody = select(scores, k=MOST_PARENTS)
     starts = {MERGE: (merged, 1.0)} if len(merged.chosen) > 1 else {BEST: (single, 1.0)}

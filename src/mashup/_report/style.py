@@ -51,6 +51,7 @@ _ARMS = {
     "mashup": ("circle", "mashup"),
     "race": ("plus", "init"),
     "best-single": ("diamond", "best-single"),
+    "least-loss": ("up", "average"),
     "random-two": ("up", "random"),
     "random": ("up", "random"),
     "blind": ("down", "random"),

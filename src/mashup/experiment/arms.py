@@ -249,9 +249,12 @@ def _longer(target: Target, arm: ArmName) -> None:
 
 
 def _race(target: Target, arm: ArmName) -> None:
-    """Scratch, mashup's merge and the best single source at every rate; most are given up early."""
+    """Scratch and starts of :mod:`mashup._race.starts` at every rate; most are given up early.
+
+    Sources of the least loss take part where mashup has chosen none.
+    """
     experiment, starts = target.experiment, {"merge": target.mashup}
-    starts |= {"best-single": _init(target, "best-single")}
+    starts |= {name: _init(target, name) for name in ("best-single", "least-loss")}
     rates = experiment.learning_rates
     for seed, budget in product(experiment.seeds, _control_ladder(experiment)):
         job = training(
@@ -271,7 +274,8 @@ def _race(target: Target, arm: ArmName) -> None:
 #: Arm to the function that adds its jobs and cells; scratch is always there.
 ADD: Mapping[ArmName, Callable[[Target, ArmName], None]] = {
     **dict.fromkeys(
-        ("mashup", "best-single", "average-all", "random-init", "format-only"), _merged
+        ("mashup", "best-single", "least-loss", "average-all", "random-init", "format-only"),
+        _merged,
     ),
     "race": _race,
     "random": _draws,

@@ -24,8 +24,9 @@ from mashup._merge.methods import METHODS
 from mashup._race.plan import SCRATCH
 from mashup._race.race import race
 from mashup._race.record import RACE
+from mashup._race.starts import LEAST_LOSS, MERGE
 from mashup._score.scores import Score, Scores
-from mashup._select import Selection
+from mashup._select import Selection, least_loss
 from mashup._train.record import RUN, Run
 from mashup._train.run import train
 from mashup._train.trainer import steps_of
@@ -203,6 +204,8 @@ def _parents(worker: Worker, job: Job, scores: Scores) -> list[Score]:
         return list(scores.ranking[:1])
     if arm == "average-all":
         return list(scores.ranking)
+    if arm == "least-loss":
+        return list(least_loss(scores, k))
     if arm == "each-single":
         return [s for s in scores.ranking if worker.name_of(s) == job.decides["donor"]]
     if arm == "random":
@@ -428,13 +431,18 @@ def _raced(worker: Worker, job: Job) -> dict[str, Any]:
     settings, merging = _settings(worker, job), 0.0
     starts: dict[str, Path] = {}
     parents: dict[str, list[str]] = {SCRATCH: []}
-    for role, (key,) in job.needs.items():
-        facts = worker.store.result(key)
-        if role.startswith("start ") and facts["path"]:
+    facts_of = {
+        role.removeprefix("start "): worker.store.result(key)
+        for role, (key,) in job.needs.items()
+        if role.startswith("start ")
+    }
+    if facts_of[MERGE]["path"]:  # somebody knows the task
+        del facts_of[LEAST_LOSS]
+    for name, facts in facts_of.items():
+        if facts["path"]:
             merging += facts["seconds"]
             if facts["parents"] not in parents.values():  # one alone is merged and best
-                parents[role.removeprefix("start ")] = facts["parents"]
-                starts[role.removeprefix("start ")] = worker.store.place(facts["path"])
+                parents[name], starts[name] = facts["parents"], worker.store.place(facts["path"])
     asked = {"keep": settings.keep, "test_points": settings.test_points}  # as for all arms
     done = race(
         worker.base, worker.task(job.about["task"]), output=_run_folder(worker, job, None),
