@@ -279,7 +279,7 @@ def test_a_start_that_is_not_surely_better_races_against_scratch(base, task, sta
     where = {"library": start.parent, "output": tmp_path / "race"}
     found = race(base, task, learning_rates=[1e-2], settings=SMALL, **where)
     assert mashup.init(start.parent, base, task, output=tmp_path / "init").init is None
-    assert set(found.record["starts"]) == {"best-single"}
+    assert "best-single" in found.record["starts"]
     assert any(lane.startswith("scratch") for lane in found.record["steps"])
 
 
