@@ -280,9 +280,10 @@ _Result = _Trained | _Diverged | _Ranked | _Merged
 
 
 class _Kept(BaseModel, extra="allow"):
-    """Whether a result has its weights."""
+    """Where a result has its weights, if it has them."""
 
     weights: bool = True
+    path: _Inner = ""
 
 
 class _Running(BaseModel):
@@ -308,11 +309,14 @@ class Store:
         return self.root / self.inside / key
 
     def is_done(self, job: Job) -> bool:
-        """Whether its result is there, with the weights if a later job reads them."""
-        if not self.has(job.key):
-            return False
-        path = self.folder(job.key) / RESULT
-        return not job.keeps_weights or read_state(_Kept, path, self._fix(job.key)).weights
+        """Whether its result is there, with the weights if a later job reads them.
+
+        Published results have no weights: a merge is made again when a job needs it.
+        """
+        if not self.has(job.key) or not job.keeps_weights:
+            return self.has(job.key)
+        kept = read_state(_Kept, self.folder(job.key) / RESULT, self._fix(job.key))
+        return kept.weights and (not kept.path or self.place(kept.path).exists())
 
     def has(self, key: str) -> bool:
         """Whether a result is there, with its weights or without."""
