@@ -4,14 +4,17 @@
 
 OUTPUT gets the settings, the layout, the records, the report, and ``runs.tar.xz`` with what the
 jobs kept of every example: scores, curves and test values. After unpacking it there,
-``mashup verify OUTPUT`` checks every number. Each PREFIX is replaced by its WORD, and a path that
-is left is an error. A report that is there already is replaced.
+``mashup verify OUTPUT`` checks every number. Unpacked into another folder, it is the finished jobs
+of an experiment there, which ``mashup loo -o FOLDER`` continues: only what has to be merged or
+started from is made again. Each PREFIX is replaced by its WORD, and a path that is left is an
+error. A report that is there already is replaced.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import re
 import shutil
 import tarfile
@@ -21,6 +24,7 @@ from pathlib import Path
 import mashup
 from mashup.experiment.jobs import LAYOUT, RESULT, Store, read_layout
 from mashup.experiment.run import EXPERIMENT, JOBS, RECORDS, REPORT
+from mashup.outputs import to_json
 
 TEXTS = (EXPERIMENT, RECORDS, LAYOUT)
 KEPT = (RESULT, "run.json", "curve.jsonl", "test.json", "test-start.json")
@@ -56,7 +60,10 @@ def main() -> None:
     wanted = {key for cell in read_layout(options.experiment).cells for key in cell.keys}
     with tarfile.open(options.output / "runs.tar.xz", "w:xz") as archive:
         for path in kept_files(options.jobs, wanted):
-            content = public(path).encode()
+            text = public(path)
+            if path.name == RESULT:
+                text = to_json(json.loads(text) | {"weights": False})
+            content = text.encode()
             entry = tarfile.TarInfo(f"{JOBS}/{path.relative_to(options.jobs).as_posix()}")
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))

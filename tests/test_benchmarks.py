@@ -4,10 +4,13 @@ import ast
 import importlib
 import json
 import random
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from experiments import FEW, write_experiment, write_tasks
+from mashup.experiment.run import prepare, run_jobs
 from studies import write_study
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "benchmarks").rglob("*.py"))
@@ -25,6 +28,35 @@ def test_what_a_script_imports_exists(script):
     for module, name in imported(script):
         if not hasattr(importlib.import_module(module), name):
             importlib.import_module(f"{module}.{name}")  # a module of a package
+
+
+def test_an_experiment_goes_on_from_published_runs(tiny_base, tmp_path, monkeypatch):
+    write_tasks(tmp_path)
+
+    def prepared(folder, arms):
+        path = tmp_path / "tiny.yaml"
+        experiment = write_experiment(path, tiny_base, tmp_path, arms=arms, **FEW)
+        return prepare(experiment, tmp_path / folder)
+
+    first = prepared("first", ["mashup"])
+    run_jobs(first)
+    monkeypatch.syspath_prepend(str(SCRIPTS[0].parent))
+    publish = importlib.import_module("publish")
+    public = tmp_path / "public"
+    words = ["publish.py", str(first.output), str(public), "--jobs", str(first.store.root)]
+    monkeypatch.setattr(
+        "sys.argv", [*words, "--path", f"{tmp_path}=DATA", "--path", f"{tiny_base}=BASE"]
+    )
+    publish.main()
+    with tarfile.open(public / "runs.tar.xz") as archive:
+        archive.extractall(tmp_path / "second", filter="data")
+    more = prepared("second", ["mashup", "best-single"])
+    old = {key for key in more.plan.jobs if first.store.has(key)}
+    again = {key for key in old if not more.store.is_done(more.plan.jobs[key])}
+    assert {more.plan.jobs[key].name.split()[0] for key in again} == {"train", "init"}  # of sources
+    assert all(more.plan.jobs[key].keeps_weights for key in again)
+    assert len(again) < len(old)
+    assert {record.arm for record in run_jobs(more)} >= {"scratch", "mashup", "best-single"}
 
 
 @pytest.fixture
