@@ -223,6 +223,16 @@ def test_a_changed_setting_redoes_what_depends_on_it(done, tiny_base, data, tmp_
     assert {"mashup", "best-single", "average-all"} <= trained
 
 
+def test_jobs_of_another_precision_are_not_used_and_a_note_says_so(done, tiny_base, data, tmp_path):
+    path = tmp_path / "b.yaml"
+    other = write_experiment(path, tiny_base, data, dtype="bfloat16", **EVERYTHING)
+    prepared = prepare(other, tmp_path / "out", jobs=done.store.root)
+    assert prepared.status.done == 0
+    assert f"{done.status.done} finished jobs" in prepared.notes[-1]
+    assert "precision (here bfloat16)" in prepared.notes[-1]
+    assert not any("finished jobs" in note for note in done.notes)
+
+
 def test_a_killed_experiment_goes_on_where_it_was(experiment, done, tmp_path, monkeypatch):
     prepared = prepare(experiment, tmp_path / "out")
     names = counted(monkeypatch)

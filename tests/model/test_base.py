@@ -12,7 +12,7 @@ from helpers import refused, write_tiny_model
 from mashup._score.scorer import model_key
 from mashup.errors import UsageError
 from mashup.model import load_base
-from mashup.model.base import cpu_has_bfloat16, pick_dtype, quiet_transformers
+from mashup.model.base import cpu_has_bfloat16, pick_dtype, quiet_transformers, slow_dtype
 
 
 def test_a_base_knows_its_dtype_context_and_digest(tiny_base):
@@ -144,6 +144,14 @@ def test_remote_code_is_never_on_by_itself(tmp_path, tiny_base):
 def test_the_cpu_computes_in_bfloat16_only_where_it_does_so_natively():
     native = pick_dtype(torch.device("cpu")) == torch.bfloat16
     assert native == cpu_has_bfloat16()
+
+
+def test_who_asks_for_bfloat16_where_it_is_slow_reads_so(monkeypatch):
+    monkeypatch.setattr("mashup.model.base.cpu_has_bfloat16", lambda: False)
+    assert "slower than float32" in slow_dtype("bfloat16", "cpu")
+    assert slow_dtype("auto", "cpu") == slow_dtype("float32", "cpu") == ""
+    monkeypatch.setattr("mashup.model.base.cpu_has_bfloat16", lambda: True)
+    assert slow_dtype("bfloat16", "cpu") == ""
 
 
 # Silence is temporary.

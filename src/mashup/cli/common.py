@@ -32,7 +32,10 @@ class ModelOptions(Options):
         if is_first():
             show.note(f"loading base {self.model} ...")
         from mashup.model import load_base
+        from mashup.model.base import slow_dtype
 
+        if is_first() and (slow := slow_dtype(self.dtype, self.device)):
+            show.note(slow)
         return load_base(
             self.model,
             dtype=self.dtype,

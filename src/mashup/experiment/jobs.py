@@ -98,7 +98,7 @@ class Inputs:
     """What jobs are keyed by, apart from the settings of the experiment.
 
     Attributes:
-        base: digest of the base, with the precision and the attention that it is loaded with.
+        base: digest of the base, the precision and the attention that it is loaded with, as words.
         tasks: task name to digest of its examples and splits.
         steps: task name to optimizer steps of a whole run.
         library: name to digest of the checkpoints of an outside library.

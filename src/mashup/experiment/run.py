@@ -155,7 +155,17 @@ def prepare(
     pace = known_pace(plan, store, work)
     commonest = {name: commonest_accuracy(tasks[name]) for name in experiment.wanted}
     labels = {name: len(tasks[name].train) for name in experiment.wanted}
+    from mashup.model.base import slow_dtype
+
     notes = notes_on(inputs, tasks, experiment.wanted)
+    if slow := slow_dtype(experiment.dtype, experiment.device):
+        notes += (slow,)
+    if pace is None and (others := sum(map(store.has, store.begun()))):
+        precision = inputs.base.split()[1]
+        notes += (
+            f"{store.root} has {others} finished jobs, none of them of this experiment: they have "
+            f"another base, precision (here {precision}), data or settings",
+        )
     return Prepared(
         experiment, output, plan, store, work, pace or nominal_pace(experiment),
         pace is not None, commonest, labels, notes, inputs.leaks,
