@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from mashup.evaluate.knowledge import LAPSE, calibrate, folds_of, knowledge, log_prior
+from mashup.evaluate.knowledge import BIAS_SD, LAPSE, SLOPE_SD, calibrate, folds_of, knowledge
 
 
 def source(labels, answers, strength, *, seed=0, prior=None, mass=0.9):
@@ -127,11 +128,44 @@ def test_no_example_is_judged_by_what_it_taught():
 
 def test_calibration_starts_at_the_prior_and_never_turns_a_source_around():
     labels = drawn(60, 2)
-    prior = log_prior(labels, 2)
     swapped = source(1 - labels, 2, 3.0)
-    found = calibrate(swapped, labels, prior)
-    assert found.slope == 0.0
-    np.testing.assert_allclose(found(swapped), np.tile(prior, (60, 1)), atol=0.02)
+    found = calibrate(swapped, labels, np.ones((1, 60), dtype=bool))
+    assert found.slope[0] == 0.0
+    shares = np.bincount(labels) / 60
+    np.testing.assert_allclose(np.exp(found.prior[0]), shares, atol=0.01)
+    np.testing.assert_allclose(np.exp(found(swapped)[0]), np.tile(shares, (60, 1)), atol=0.02)
+
+
+@given(
+    st.integers(4, 60), st.integers(2, 8), st.integers(0, 99), st.floats(-3, 6), st.floats(0.1, 30)
+)
+@settings(max_examples=40, deadline=None)
+def test_calibration_is_the_minimum_that_a_general_optimiser_finds(
+    count, answers, seed, strength, certainty
+):
+    labels = drawn(count, answers, seed)
+    inside = log_softmax(certainty * source(labels, answers, strength, seed=seed), axis=1)
+    seen = np.random.default_rng(seed).random((3, count)) < 0.8
+    seen[:, :2] = True
+    found = calibrate(inside, labels, seen)
+    for fit, rows in enumerate(seen):
+        some, right = inside[rows], labels[rows]
+        centre = some.mean(0)
+        centred = some - centre
+        spread = np.sqrt(np.square(centred - centred.mean(1, keepdims=True)).mean())
+        spread = max(spread, 1e-6)
+
+        def objective(at, fit=fit, centred=centred, spread=spread, right=right):
+            logs = log_softmax(found.prior[fit] + at[1:] + at[0] / spread * centred, axis=1)
+            penalty = (at[0] / SLOPE_SD) ** 2 + np.square(at[1:] / BIAS_SD).sum()
+            return penalty / 2 - logs[np.arange(len(right)), right].sum()
+
+        mine = np.array([found.slope[fit] * spread, *found.shift[fit]])
+        bounds = [(0, None), *[(None, None)] * answers]
+        other = minimize(objective, np.zeros(1 + answers), method="L-BFGS-B", bounds=bounds)
+        assert mine[0] >= 0
+        assert objective(mine) <= other.fun + 1e-9
+        np.testing.assert_allclose(mine, other.x, atol=2e-2)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
 
 from mashup.results.statistics import paired_error
@@ -37,6 +36,8 @@ LAPSE = 0.05
 #: Standard deviations of the penalties: of a bias (nats), and of the temperature times the spread
 #: of the log-odds (nats). Wide enough to cost a model that knows little.
 BIAS_SD, SLOPE_SD = 1.0, 3.0
+#: Newton's method stops where the objective (nats, summed over the sample) can fall by no more.
+_TOLERANCE, _MOST_STEPS = 1e-12, 100
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,16 @@ def knowledge(
         raise ValueError("a log-probability that is not finite")
     mass = logsumexp(log_probabilities, axis=1)
     inside = log_probabilities - mass[:, None]
-    gained = np.empty(count)
-    for held in folds_of(labels, folds):
-        seen = np.setdiff1d(np.arange(count), held)
-        prior = log_prior(labels[seen], answers)
-        calibration = calibrate(inside[seen], labels[seen], prior)
-        logs = calibration(inside[held])[np.arange(len(held)), labels[held]]
-        ratio = np.exp(logs - prior[labels[held]])
-        gained[held] = np.log((1 - LAPSE) * ratio + LAPSE)
+    parts = folds_of(labels, folds)
+    seen = np.ones((len(parts), count), dtype=bool)
+    for fold, held in enumerate(parts):
+        seen[fold, held] = False
+    fitted = calibrate(inside, labels, seen)
+    fold_of = np.argmin(seen, axis=0)
+    rows = np.arange(count)
+    logs = fitted(inside)[fold_of, rows, labels]
+    ratio = np.exp(logs - fitted.prior[fold_of, labels])
+    gained = np.log((1 - LAPSE) * ratio + LAPSE)
     return Knowledge(np.maximum(0.0, -mass) / np.log(2), gained / np.log(2), prompts)
 
 
@@ -115,55 +118,106 @@ def folds_of(labels: Labels, folds: int) -> list[NDArray[np.intp]]:
     return [np.sort(order[start::parts]) for start in range(parts)]
 
 
-def log_prior(labels: Labels, answers: int) -> Floats:
-    """``(answers,)`` log of the shares of the answers, with pseudo-counts: none is impossible."""
-    counts = np.bincount(labels, minlength=answers) + PSEUDO / answers
-    return np.log(counts / counts.sum())
-
-
 @dataclass(frozen=True)
 class Calibration:
-    """``log_softmax(bias + slope * (inside - centre))``, row by row."""
+    """``log_softmax(prior + shift + slope * (inside - centre))``, one for each of some fits.
 
-    slope: float
-    bias: Floats
+    Attributes:
+        slope: ``(fits,)`` at least 0.
+        shift: ``(fits, answers)`` biases.
+        prior: ``(fits, answers)`` log shares of the answers, with pseudo-counts: none is
+            impossible.
+        centre: ``(fits, answers)`` means of ``inside``.
+    """
+
+    slope: Floats
+    shift: Floats
+    prior: Floats
     centre: Floats
 
     def __call__(self, inside: Floats) -> Floats:
-        return log_softmax(self.bias + self.slope * (inside - self.centre), axis=1)
+        """``(fits, n, answers)`` of ``inside (n, answers)``."""
+        turned = self.slope[:, None, None] * (inside - self.centre[:, None])
+        return log_softmax((self.prior + self.shift)[:, None] + turned, axis=2)
 
 
-def calibrate(inside: Floats, labels: Labels, prior: Floats) -> Calibration:
-    """The calibration of the least penalised cross-entropy, with a slope of at least 0.
+def calibrate(inside: Floats, labels: Labels, seen: NDArray[np.bool_]) -> Calibration:
+    """The calibrations of the least penalised cross-entropy, with slopes of at least 0.
 
-    It starts at the prior, which is slope 0, and is pulled towards it: biases by a normal density
-    around the log prior, the slope by one around 0 that is measured in the spread of the log-odds.
+    Each is pulled towards the prior, which is slope 0: biases by a normal density around the log
+    prior, the slope by one around 0 that is measured in the spread of the log-odds. All fits are
+    made at once by Newton's method. The objective is strictly convex, so where the best slope is
+    below 0, the best one of at least 0 is 0.
 
     Args:
         inside: ``(n, answers)`` log-probabilities within the set.
         labels: ``(n,)`` right answers.
-        prior: ``(answers,)`` log shares of the answers.
+        seen: ``(fits, n)`` which examples each fit uses, at least one.
     """
-    count, answers = inside.shape
-    centre = inside.mean(0)
-    centred = inside - centre
-    centred = centred - centred.mean(1, keepdims=True)
-    spread = max(float(np.sqrt((centred**2).mean())), 1e-6)
-    scaled = centred / spread
-    right = np.eye(answers)[labels]
+    right = np.eye(inside.shape[1])[labels]
+    weight = seen.astype(np.float64)
+    counts = weight @ right + PSEUDO / inside.shape[1]
+    prior = np.log(counts / counts.sum(1, keepdims=True))
+    rows = weight.sum(1)
+    centre = weight @ inside / rows[:, None]
+    scaled = inside - centre[:, None]
+    scaled -= scaled.mean(2, keepdims=True)
+    spread = np.sqrt((weight * (scaled**2).mean(2)).sum(1) / rows).clip(1e-6)
+    scaled /= spread[:, None, None]
+    found = _newton(scaled, right, weight, prior, is_free=True)
+    if (below := found[:, 0] < 0).any():
+        found[below] = _newton(scaled[below], right, weight[below], prior[below], is_free=False)
+    return Calibration(found[:, 0] / spread, found[:, 1:], prior, centre)
 
-    def objective(parameters: Floats) -> tuple[float, Floats]:
-        slope, shift = parameters[0], parameters[1:]
-        logs = log_softmax(prior + shift + slope * scaled, axis=1)
-        excess = np.exp(logs) - right
-        loss = -(logs * right).sum()
-        loss += 0.5 * (slope / SLOPE_SD) ** 2 + 0.5 * ((shift / BIAS_SD) ** 2).sum()
-        gradient = np.empty_like(parameters)
-        gradient[0] = (excess * scaled).sum() + slope / SLOPE_SD**2
-        gradient[1:] = excess.sum(0) + shift / BIAS_SD**2
-        return float(loss) / count, gradient / count
 
-    start = np.zeros(1 + answers)
-    bounds = [(0.0, None), *[(None, None)] * answers]
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return Calibration(float(found[0]) / spread, prior + found[1:], centre)
+def _newton(
+    scaled: Floats, right: Floats, weight: Floats, prior: Floats, *, is_free: bool
+) -> Floats:
+    """``(fits, 1 + answers)`` slope and biases with the least objective, from slope 0.
+
+    Args:
+        scaled: ``(fits, n, answers)`` log-odds in units of their spread.
+        right: ``(n, answers)`` 1 at the right answer.
+        weight: ``(fits, n)`` 1 for the examples that are used.
+        prior: ``(fits, answers)``.
+        is_free: whether the slope may leave 0.
+    """
+    fits, _, answers = scaled.shape
+    ridge = np.array([SLOPE_SD**-2, *[BIAS_SD**-2] * answers])
+    place = np.arange(1, 1 + answers)
+
+    def objective(at: Floats) -> tuple[Floats, Floats]:
+        logs = log_softmax((prior + at[:, 1:])[:, None] + at[:, :1, None] * scaled, axis=2)
+        loss = -(weight * (logs * right).sum(2)).sum(1)
+        return loss + 0.5 * (ridge * at**2).sum(1), logs
+
+    at = np.zeros((fits, 1 + answers))
+    loss, logs = objective(at)
+    for _ in range(_MOST_STEPS):
+        shares = np.exp(logs)
+        excess = weight[:, :, None] * (shares - right)
+        gradient = ridge * at
+        gradient[:, 0] += (excess * scaled).sum((1, 2))
+        gradient[:, 1:] += excess.sum(1)
+        used = weight[:, :, None] * shares
+        mean = (shares * scaled).sum(2)
+        curve = np.zeros((fits, 1 + answers, 1 + answers))
+        curve[:, 0, 0] = (used * scaled**2).sum((1, 2)) - (weight * mean**2).sum(1)
+        curve[:, 0, 1:] = curve[:, 1:, 0] = (used * (scaled - mean[:, :, None])).sum(1)
+        curve[:, 1:, 1:] = -used.transpose(0, 2, 1) @ shares
+        curve[:, place, place] += used.sum(1)
+        curve += np.diag(ridge)
+        if not is_free:
+            gradient[:, 0], curve[:, 0, 1:], curve[:, 1:, 0] = 0.0, 0.0, 0.0
+        step = np.linalg.solve(curve, gradient[:, :, None])[:, :, 0]
+        fall = (gradient * step).sum(1)
+        if (fall <= _TOLERANCE).all():
+            break
+        size = np.ones(fits)
+        new, logs = objective(at - step)
+        slack = _TOLERANCE * (1 + loss)  # of rounding
+        while (over := new > loss - 1e-4 * size * fall + slack).any():
+            size[over] /= 2
+            new, logs = objective(at - size[:, None] * step)
+        at, loss = at - size[:, None] * step, new
+    return at
