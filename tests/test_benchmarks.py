@@ -59,6 +59,18 @@ def test_an_experiment_goes_on_from_published_runs(tiny_base, tmp_path, monkeypa
     assert {record.arm for record in run_jobs(more)} >= {"scratch", "mashup", "best-single"}
 
 
+def test_the_page_on_races_has_what_the_replay_of_published_runs_prints(monkeypatch, capsys):
+    root = SCRIPTS[0].parents[1]
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    families = root / "docs/results/families"
+    monkeypatch.setattr("sys.argv", ["race_rungs", f"{families}/short", f"{families}/orphans"])
+    importlib.import_module("race_rungs").main()
+    page = (root / "docs/race.md").read_text().replace("**", "").replace(" (scratch) |", " |")
+    rows = capsys.readouterr().out.replace(" (scratch) |", " |").splitlines()
+    assert len(rows) == 2 + 11 + 3
+    assert [row for row in rows if row not in page] == []
+
+
 @pytest.fixture
 def transfer(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))

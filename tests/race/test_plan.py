@@ -22,17 +22,17 @@ def point(step, *losses, tokens=1):
     return DevPoint(step, np.array(losses, dtype=float), np.full(len(losses), tokens))
 
 
-def test_all_lanes_run_a_quarter_then_one_rate_a_start_then_two_starts():
+def test_all_lanes_run_half_then_one_rate_a_start_then_two_starts():
     plan = make_plan(["merge", "all"], [1e-4, 3e-4, 1e-3], POINTS, None)
     assert [lane.name for lane in plan.lanes[:2]] == ["scratch-lr0.0001", "scratch-lr0.0003"]
-    assert plan.rungs == (6, 12, 24)
-    assert plan.most == 9 * 6 + 3 * 6 + 2 * 12
+    assert plan.rungs == (12, 18, 24)
+    assert plan.most == 9 * 12 + 3 * 6 + 2 * 6
 
 
 def test_one_lane_runs_through_and_one_start_keeps_one_rate():
     assert make_plan([], [1e-3], POINTS, None).rungs == (24,)
     assert make_plan([], [1e-3], POINTS, None).most == 24
-    assert make_plan(["scratch"], [1e-4, 1e-3], POINTS, None).most == 2 * 6 + 18
+    assert make_plan(["scratch"], [1e-4, 1e-3], POINTS, None).most == 2 * 12 + 12
 
 
 def test_one_point_leaves_no_rung_before_the_end():
@@ -50,7 +50,8 @@ def test_a_budget_sets_the_first_rung(budget, rungs):
 
 
 def test_a_budget_that_no_plan_fits_is_refused_with_the_least():
-    least = make_plan(["merge"], [1e-4, 1e-3], POINTS, None).most
+    least = make_plan(["merge"], [1e-4, 1e-3], POINTS, 60).most
+    assert least == 60
     with pytest.raises(UsageError, match=f"at least {least}"):
         make_plan(["merge"], [1e-4, 1e-3], POINTS, 20)
     assert not fits(["merge"], [1e-4, 1e-3], POINTS, 20)

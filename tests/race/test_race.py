@@ -87,7 +87,7 @@ def test_a_race_leaves_a_trained_run_and_a_sentence(done, base):
 
 def test_rates_are_dropped_at_the_first_rung_and_scratch_stays(done):
     first, *_ = done.record["rungs"]
-    assert first["step"] == 2
+    assert first["step"] == 4
     assert len(first["lanes"]) == 4
     assert {one["lane"] for one in first["lanes"]} == done.record["lanes"].keys()
     assert {lane["start"] for lane in done.record["lanes"].values()} == {"scratch", "more"}

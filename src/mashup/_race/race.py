@@ -67,8 +67,8 @@ def race(
 ) -> Race:
     """Train from several starts at several learning rates, and keep the best by dev loss.
 
-    Scratch is always in the race. Lanes (a start at a rate) are compared at a quarter and half of
-    a run, and given up when another is ahead; see :mod:`mashup._race.plan`. The same call again
+    Scratch is always in the race. Lanes (a start at a rate) are compared at half and three quarters
+    of a run, and given up when another is ahead; see :mod:`mashup._race.plan`. The same call again
     continues a race that was killed. A race with one start and one rate is :func:`mashup.train`.
 
     Args:

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
+from mashup._race.plan import SHARES
 from mashup.experiment.jobs import Cell, Inputs, Job, Plan
 from mashup.experiment.settings import Experiment
 from mashup.results.records import pool_of
@@ -263,7 +264,7 @@ def _race(target: Target, arm: ArmName) -> None:
         )  # fmt: skip
         job = replace(
             job,
-            decides=dict(job.decides) | {"race": list(rates)},
+            decides=dict(job.decides) | {"race": list(rates), "rungs": list(SHARES)},
             needs=dict(job.needs) | {f"start {name}": (key,) for name, key in starts.items()},
             about=_without_rate(job, f"seed{seed}-lr{rates[0]!r}", f"race-seed{seed}"),
         )
