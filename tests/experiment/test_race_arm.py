@@ -54,7 +54,7 @@ def test_every_lane_every_merge_and_the_scoring_are_charged(done):
     assert costs["search_seconds"] >= others > 0
     merges = [
         prepared.store.result(key)["seconds"] for key, job in prepared.plan.jobs.items()
-        if job.kind == "init"
+        if job.kind == "init" and not job.name.endswith("least-loss")  # somebody was chosen
     ]  # fmt: skip
     assert costs["merge_seconds"] >= sum(merges) > 0
     assert costs["score_seconds"] > 0

@@ -93,9 +93,9 @@ def test_rates_are_dropped_at_the_first_rung_and_scratch_stays(done):
     assert {lane["start"] for lane in done.record["lanes"].values()} == {"scratch", "more"}
     left = [one["lane"] for one in first["lanes"] if not one["given_up"]]
     assert len({name.split("-lr")[0] for name in left}) == len(left) <= 2
-    assert sum(done.record["steps"].values()) <= done.record["most_steps"] == 4 * 2 + 2 * 6
+    assert sum(done.record["steps"].values()) <= done.record["most_steps"] == 4 * 4 + 2 * 4
     for lane in first["lanes"]:
-        assert done.record["steps"][lane["lane"]] >= 2
+        assert done.record["steps"][lane["lane"]] >= 4
 
 
 def test_the_winner_is_the_lane_with_the_least_dev_loss_and_never_behind_scratch(done):
