@@ -26,6 +26,7 @@ from mashup import (
 from mashup._race.race import default_rates, named_starts, race_settings, rung_points
 from mashup._train.curve import CurveCallback
 from mashup._train.record import read_started
+from mashup.progress import Progress
 
 SMALL = TrainSettings(
     max_steps=8, batch_size=8, learning_rate=1e-2, evaluations=4, lora_r=4, keep="best",
@@ -144,8 +145,6 @@ def test_one_start_and_one_rate_is_train_byte_for_byte(base, task, tmp_path, kee
 
 def test_the_same_call_again_returns_at_once_and_another_is_refused(done, base, task, start):
     lines = []
-    from mashup.progress import Progress
-
     progress = Progress()
     progress.say = lines.append
     given = {"output": done.path, "starts": [start], "settings": SMALL}
@@ -295,11 +294,16 @@ def test_where_none_knows_the_task_those_with_the_least_loss_race_merged(
         (one for one in scores.ranking if one.loss < scores.base.loss), key=lambda one: one.loss
     )
     assert len(below) > 2
+    lines = []
+    progress = Progress()
+    progress.say = lines.append
     found = race(
-        base, task, output=tmp_path / "race", learning_rates=[1e-2], settings=SMALL, **where
-    )
-    starts = found.record["starts"]
-    assert starts["least-loss"]["parents"] == [one.name for one in below[:2]]
+        base, task, output=tmp_path / "race", learning_rates=[1e-2], settings=SMALL,
+        progress=progress, **where
+    )  # fmt: skip
+    starts, names = found.record["starts"], [one.name for one in below[:2]]
+    assert starts["least-loss"]["parents"] == names
+    assert any(line.endswith(f"races too: {names[0]} and {names[1]}") for line in lines)
     assert set(starts) <= {"least-loss", "best-single"}
     assert {"least-loss-lr0.01", "scratch-lr0.01"} <= set(found.record["steps"])
 

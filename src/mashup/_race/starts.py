@@ -86,8 +86,12 @@ def choose(
         first, least = scores.finalists[:1], least_loss(scores, how.select.k)
         is_ahead = first and first[0].against(scores.base, scores.criterion)[0] < 0
         starts = {BEST: (Selection(first, scores), 1.0)} if is_ahead else {}
-        is_other = least and not (is_ahead and least == first)
-        return starts | ({LEAST_LOSS: (Selection(least, scores), 1.0)} if is_other else {})
+        if not least or (is_ahead and least == first):
+            return starts
+        names = " and ".join(one.name for one in least)
+        better = "knows this task" if scores.criterion == "knowledge" else "is surely better"
+        progress.say(f"no checkpoint {better}; {LEAST_LOSS} races too: {names}")
+        return starts | {LEAST_LOSS: (Selection(least, scores), 1.0)}
     single = select(scores, k=1)
     everybody = select(scores, k=MOST_PARENTS)
     starts = {MERGE: (merged, 1.0)} if len(merged.chosen) > 1 else {BEST: (single, 1.0)}
