@@ -164,6 +164,7 @@ def work_of(job: Job, tasks: Mapping[str, Task], donors: int) -> Work:
     """
     from mashup._race.plan import make_plan
     from mashup._race.race import rung_points
+    from mashup._race.starts import LEAST_LOSS
     from mashup._train.trainer import curve_steps, steps_of
 
     task, setup = tasks[job.about["task"]], _SETUP[job.kind]
@@ -180,6 +181,7 @@ def work_of(job: Job, tasks: Mapping[str, Task], donors: int) -> Work:
     dev = points * len(task.dev)
     if rates := job.decides.get("race"):  # as if no lane were given up early
         starts = [role for role in job.needs if role.startswith("start ")]
+        starts.remove(f"start {LEAST_LOSS}")  # it races only where there is no merge
         most = make_plan(starts, rates, rung_points(len(task.train), settings), None).most
         dev, steps = dev * most // steps, most
     held = dev + tests * len(task.test)
