@@ -201,7 +201,7 @@ def told(mashup, tmp_path, verb, text):
         ("train", "trust_remote_code: perhaps", "true or false"),
         ("train", "model: [a]", "text"),
         ("compare", "seeds: [1, x]", "a whole number"),
-        ("compare", "arms: scratch, mash", "best-single, random, random-two"),
+        ("compare", "arms: scratch, mash", "best-single, least-loss, random, random-two"),
         ("train", "{batch_size: 16, micro_batch_size: 5, model: m, dataset: d, output: o}",
          "batch_size 16 is no multiple of 5"),
     ],
