@@ -247,6 +247,18 @@ def test_checkpoints_that_were_eliminated_count_as_looked_at():
     assert select(by_knowledge(base, good, *early)).is_empty
 
 
+@pytest.mark.parametrize(("rows", "is_empty"), [(8, True), (16, False)])
+def test_with_fewer_than_sixteen_rows_knowledge_must_be_surer(rows, is_empty):
+    generator = np.random.default_rng(5)
+    noise = generator.normal(size=rows)
+    bits = 2.9 * noise.std(ddof=1) / np.sqrt(rows)
+    lucky = knowing(noise - noise.mean() + bits, "lucky")
+    ignorant = [knowing(generator.normal(size=rows) - 1, str(n)) for n in range(15)]
+    assert lucky.knowledge.bits / lucky.knowledge.error == pytest.approx(2.9)
+    assert select(by_knowledge(knowing(np.zeros(rows)), lucky, *ignorant)).is_empty == is_empty
+    assert not select(by_knowledge(knowing(np.zeros(rows)), lucky)).is_empty
+
+
 def test_the_sentence_counts_those_that_know_and_those_that_give_the_form():
     generator = np.random.default_rng(3)
     base = knowing(np.zeros(64), form=np.full(64, 3.0))

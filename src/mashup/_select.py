@@ -22,8 +22,9 @@ NONE_KNOWS = "no checkpoint knows this task; start from the base"
 FAMILY_ERROR = 0.05
 #: What a p value of "no bits at all" is multiplied by. Cross-fitting costs a source that knows
 #: nothing some bits, so it is rarely ahead of zero: by one standard error in under 1 % of the cases
-#: (16 % by the t distribution), by two in 0.04 % (2.4 %). benchmarks/choosing/null.py measures it.
-CALIBRATION = 1 / 20
+#: (16 % by the t distribution), by two in 0.04 % (2.4 %). benchmarks/choosing/null.py measures it,
+#: from 16 rows on. Of 8 rows of a real task, one sample in eight had a stranger that "knows" it.
+CALIBRATION, CALIBRATED_FROM = 1 / 20, 16
 #: Optimizer steps in which training from the base learns the form (docs/score.md).
 FORM_STEPS = 4
 _NAMED = 3  # checkpoints named in a sentence
@@ -144,7 +145,8 @@ def select(
     one-sided t test with one degree of freedom less than there are prompts, and Holm's correction
     (Holm, 1979) at :data:`FAMILY_ERROR`. By knowledge it must be ahead of the base and of zero
     bits by ``errors`` standard errors, and the significance is that of the bits above zero, times
-    :data:`CALIBRATION`; then it knows the task. Of those, only the best and its equals in knowledge
+    :data:`CALIBRATION` where there are at least :data:`CALIBRATED_FROM` prompts; then it knows the
+    task. Of those, only the best and its equals in knowledge
     are taken, those with the least loss first (:func:`_equals_by_loss`); with ``diversity`` the
     others too.
 
@@ -251,7 +253,7 @@ def _p(score: Score, scores: Scores, errors: float) -> float:
     scale = 1.0
     if scores.criterion == "knowledge" and score.knowledge:
         difference, error = -score.knowledge.bits, score.knowledge.error
-        scale = CALIBRATION
+        scale = CALIBRATION if scores.prompts >= CALIBRATED_FROM else 1.0
         if not difference < -errors * error:
             return 1.0
     from scipy.special import stdtr
