@@ -12,20 +12,21 @@ needs the dev values of every example, which are not published.
 
 from __future__ import annotations
 
-import io
-import json
 import tarfile
 from argparse import ArgumentParser
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from tempfile import TemporaryDirectory
 
 import numpy as np
-from scipy.special import stdtrit
 
 from mashup.experiment.jobs import read_layout
+from mashup.experiment.run import JOBS
+from mashup.results.curve import CURVE, TEST, read_curve, read_values
+from mashup.results.significance import over_tasks
 
 BUDGET, STRANGERS = 0.25, "blind-1"
 #: Name of a rule to how many rates a start keeps after which share of a run.
@@ -52,25 +53,18 @@ class Run:
 
 def read_runs(folder: Path) -> dict[str, list[Run]]:
     """Target to the runs of the first seed at every rate."""
-    with tarfile.open(folder / "runs.tar.xz") as archive:
-        files: dict[tuple[str, str], bytes] = {}
-        for entry in archive:
-            parts = entry.name.split("/")
-            stream = archive.extractfile(entry)
-            files[parts[1], parts[-1]] = stream.read() if stream else b""
-    layout, found = read_layout(folder), defaultdict(list)
-    for cell in layout.cells:
-        names = ("scratch", "mashup", STRANGERS)
-        if cell.budget != BUDGET or cell.arm not in names or len(cell.runs) < 2:
-            continue
-        for key in cell.runs:
-            if (key, "curve.jsonl") not in files:
-                continue  # the same start as another arm's
-            lines = io.BytesIO(files[key, "curve.jsonl"]).readlines()
-            curve: list[dict[str, Any]] = [json.loads(line) for line in lines]
-            right = json.loads(files[key, "test.json"])["correct"]
-            losses = {point["step"]: point["dev_loss"] for point in curve}
-            found[cell.target].append(Run(cell.arm, losses, float(np.mean(right))))
+    found = defaultdict(list)
+    with TemporaryDirectory() as place, tarfile.open(folder / "runs.tar.xz") as archive:
+        archive.extractall(place, filter="data")
+        for cell in read_layout(folder).cells:
+            names = ("scratch", "mashup", STRANGERS)
+            if cell.budget != BUDGET or cell.arm not in names or len(cell.runs) < 2:
+                continue
+            for key in cell.runs:
+                for curve in (Path(place) / JOBS / key).rglob(CURVE):  # none: another arm's run
+                    losses = {point.step: point.dev_loss for point in read_curve(curve)}
+                    right = fmean(read_values(curve.with_name(TEST))["correct"])
+                    found[cell.target].append(Run(cell.arm, losses, right))
     return dict(found)
 
 
@@ -119,12 +113,8 @@ def main() -> None:
             cells.append(f"{100 * won.accuracy:.1f} % ({won.start.removesuffix('-1')})")
         print(f"| {name} | " + " | ".join(cells) + " |")
     print("| mean | " + " | ".join(f"{one:.1f} %" for one in accuracy.mean(0)) + " |")
-    gains = accuracy - accuracy[:, -1:]
-    reach = stdtrit(len(fields) - 1, 0.975) * gains.std(0, ddof=1) / np.sqrt(len(fields))
-    said = [
-        f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
-        for mean, half in zip(gains.mean(0)[:-1], reach[:-1], strict=True)
-    ]
+    gains = (over_tasks(list(one)) for one in (accuracy - accuracy[:, -1:]).T[:-1])
+    said = [f"{one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]" for one in gains if one]
     print("| over scratch alone, points | " + " | ".join([*said, ""]) + " |")
     print("| steps, in whole runs | " + " | ".join(f"{one:.1f}" for one in steps.mean(0)) + " |")
 

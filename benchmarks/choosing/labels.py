@@ -93,30 +93,20 @@ def measure(data: Path, library: Path, base: mashup.Base, target: str) -> dict[s
 
 def table(results: dict[str, dict[str, list[int]]], targets: Sequence[str]) -> str:
     """Markdown: shares of a relative, a stranger and none, by size of the sample."""
-    lines = [
-        "| Target | " + " | ".join(f"{size} rows" for size in SIZES) + " |",
-        "| --- |" + " ---: |" * len(SIZES),
-    ]
     known = [name for name in targets if name in results]
-    for name in known:
+    rows = {name: [name] for name in known}
+    for label, is_orphan in (("with relatives", False), ("without", True)):
+        if names := [name for name in known if name.startswith(ORPHANS) == is_orphan]:
+            rows[f"**mean of {len(names)} {label}**"] = names
+    lines = [["Target", *(f"{size} rows" for size in SIZES)], ["---", *["---:"] * len(SIZES)]]
+    for title, names in rows.items():
         cells = []
         for size in SIZES:
-            counts = results[name][str(size)]
-            shares = [100 * count / sum(counts) for count in counts]
+            counts = np.array([results[name][str(size)] for name in names], dtype=float)
+            shares = 100 * (counts / counts.sum(axis=1, keepdims=True)).mean(axis=0)
             cells.append(" / ".join(f"{share:.0f}" for share in shares))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    for label, names in (
-        ("with relatives", [name for name in known if not name.startswith(ORPHANS)]),
-        ("without", [name for name in known if name.startswith(ORPHANS)]),
-    ):
-        if names:
-            means = []
-            for size in SIZES:
-                rows = np.array([results[name][str(size)] for name in names], dtype=float)
-                shares = 100 * (rows / rows.sum(axis=1, keepdims=True)).mean(axis=0)
-                means.append(" / ".join(f"{share:.0f}" for share in shares))
-            lines.append(f"| **mean of {len(names)} {label}** | " + " | ".join(means) + " |")
-    return "\n".join(lines)
+        lines.append([title, *cells])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main() -> None:

@@ -146,9 +146,8 @@ def select(
     (Holm, 1979) at :data:`FAMILY_ERROR`. By knowledge it must be ahead of the base and of zero
     bits by ``errors`` standard errors, and the significance is that of the bits above zero, times
     :data:`CALIBRATION` where there are at least :data:`CALIBRATED_FROM` prompts; then it knows the
-    task. Of those, only the best and its equals in knowledge
-    are taken, those with the least loss first (:func:`_equals_by_loss`); with ``diversity`` the
-    others too.
+    task. Of those, only the best and its equals in knowledge are taken, those with the least loss
+    first (:func:`_equals_by_loss`); with ``diversity`` the others too.
 
     Args:
         scores: a ranking by the criterion that decides.

@@ -58,11 +58,11 @@ class Choosing:
 
 
 def expected_starts(k: int, scales: tuple[float, ...]) -> list[str]:
-    """Names of the most starts that a library can give."""
-    merged = [MERGE, *(f"{MERGE}-x{scale:g}" for scale in scales), ALL] if k > 1 else []
-    if merged:
-        return [*merged, BEST]
-    return [BEST, *(f"{BEST}-x{scale:g}" for scale in scales)] if scales else [BEST, LEAST_LOSS]
+    """Names of the most starts that a library can give, whether one of it knows the task or not."""
+    first = MERGE if k > 1 else BEST
+    known = [first, *(f"{first}-x{scale:g}" for scale in scales)]
+    known += [ALL, BEST] if k > 1 else []
+    return max(known, [BEST, LEAST_LOSS], key=len)
 
 
 def choose(

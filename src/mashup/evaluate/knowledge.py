@@ -96,13 +96,11 @@ def knowledge(
     mass = logsumexp(log_probabilities, axis=1)
     inside = log_probabilities - mass[:, None]
     parts = folds_of(labels, folds)
-    seen = np.ones((len(parts), count), dtype=bool)
+    fold_of = np.empty(count, dtype=np.intp)
     for fold, held in enumerate(parts):
-        seen[fold, held] = False
-    fitted = calibrate(inside, labels, seen)
-    fold_of = np.argmin(seen, axis=0)
-    rows = np.arange(count)
-    logs = fitted(inside)[fold_of, rows, labels]
+        fold_of[held] = fold
+    fitted = calibrate(inside, labels, fold_of != np.arange(len(parts))[:, None])
+    logs = fitted(inside)[fold_of, np.arange(count), labels]
     ratio = np.exp(logs - fitted.prior[fold_of, labels])
     gained = np.log((1 - LAPSE) * ratio + LAPSE)
     return Knowledge(np.maximum(0.0, -mass) / np.log(2), gained / np.log(2), prompts)
